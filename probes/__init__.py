@@ -1,0 +1,1 @@
+"""What we can do with it: interventions along recorded directions (from the next part on)."""
