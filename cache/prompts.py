@@ -1,0 +1,144 @@
+"""Prompts: texts with labels that come from their construction, and the key that matches them over families."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from cache.errors import InputError
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One text and what is known about it.
+
+    Attributes:
+        text: what the model reads.
+        family: the family of its members; two joined by `+` when they alternate.
+        frame: how the members are shown; `own` for a user's own text.
+        template: which draw of names and objects (frames), or which repetition of its labels (own texts).
+        kind: the rule of the sequence (`increasing`, `random`...); `own` for a user's own text.
+        values: the ordinals of the shown members.
+        members: the shown members.
+        spans: for each shown member the characters `[start, end)` that it takes up in the text.
+        answer: the continuation that is measured, with its leading space where it has one; empty if none.
+        distractor: a wrong continuation to set against it: the last shown member, or where that is the
+            answer, its successor.
+        group: a user's own label, by which any two sets of prompts can be compared.
+    """
+
+    text: str
+    family: str = ""
+    frame: str = "own"
+    template: int = 0
+    kind: str = "own"
+    values: tuple[int, ...] = ()
+    members: tuple[str, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
+    answer: str = ""
+    distractor: str = ""
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.text:
+            raise InputError("a prompt has no text; give one or leave its line out")
+        for content in (self.text, self.family, self.answer, self.distractor, self.group):
+            if "\0" in content or any("\ud800" <= c <= "\udfff" for c in content):
+                raise InputError(f"a prompt's text and labels must be Unicode without NUL; got {content!r:.60}")
+        if not len(self.values) == len(self.members) == len(self.spans):
+            raise InputError(
+                f"a prompt needs one value and one span a member; got {len(self.members)} members, "
+                f"{len(self.values)} values, {len(self.spans)} spans in {self.text!r:.60}"
+            )
+        for member, (start, end) in zip(self.members, self.spans, strict=True):
+            if self.text[start:end] != member or not member:
+                raise InputError(
+                    f"characters {start} to {end} of {self.text!r:.60} are {self.text[start:end]!r}, not {member!r}"
+                )
+
+    @property
+    def pair_key(self) -> str:
+        """What matched prompts of two families have in common: frame, template, kind and shown ordinals."""
+        return f"{self.frame}|{self.template}|{self.kind}|{','.join(map(str, self.values))}"
+
+
+@dataclass(frozen=True)
+class Prompts(Sequence[Prompt]):
+    """An ordered set of prompts; pair keys are unique within a family and group.
+
+    Attributes:
+        items: the prompts.
+        seed: the seed that names, objects and shuffled orders were drawn with.
+
+    Raises:
+        InputError: there are none, or two constructed prompts of one family and group share a pair key.
+    """
+
+    items: tuple[Prompt, ...]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.items:
+            raise InputError("no prompts; give at least one")
+        seen: dict[tuple[str, str, str], Prompt] = {}
+        for prompt in self.items:
+            if prompt.values:
+                other = seen.setdefault((prompt.family, prompt.group, prompt.pair_key), prompt)
+                if other is not prompt:
+                    raise InputError(
+                        f"two prompts of family {prompt.family!r} share the pair key {prompt.pair_key!r}: "
+                        f"{other.text!r:.40} and {prompt.text!r:.40}"
+                    )
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str]) -> "Prompts":
+        """Plain strings as prompts without labels."""
+        return cls(tuple(Prompt(text, template=i) for i, text in enumerate(texts)))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Prompt]:
+        return iter(self.items)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204  # Sequence's two overloads
+        return self.items[index]
+
+    def subset(self, indices: Iterable[int]) -> "Prompts":
+        """The prompts at these indices, in the order given."""
+        return Prompts(tuple(self.items[i] for i in indices), self.seed)
+
+    def pairs(self, a: str, b: str) -> Int[np.ndarray, "pair 2"]:
+        """Indices of matched prompts: column 0 of family (or group) `a`, column 1 of `b`, equal pair keys.
+
+        Raises:
+            InputError: `a` or `b` labels no prompt, or a label's prompts repeat a pair key.
+        """
+        left, right = self._by_key(a), self._by_key(b)
+        return np.array([(i, right[key]) for key, i in left.items() if key in right], dtype=np.int64).reshape(-1, 2)
+
+    def _by_key(self, label: str) -> dict[str, int]:
+        chosen = [i for i, p in enumerate(self.items) if p.family == label]
+        chosen = chosen or [i for i, p in enumerate(self.items) if p.group == label]
+        if not chosen:
+            known = sorted({p.family for p in self.items} | {p.group for p in self.items} - {""})
+            raise InputError(f"no family or group {label!r} among these prompts; there are {', '.join(known)}")
+        keys = {self.items[i].pair_key: i for i in chosen}
+        if len(keys) < len(chosen):
+            raise InputError(f"prompts labelled {label!r} repeat a pair key; compare its families or groups one by one")
+        return keys
+
+    def table(self) -> pd.DataFrame:
+        """A data frame with one row a prompt: the fields of `Prompt` and `pair_key`."""
+        columns = {field.name: [getattr(p, field.name) for p in self.items] for field in fields(Prompt)}
+        return pd.DataFrame(columns).assign(pair_key=[p.pair_key for p in self.items])
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over every field of every prompt, in order, and the seed."""
+        content = json.dumps([self.seed, [asdict(p) for p in self.items]], ensure_ascii=True, sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()

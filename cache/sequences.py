@@ -1,0 +1,252 @@
+"""Sequence prompts: which members are shown in which order, and what would continue them."""
+
+import itertools
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from cache.errors import InputError
+from cache.families import Family
+from cache.frames import FRAMES, Frame
+from cache.prompts import Prompt, Prompts
+
+Rule = Callable[[int, int, range, np.random.Generator], tuple[tuple[int, ...], int, int] | None]
+
+
+@dataclass(frozen=True)
+class SequenceDesign:
+    """Which sequences to show: every combination of the fields, or a seeded sample of them.
+
+    Attributes:
+        families: the families to draw members from.
+        frames: names of frames (`FRAMES`). Those without names and objects have one template.
+        kinds: rules of the sequence: `increasing`, `decreasing`, `step:K` (constant difference K),
+            `repeated` (one member again and again), `copy` (each member twice; the answer repeats the last
+            one shown), `wrap` (over the end of a cyclic family), `mixed` (two families in turn). Without a
+            rule, labelled with the answer of the increasing sequence over the same window: `permuted` (its
+            members in another order, another one last), `shuffled-same-last` (the same one last), `random`
+            (distinct members; the last one shown is not the answer's predecessor).
+        lengths: how many members are shown.
+        starts: ordinals of the window's first member; None for all that fit.
+        templates: how many draws of names and objects. Template t uses the same words, in the same order, for
+            every family, kind and start, so that it is a factor crossed with the members.
+        sample: keep that many pair keys, drawn with the seed, the same ones in all families; None keeps all.
+        seed: seeds words, orders and the sample.
+    """
+
+    families: tuple[Family, ...]
+    frames: tuple[str, ...] = ("quote", "list")
+    kinds: tuple[str, ...] = ("increasing",)
+    lengths: tuple[int, ...] = (4,)
+    starts: tuple[int, ...] | None = None
+    templates: int = 4
+    sample: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [frame for frame in self.frames if frame not in FRAMES]
+        if unknown:
+            raise InputError(f"no frame {unknown[0]!r}; known are {', '.join(FRAMES)}")
+        for kind in self.kinds:
+            if kind != "mixed":
+                _rule(kind)
+        longest = min(len(FRAMES[f].words) for f in self.frames) if all(FRAMES[f].words for f in self.frames) else 50
+        if not self.lengths or min(self.lengths) < 1 or max(self.lengths) >= longest:
+            raise InputError(f"lengths must be 1 to {longest - 1} members; got {self.lengths}")
+        for name, number in (("templates", self.templates), ("sample", self.sample)):
+            if number is not None and number < 1:
+                raise InputError(f"{name} must be 1 or more; got {number}")
+
+
+def make_prompts(design: SequenceDesign) -> Prompts:
+    """The prompts of a design: families in order, then frames, kinds, lengths, starts and templates.
+
+    Raises:
+        InputError: no window of that kind and length fits any of the families.
+    """
+    pools = [set(family.ordinals) for family in design.families]
+    shared = sorted(set.intersection(*pools))
+    pool = range(shared[0], shared[-1] + 1) if shared else range(0)
+    prompts = [
+        prompt
+        for kind in design.kinds
+        for families in _castings(kind, design.families)
+        for prompt in _casting_prompts(design, kind, families, pool)
+    ]
+    if not prompts:
+        names = ", ".join(family.name for family in design.families)
+        raise InputError(
+            f"no window of length {design.lengths} and kind {', '.join(design.kinds)} fits {names}; "
+            "try a shorter length or other starts"
+        )
+    if design.sample is not None:
+        keys = sorted({prompt.pair_key for prompt in prompts})
+        rng = np.random.default_rng([design.seed, 1])
+        kept = set(rng.permutation(keys)[: design.sample])
+        prompts = [prompt for prompt in prompts if prompt.pair_key in kept]
+    return Prompts(tuple(prompts), design.seed)
+
+
+def _castings(kind: str, families: tuple[Family, ...]) -> list[tuple[Family, ...]]:
+    """The families that take turns in a prompt: one, or for `mixed` every ordered pair without controls."""
+    if kind != "mixed":
+        return [(family,) for family in families]
+    ordered = [family for family in families if not family.name.startswith("control:")]
+    if len(ordered) < 2:
+        raise InputError(f"kind mixed needs two families that are not controls; got {len(ordered)}")
+    return list(itertools.permutations(ordered, 2))
+
+
+def _casting_prompts(design: SequenceDesign, kind: str, families: tuple[Family, ...], pool: range) -> Iterator[Prompt]:
+    rule = _increasing if kind == "mixed" else _rule(kind)
+    ordinals = range(max(f.ordinals.start for f in families), min(f.ordinals.stop for f in families))
+    if kind == "wrap" and not families[0].cyclic:
+        return
+    for frame_name, length in itertools.product(design.frames, design.lengths):
+        frame = FRAMES[frame_name]
+        for start in ordinals if design.starts is None else sorted(set(design.starts) & set(ordinals)):
+            for template in range(design.templates if frame.words else 1):
+                rng = np.random.default_rng([design.seed, template, start, length, zlib.crc32(kind.encode())])
+                drawn = rule(start, length, ordinals if len(pool) < length + 2 else pool, rng)
+                if drawn and _fits(drawn, ordinals, wrap=kind == "wrap"):
+                    words = template_words(frame, template, design.seed)
+                    yield _prompt(frame, words, kind, families, drawn, template)
+
+
+def _fits(drawn: tuple[tuple[int, ...], int, int], ordinals: range, *, wrap: bool) -> bool:
+    values, answer, _ = drawn
+    if wrap:
+        return answer >= ordinals.stop and len(values) < len(ordinals)
+    return all(value in ordinals for value in (*values, answer))
+
+
+def template_words(frame: Frame, template: int, seed: int) -> list[str]:
+    """The names or objects of a template, in the order in which a prompt uses them up."""
+    return [str(word) for word in np.random.default_rng([seed, template]).permutation(frame.words)]
+
+
+def _prompt(
+    frame: Frame,
+    words: list[str],
+    kind: str,
+    families: tuple[Family, ...],
+    drawn: tuple[tuple[int, ...], int, int],
+    template: int,
+) -> Prompt:
+    values, answer, distractor = drawn
+    turn = [families[i % len(families)] for i in range(len(values) + 1)]
+    members = tuple(family.member(value) for family, value in zip(turn, values, strict=False))
+    text, spans = frame.compose(members, words)
+    if kind == "mixed":
+        wrong = families[(len(values) + 1) % 2].member(answer)
+    else:
+        inside = turn[-1].cyclic or distractor in turn[-1].ordinals
+        wrong = turn[-1].member(distractor if inside else answer - 1)
+    return Prompt(
+        text=text,
+        family="+".join(family.name for family in families),
+        frame=frame.name,
+        template=template,
+        kind=kind,
+        values=tuple((v - turn[0].first) % len(turn[0].members) + turn[0].first for v in values)
+        if kind == "wrap"
+        else values,
+        members=members,
+        spans=spans,
+        answer=frame.answer_lead + turn[-1].member(answer),
+        distractor=frame.answer_lead + wrong,
+    )
+
+
+def _rule(kind: str) -> Rule:
+    if kind in _RULES:
+        return _RULES[kind]
+    name, _, step = kind.partition(":")
+    if name == "step" and step.lstrip("+-").isdigit() and int(step) != 0:
+        return lambda start, length, pool, rng: _steps(start, length, int(step))
+    raise InputError(f"no kind {kind!r}; known are {', '.join(_RULES)}, step:K (such as step:2) and mixed")
+
+
+def _steps(start: int, length: int, step: int) -> tuple[tuple[int, ...], int, int]:
+    values = tuple(start + step * i for i in range(length))
+    return values, start + step * length, values[-1]
+
+
+def _increasing(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int]:
+    return _steps(start, length, 1)
+
+
+def _decreasing(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int]:
+    return _steps(start, length, -1)
+
+
+def _repeated(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int]:
+    return (start,) * length, start, start + 1
+
+
+def _permuted(
+    start: int, length: int, pool: range, rng: np.random.Generator
+) -> tuple[tuple[int, ...], int, int] | None:
+    window, answer, _ = _steps(start, length, 1)
+    if length < 2:
+        return None
+    tail = int(rng.choice(window[:-1]))
+    head = rng.permutation([value for value in window if value != tail])
+    return (*map(int, head), tail), answer, tail
+
+
+def _shuffled_same_last(
+    start: int, length: int, pool: range, rng: np.random.Generator
+) -> tuple[tuple[int, ...], int, int] | None:
+    window, answer, last = _steps(start, length, 1)
+    orders = [order for order in itertools.permutations(window[:-1]) if order != window[:-1]] if length < 8 else []
+    if length >= 8:
+        # so long a window comes out in order once in 5,040 draws; rolling it then is as good as drawing again
+        order = tuple(map(int, rng.permutation(window[:-1])))
+        orders = [order if order != window[:-1] else (*order[1:], order[0])]
+    if not orders:
+        return None
+    return (*orders[int(rng.integers(len(orders)))], last), answer, last
+
+
+def _random(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int] | None:
+    _, answer, _ = _steps(start, length, 1)
+    choices = [value for value in pool if value != answer]
+    tails = [value for value in choices if value != answer - 1]
+    if len(choices) < length + 1 or not tails:
+        return None
+    tail = int(rng.choice(tails))
+    # the last two shown are not successive either, or the text would suggest an answer of its own
+    before = [value for value in choices if value not in (tail, tail - 1)]
+    if length > 1 and not before:
+        return None
+    near = [int(rng.choice(before))] if length > 1 else []
+    rest = [value for value in choices if value not in (tail, *near)]
+    head = [int(value) for value in rng.permutation(rest)[: max(length - 2, 0)]]
+    return (*head, *near, tail), answer, tail
+
+
+def _copy(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int] | None:
+    window, successor, last = _steps(start, length, 1)
+    if length < 3:
+        return None
+    others = [int(value) for value in rng.permutation(window[:-1])]
+    doubled = [value for value in others[: length // 2] for _ in range(2)]
+    return (*doubled[-(length - 1) :], last), last, successor
+
+
+_RULES = MappingProxyType(
+    {
+        "increasing": _increasing,
+        "decreasing": _decreasing,
+        "repeated": _repeated,
+        "copy": _copy,
+        "permuted": _permuted,
+        "shuffled-same-last": _shuffled_same_last,
+        "random": _random,
+        "wrap": _increasing,
+    }
+)
