@@ -1,0 +1,124 @@
+"""The one way in: HDF5 files of ours, and nothing that a file could make HDF5 do besides."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cache.errors import CorruptFileError, GeometryError, NotAvailableError
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_MAX_OBJECTS = 100_000
+_MAX_DEPTH = 4
+_READ_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, UnicodeError)
+
+
+@contextmanager
+def safe_open(path: str | Path) -> Iterator[h5py.File]:
+    """Open a sealed file for reading while the block runs; see `open_checked`.
+
+    Raises:
+        NotAvailableError: there is no such file.
+        CorruptFileError: the file is not HDF5, is truncated, or holds something refused; or a read in the
+            block fails.
+    """
+    with open_checked(path) as file, reading(path):
+        yield file
+
+
+def open_checked(path: str | Path) -> h5py.File:
+    """Open a sealed file for reading after checking that it holds only what a sealed file can hold.
+
+    Refused are links of any kind, external and virtual storage, chunked or compressed data (and with them
+    filter plug-ins), types other than numbers and fixed-length strings, and datasets larger than the file.
+    HDF5's C library is no security boundary: a malformed file may still crash it.
+
+    Raises:
+        NotAvailableError: there is no such file.
+        CorruptFileError: the file is not HDF5, is truncated, or holds something refused.
+    """
+    path = Path(path)
+    _check_signature(path)
+    with ExitStack() as stack, reading(path):
+        file = stack.enter_context(h5py.File(path, "r", locking=False))
+        _check_group(file, path.stat().st_size)
+        stack.pop_all()
+        return file
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file into one sentence.
+
+    Raises:
+        CorruptFileError: the block raised one of the errors that a damaged file causes.
+    """
+    try:
+        yield
+    except GeometryError:
+        raise
+    except _READ_ERRORS as error:
+        reason = str(error).strip("\"'").splitlines()[0] if str(error) else type(error).__name__
+        raise CorruptFileError(f"{path} cannot be read: {reason}") from error
+
+
+def _check_signature(path: Path) -> None:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "is not there"
+        raise NotAvailableError(f"{str(path)!r} {what}; give an .h5 file made by geometry cache")
+    try:
+        with path.open("rb") as handle:
+            start = handle.read(len(_SIGNATURE))
+    except OSError as error:
+        raise NotAvailableError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    if start != _SIGNATURE:
+        raise CorruptFileError(f"{path} is not an HDF5 file")
+
+
+def _check_group(file: h5py.File, size: int) -> None:
+    """Walk every hard link once, refusing whatever a sealed file does not use."""
+    todo: list[tuple[h5py.Group, int]] = [(file, 0)]
+    count = 0
+    while todo:
+        group, depth = todo.pop()
+        for name in group:
+            count += 1
+            where = f"{group.name.rstrip('/')}/{name}"
+            if count > _MAX_OBJECTS or depth >= _MAX_DEPTH:
+                raise CorruptFileError(f"{file.filename} holds too many or too deeply nested objects at {where}")
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise CorruptFileError(f"{file.filename} holds a link at {where}; stores have none")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                todo.append((item, depth + 1))
+            elif isinstance(item, h5py.Dataset):
+                _check_dataset(file.filename, item, size)
+            else:
+                raise CorruptFileError(f"{file.filename} holds something at {where} that is not an array")
+
+
+def _check_dataset(filename: str, dataset: h5py.Dataset, size: int) -> None:
+    creation = dataset.id.get_create_plist()
+    problem = None
+    if dataset.is_virtual or creation.get_external_count():
+        problem = "data kept in other files"
+    elif creation.get_layout() != h5py.h5d.CONTIGUOUS or creation.get_nfilters():
+        problem = "data that is not contiguous"
+    elif not _plain(dataset.dtype):
+        problem = f"data of type {dataset.dtype}"
+    elif dataset.id.get_storage_size() != dataset.nbytes or data_offset(dataset) + dataset.nbytes > size:
+        problem = "data beyond the file's end"
+    if problem:
+        raise CorruptFileError(f"{filename} has {problem} at {dataset.name}; stores have none")
+
+
+def _plain(dtype: np.dtype) -> bool:
+    string = h5py.check_string_dtype(dtype)
+    return string.length is not None if string else dtype.kind in "iuf" and dtype.metadata is None
+
+
+def data_offset(dataset: h5py.Dataset) -> int:
+    """Where the data of a contiguous dataset begins in its file, in bytes; 0 for an empty one."""
+    return int(dataset.id.get_offset() or 0)
