@@ -1,0 +1,112 @@
+"""What is in a store's file besides activations: its manifest, its rows and its prompts, written and read back."""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from jaxtyping import Shaped
+
+from cache.errors import CorruptFileError
+from cache.fingerprint import FORMAT, FORMAT_VERSION, canonical, fingerprint_of, hard_fields, soft_fields
+from cache.models import LoadedModel
+from cache.plan import RecordingPlan
+from cache.sealed import SealedLayout
+
+ROW_COLUMNS = ("prompt", "position", "token", "token_text", "member", "is_last")
+_TEXT_COLUMNS = ("text", "family", "frame", "kind", "answer", "distractor", "group", "pair_key")
+_LIST_COLUMNS = ("values", "members", "spans")
+PROMPT_COLUMNS = ("template", *_TEXT_COLUMNS, *_LIST_COLUMNS)
+
+
+def store_layout(model: LoadedModel, plan: RecordingPlan, *, command: str = "") -> SealedLayout:
+    """Everything of a store but its activations: one row a kept token, in the order of the prompts."""
+    hard = hard_fields(model, plan)
+    rows = _row_columns(model, plan)
+    block_of_prompt = np.empty(len(plan.tokenized.prompts), dtype=np.int32)
+    for number, block in enumerate(plan.blocks):
+        block_of_prompt[list(block)] = number
+    prompts = plan.tokenized.prompts.table()
+    frozen = {f"rows/{name}": column for name, column in rows.items()}
+    frozen["prompts/template"] = prompts["template"].to_numpy(np.int32)
+    frozen |= {f"prompts/{name}": _bytes(prompts[name]) for name in _TEXT_COLUMNS}
+    frozen |= {f"prompts/{name}": _bytes(map(json.dumps, prompts[name])) for name in _LIST_COLUMNS}
+    return SealedLayout(
+        sites={f"activations/{hook.name}": (model.row_shape(hook), plan.dtype) for hook in plan.hooks},
+        frozen=frozen,
+        block=block_of_prompt[rows["prompt"]],
+        attributes={
+            "format": FORMAT,
+            "version": str(FORMAT_VERSION),
+            "fingerprint": fingerprint_of(hard),
+            "manifest": canonical({"hard": hard, "soft": soft_fields(model)}),
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": command,
+        },
+    )
+
+
+def read_manifest(file: h5py.File) -> dict[str, Any]:
+    """The manifest of an open store: `hard` fields that its fingerprint covers, and `soft` ones.
+
+    Raises:
+        CorruptFileError: the file is no store, is of a later version, or its manifest was changed.
+    """
+    path = Path(file.filename)
+    if file.attrs.get("format") != FORMAT:
+        raise CorruptFileError(f"{path} is HDF5 but not an activation store; geometry cache makes them")
+    if str(file.attrs.get("version")) != str(FORMAT_VERSION):
+        raise CorruptFileError(
+            f"{path} has format version {file.attrs.get('version')}; this geometry reads {FORMAT_VERSION}"
+        )
+    try:
+        manifest = json.loads(file.attrs["manifest"])
+        intact = fingerprint_of(manifest["hard"]) == file.attrs["fingerprint"]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{path} has no readable manifest; record it anew") from error
+    if not intact:
+        raise CorruptFileError(f"{path} has a manifest that does not match its fingerprint; record it anew")
+    return dict(manifest)
+
+
+def read_rows(file: h5py.File) -> pd.DataFrame:
+    """The rows of an open store, one a kept token, with the columns of `/rows`."""
+    return pd.DataFrame({name: _column(file[f"rows/{name}"]) for name in ROW_COLUMNS}).astype({"is_last": bool})
+
+
+def read_prompt_table(file: h5py.File) -> pd.DataFrame:
+    """The prompts of an open store, one row each; lists come back as tuples."""
+    table = pd.DataFrame({name: _column(file[f"prompts/{name}"]) for name in PROMPT_COLUMNS})
+    for name in _LIST_COLUMNS:
+        table[name] = [tuple(json.loads(text)) for text in table[name]]
+    return table
+
+
+def _row_columns(model: LoadedModel, plan: RecordingPlan) -> dict[str, Shaped[np.ndarray, "row"]]:
+    tokenized = plan.tokenized
+    n_prompts = len(tokenized.prompts)
+    head = [] if tokenized.bos is None else [tokenized.bos]
+    kept = [plan.kept(i) for i in range(n_prompts)]
+    ids = np.concatenate([np.concatenate([head, tokenized.ids[i]])[kept[i]] for i in range(n_prompts)]).astype(np.int32)
+    members = [np.concatenate([[-1] * len(head), tokenized.members[i]])[kept[i]] for i in range(n_prompts)]
+    positions = [np.flatnonzero(keep) - len(head) for keep in kept]
+    vocabulary = {int(token): model.tokenizer.decode([int(token)]).replace("\0", "\ufffd") for token in np.unique(ids)}
+    return {
+        "prompt": np.repeat(np.arange(n_prompts, dtype=np.int32), [len(p) for p in positions]),
+        "position": np.concatenate(positions).astype(np.int32),
+        "token": ids,
+        "token_text": _bytes(vocabulary[int(token)] for token in ids),
+        "member": np.concatenate(members).astype(np.int32),
+        "is_last": np.concatenate([np.arange(len(p)) == len(p) - 1 for p in positions]).astype(np.uint8),
+    }
+
+
+def _bytes(texts: Any) -> Shaped[np.ndarray, "row"]:
+    return np.array([str(text).encode() for text in texts], dtype=np.bytes_)
+
+
+def _column(dataset: h5py.Dataset) -> Any:
+    return [text.decode() for text in dataset[:]] if dataset.dtype.kind == "S" else dataset[:]

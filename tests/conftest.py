@@ -1,0 +1,119 @@
+"""Small random models with real architectures and a real byte-level tokenizer; nothing is downloaded."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from cache import LoadedModel, load_dataset, load_model
+from cache.families import FAMILIES
+from cache.words import CONTROL_WORDS, NAMES, OBJECTS
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer like GPT-2's, in which every word of ours is one token with and without space."""
+    words = [member for family in FAMILIES.values() for member in family.members]
+    words += [*NAMES, *OBJECTS, *(word for words in CONTROL_WORDS.values() for word in words)]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=6000,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator([f"{word} {word}" for word in words * 3], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<|endoftext|>", eos_token="<|endoftext|>", model_max_length=64
+    )
+
+
+def _randomize(model: PreTrainedModel) -> PreTrainedModel:
+    """Weights of std 0.2 everywhere, biases and norms included, so that nothing is hidden by a zero."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def model_folders(tmp_path_factory, tokenizer) -> dict[str, Path]:
+    """Folders of three-layer models: GPT-2-shaped, grouped-query Llama-shaped, and parallel-attention NeoX."""
+    shared = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 0}
+    configs = {
+        "gpt2": GPT2LMHeadModel(GPT2Config(**shared, n_positions=64, n_embd=33, n_layer=3, n_head=3, n_inner=71)),
+        "llama": LlamaForCausalLM(
+            LlamaConfig(
+                **shared,
+                hidden_size=42,
+                intermediate_size=53,
+                num_hidden_layers=3,
+                num_attention_heads=6,
+                num_key_value_heads=2,
+                head_dim=10,
+                max_position_embeddings=64,
+                attention_bias=True,
+                mlp_bias=True,
+                tie_word_embeddings=False,
+            )
+        ),
+        "neox": GPTNeoXForCausalLM(
+            GPTNeoXConfig(
+                **shared,
+                hidden_size=36,
+                num_hidden_layers=3,
+                num_attention_heads=3,
+                intermediate_size=45,
+                max_position_embeddings=64,
+            )
+        ),
+    }
+    folders = {}
+    for name, model in configs.items():
+        folders[name] = tmp_path_factory.mktemp("models") / f"tiny-{name}"
+        _randomize(model).save_pretrained(folders[name])
+        tokenizer.save_pretrained(folders[name])
+    return folders
+
+
+@pytest.fixture(scope="session")
+def loaded(model_folders) -> dict[str, LoadedModel]:
+    """The same models, loaded."""
+    return {name: load_model(str(folder), device="cpu") for name, folder in model_folders.items()}
+
+
+@pytest.fixture(scope="session")
+def gpt2(loaded) -> LoadedModel:
+    return loaded["gpt2"]
+
+
+@pytest.fixture(scope="session")
+def prompts():
+    """Ragged prompts: three families, two frames."""
+    return load_dataset("digits,numwords,months")
+
+
+@pytest.fixture
+def user_cache(tmp_path, monkeypatch) -> Path:
+    """An empty user cache and Hugging Face cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
