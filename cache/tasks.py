@@ -1,0 +1,139 @@
+"""The task table: which sequences a model continues rightly, before anything is said about how."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cache.models import LoadedModel, load_model
+from cache.plan import plan_blocks
+from cache.prompts import Prompts
+from cache.tokens import TokenizedPrompts, drop_unusable, tokenize
+
+_KEYS = ["frame", "family", "kind"]
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """How a model does on prompts.
+
+    Attributes:
+        table: one row a frame, family and kind: `member_tokens` and `answer_tokens` (the most that any takes),
+            `n_prompts` measured, `n_members` (different answers), `n_dropped`, `dropped_why`, `accuracy` (share
+            of prompts whose top-1 token over the whole vocabulary is the answer's), `ci_low` and `ci_high` (its 95 %
+            Wilson interval with as many trials as different answers, since prompts with the same answer are
+            not independent; missing below 5), `answer_probability` (mean), `distractor_rate` (share whose
+            top-1 is the distractor: a model that copies the last member has 1 here).
+        answers: one row a measured prompt: its index among those given, `top1`, `correct` and `probability`.
+    """
+
+    table: pd.DataFrame
+    answers: pd.DataFrame
+
+
+def task_table(
+    model: Any,
+    prompts: Prompts,
+    *,
+    batch_tokens: int = 256,
+    on_batch: Callable[[int], None] = lambda n_tokens: None,
+) -> TaskTable:
+    """Measure accuracy and answer probability of every frame, family and kind.
+
+    Members or answers of several tokens cannot be measured: those prompts are counted as dropped. Prompts
+    without an answer are left out.
+
+    Args:
+        model: a `LoadedModel`, or anything that `load_model` takes.
+        prompts: the prompts.
+        batch_tokens: token slots a forward pass takes at most.
+        on_batch: called after every batch with its number of tokens.
+
+    Raises:
+        InputError: no prompt can be measured.
+    """
+    loaded = load_model(model)
+    whole = tokenize(prompts, loaded.tokenizer, bos=loaded.bos)
+    kept, dropped = drop_unusable(whole)
+    tokenized = tokenize(kept, loaded.tokenizer, bos=loaded.bos)
+    answers = _measure(loaded, tokenized, batch_tokens, on_batch)
+    labels = kept.table()[[*_KEYS, "answer", "distractor"]]
+    answers = answers.join(labels, on="prompt")
+    table = _summary(whole, answers, dropped)
+    return TaskTable(table, answers)
+
+
+def _measure(
+    model: LoadedModel, tokenized: TokenizedPrompts, batch_tokens: int, on_batch: Callable[[int], None]
+) -> pd.DataFrame:
+    """Top-1 token and the answer's probability, in batches of equal length."""
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for index, length in enumerate(tokenized.lengths):
+        if len(tokenized.answers[index]) == 1:
+            by_length[int(length)].append(index)
+    rows = []
+    for length, members in sorted(by_length.items()):
+        for block in plan_blocks(np.full(len(members), length), batch_tokens):
+            batch = [members[i] for i in block]
+            head = [] if tokenized.bos is None else [tokenized.bos]
+            tokens = torch.tensor([[*head, *tokenized.ids[i].tolist()] for i in batch])
+            with torch.inference_mode():
+                probabilities = model.last_logits(tokens).softmax(dim=-1)
+            for i, row in zip(batch, probabilities, strict=True):
+                top, answer = int(row.argmax()), tokenized.answers[i][0]
+                rows.append((i, model.tokenizer.decode([top]), top == answer, float(row[answer])))
+            on_batch(tokens.numel())
+    return pd.DataFrame(rows, columns=["prompt", "top1", "correct", "probability"])
+
+
+def _summary(whole: TokenizedPrompts, answers: pd.DataFrame, dropped: pd.DataFrame) -> pd.DataFrame:
+    every = whole.prompts.table()[_KEYS].assign(
+        member_tokens=[max(counts, default=0) for counts in whole.member_tokens],
+        answer_tokens=[len(answer) for answer in whole.answers],
+        has_answer=[bool(prompt.answer) for prompt in whole.prompts],
+    )
+    every = every[every["has_answer"]]
+    rows = []
+    for (frame, family, kind), group in every.groupby(_KEYS, sort=False):
+        mine = answers.query("frame == @frame and family == @family and kind == @kind")
+        lost = dropped.query("frame == @frame and family == @family and kind == @kind")
+        accuracy = mine["correct"].mean() if len(mine) else np.nan
+        low, high = wilson_interval(accuracy, mine["answer"].nunique())
+        rows.append(
+            {
+                "frame": frame,
+                "family": family,
+                "kind": kind,
+                "member_tokens": group["member_tokens"].max(),
+                "answer_tokens": group["answer_tokens"].max(),
+                "n_prompts": len(mine),
+                "n_members": mine["answer"].nunique(),
+                "n_dropped": int(lost["n_prompts"].sum()),
+                "dropped_why": "; ".join(lost["reason"].iloc[:2]) + ("; ..." if len(lost) > 2 else ""),
+                "accuracy": accuracy,
+                "ci_low": low,
+                "ci_high": high,
+                "answer_probability": mine["probability"].mean() if len(mine) else np.nan,
+                "distractor_rate": (mine["top1"] == mine["distractor"]).mean() if len(mine) else np.nan,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def wilson_interval(share: float, n_members: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share observed over independent members, in [0, 1].
+
+    Both ends are missing (nan) below 5 members.
+
+    References: Wilson 1927, JASA 22:209, with a share that need not be a whole count.
+    """
+    if n_members < 5:
+        return (float("nan"), float("nan"))
+    z2 = 1.959964**2
+    centre = (share + z2 / (2 * n_members)) / (1 + z2 / n_members)
+    half = (z2 * (share * (1 - share) / n_members + z2 / (4 * n_members**2))) ** 0.5 / (1 + z2 / n_members)
+    return (max(0.0, centre - half), min(1.0, centre + half))
