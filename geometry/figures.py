@@ -1,0 +1,101 @@
+"""Pictures of layer results; no figure computes, shows or saves anything."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from cache import Hook
+from geometry.layerwise import LayerResult
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+"""Okabe and Ito's colours, which the colour-blind can tell apart; families take them in order."""
+
+_COLUMNS = 6
+
+
+def scatter_by_layer(result: LayerResult) -> Figure:
+    """One panel a layer: rows along the first two components, and each member's mean, joined in order.
+
+    Colour is the family; the label is the member, cut to three letters where it is longer. Axes carry the
+    share of variance that their component explains.
+    """
+    n_panels = len(result.hooks)
+    columns = min(_COLUMNS, n_panels)
+    lines = math.ceil(n_panels / columns)
+    figure = Figure(figsize=(3.1 * columns + 0.4, 2.9 * lines + 0.9), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    scores, ratios = result.values("scores"), result.values("explained_variance_ratio")
+    families = list(dict.fromkeys(result.rows["family"]))
+    for i, hook in enumerate(result.hooks):
+        _scatter(axes[i], scores[i], result.rows, families)
+        axes[i].set_title(layer_title(hook), fontsize=10)
+        axes[i].set_xlabel(f"PC1 ({ratios[i, 0]:.0%})", fontsize=8)
+        axes[i].set_ylabel(f"PC2 ({ratios[i, 1]:.0%})" if ratios.shape[1] > 1 else "", fontsize=8)
+    for axis in axes[n_panels:]:
+        axis.set_axis_off()
+    handles, labels = axes[0].get_legend_handles_labels()
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=8, fontsize=11, frameon=False)
+    for line in legend.get_lines():
+        line.set_linewidth(3)
+    figure.suptitle(f"{result.parameters['site']}: principal components of {_what(result)}", fontsize=13)
+    return figure
+
+
+def explained_variance_by_layer(result: LayerResult) -> Figure:
+    """Share of variance of each component over layers: one standard error (members), and the null's maximum."""
+    figure = Figure(figsize=(8.2, 4.4), layout="constrained")
+    axis = figure.subplots()
+    layers = [hook.table_layer for hook in result.hooks]
+    ratios, errors = result.values("explained_variance_ratio"), result.values("se")
+    for component in range(ratios.shape[1]):
+        colour = PALETTE[component % len(PALETTE)]
+        share = ratios[:, component]
+        axis.plot(layers, share, color=colour, marker="o", markersize=3, label=f"PC{component + 1}")
+        if np.isfinite(errors[:, component]).all():
+            low, high = share - errors[:, component], share + errors[:, component]
+            axis.fill_between(layers, low.clip(0), high.clip(max=1), color=colour, alpha=0.2, linewidth=0)
+    ceiling = result.values("null").max(axis=(1, 2))
+    axis.plot(layers, ceiling, color="black", linestyle="--", linewidth=1, label="largest of the null")
+    step = max(1, math.ceil(len(layers) / 16))
+    ticks = [layer for layer in layers if layer < 0 or (layer > 0 and layer % step == 0)]
+    axis.set_xticks(ticks, ["embed" if layer < 0 else str(layer) for layer in ticks])
+    axis.set_xlabel("layer")
+    axis.set_ylabel("explained variance ratio")
+    axis.set_ylim(0, None)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=9)
+    axis.set_title(f"{result.parameters['site']}: {_what(result)}", fontsize=10)
+    return figure
+
+
+def layer_title(hook: Hook) -> str:
+    """A layer's name in figures: `embed`, or `layer 3`."""
+    return "embed" if hook.table_layer < 0 else f"layer {hook.layer}"
+
+
+def _what(result: LayerResult) -> str:
+    counts = result.table.iloc[0]
+    return f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
+
+
+def _scatter(axis: Axes, scores: np.ndarray, rows: pd.DataFrame, families: Sequence[str]) -> None:
+    second = scores[:, 1] if scores.shape[1] > 1 else np.zeros(len(scores))
+    for number, family in enumerate(families):
+        colour = PALETTE[number % len(PALETTE)]
+        mine = (rows["family"] == family).to_numpy()
+        axis.scatter(scores[mine, 0], second[mine], s=3, color=colour, alpha=0.25, linewidths=0)
+        frame = pd.DataFrame({"x": scores[mine, 0], "y": second[mine], "unit": rows["unit"][mine]})
+        means = frame.groupby("unit")[["x", "y"]].mean()
+        names = rows[mine].groupby("unit")["shown"].first()
+        axis.plot(means["x"], means["y"], color=colour, linewidth=0.7, alpha=0.8, label=family or "prompts")
+        for unit, (x, y) in zip(means.index, means.to_numpy(), strict=True):
+            label = axis.annotate(names[unit][:3], (x, y), color=colour, fontsize=7.5, ha="center", va="center")
+            label.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
+    axis.margins(0.08)
+    axis.tick_params(labelsize=6)
+    axis.spines[["top", "right"]].set_visible(False)

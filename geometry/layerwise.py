@@ -1,0 +1,124 @@
+"""One analysis over many sites of a store, and the result it gives."""
+
+import importlib.metadata
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from cache import ActivationStore, Hook
+from cache.errors import InputError
+from cache.hooks import parse_layers
+
+Named = Mapping[str, tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]]
+Analysis = Callable[[Float[Tensor, "row d"]], Named]
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """Values of one analysis at several sites, with the names of their axes.
+
+    Attributes:
+        name: the analysis.
+        hooks: the sites, along the axis `hook`.
+        arrays: name -> (axis names, values); every array's first axis is `hook`.
+        rows: labels of the axis `row`, one line each; empty if no array has that axis.
+        parameters: everything the values depend on besides the store, the seed among it.
+        source: the store's fingerprint.
+        table: the values in tidy form.
+    """
+
+    name: str
+    hooks: tuple[Hook, ...]
+    arrays: Named
+    rows: pd.DataFrame
+    parameters: Mapping[str, Any]
+    source: str
+    table: pd.DataFrame = field(repr=False)
+
+    def values(self, name: str) -> Shaped[np.ndarray, "..."]:
+        """The array of that name.
+
+        Raises:
+            InputError: the result has none; the message lists those it has.
+        """
+        if name not in self.arrays:
+            raise InputError(f"{self.name} has no {name!r}; it has {', '.join(self.arrays)}")
+        return self.arrays[name][1]
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write result.npz (arrays), result.json (axes, parameters, source, versions), rows.csv and table.csv."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        described = {
+            "name": self.name,
+            "hooks": [hook.name for hook in self.hooks],
+            "axes": {name: list(axes) for name, (axes, _) in self.arrays.items()},
+            "parameters": dict(self.parameters),
+            "source": self.source,
+            "versions": {
+                name: importlib.metadata.version(name)
+                for name in ("representation-geometry", "numpy", "torch", "pandas")
+            },
+        }
+        np.savez(
+            folder / "result.npz", allow_pickle=False, **{name: values for name, (_, values) in self.arrays.items()}
+        )
+        (folder / "result.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        self.table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
+        self.rows.to_csv(folder / "rows.csv", index=False)
+        return [folder / name for name in ("result.npz", "result.json", "table.csv", "rows.csv")]
+
+
+def site_hooks(store: ActivationStore, site: str, layers: str = "all") -> tuple[Hook, ...]:
+    """A store's hooks of one kind, lowest first; `resid_post` begins with the embedding (layer -1).
+
+    Raises:
+        InputError: the store has no such site at those layers.
+    """
+    n_layers = 1 + max(hook.layer for hook in store.hooks)
+    chosen = set(parse_layers(layers, n_layers))
+    hooks = [hook for hook in store.hooks if hook.kind == site and hook.layer in chosen]
+    if site == "resid_post" and 0 in chosen:
+        hooks = [hook for hook in store.hooks if hook == Hook("resid_pre", 0)] + hooks
+    if not hooks:
+        kinds = dict.fromkeys(hook.kind for hook in store.hooks)
+        raise InputError(f"the store has no {site!r} at layers {layers}; it has {', '.join(kinds)}")
+    return tuple(hooks)
+
+
+def per_layer(
+    store: ActivationStore,
+    analysis: Analysis,
+    hooks: Sequence[Hook],
+    where: str | None = None,
+    *,
+    on_hook: Callable[[Hook], None] = lambda hook: None,
+) -> Named:
+    """Apply an analysis to the same rows of every hook and stack what it gives along a new first axis `hook`.
+
+    Args:
+        store: the store.
+        analysis: takes activations and returns named arrays with their axis names.
+        hooks: the sites.
+        where: a query over `store.rows`; None for all rows.
+        on_hook: called after every site.
+
+    Raises:
+        InputError: the store lacks a site, or no row is chosen.
+    """
+    stacked: dict[str, tuple[tuple[str, ...], list[Shaped[np.ndarray, ...]]]] = {}
+    for hook in hooks:
+        x = store.load(hook, where)
+        if not len(x):
+            raise InputError(f"no row fits {where!r}; columns are {', '.join(store.rows.columns)}")
+        for name, (axes, values) in analysis(x).items():
+            stacked.setdefault(name, (("hook", *axes), []))[1].append(values)
+        on_hook(hook)
+    return {name: (axes, np.stack(values)) for name, (axes, values) in stacked.items()}
