@@ -1,0 +1,5 @@
+"""`python -m geometry`."""
+
+from geometry.cli import main
+
+main()

@@ -1,0 +1,75 @@
+"""The `geometry` program: its commands, and what becomes of errors."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from cache.errors import GeometryError, InterruptedRecordingError
+from geometry.cli.cache_command import cache
+from geometry.cli.models_command import models
+from geometry.cli.pca_command import pca
+from geometry.cli.prompts_command import prompts
+from geometry.cli.store_commands import info, verify
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (cache, prompts, models, info, verify, pca):
+    app.command()(command)
+
+
+@app.callback()
+def _program(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """The geometry of representations in transformer language models: record, measure, intervene."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program and leave with its exit code.
+
+    0 done, 2 usage or bad input, 3 model, file or network not there, 4 corrupt or hostile file, 5 fingerprint
+    differs, 6 locked, 7 no space, 8 non-finite or overflowing numbers, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    if arguments == ["--version"]:
+        from cache import __version__
+
+        sys.stdout.write(f"geometry {__version__}\n")
+        sys.exit(0)
+    sys.exit(_run(arguments, debug=debug))
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    try:
+        code: Any = app(arguments, prog_name="geometry", standalone_mode=False)
+        return int(code or 0)
+    except GeometryError as error:
+        if debug:
+            raise
+        label = "stopped" if isinstance(error, InterruptedRecordingError) else "error"
+        _say(f"{label}: {error}")
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted")
+        return 130
+    except Exception as error:
+        # typer vendors its own click, whose usage errors have no public name
+        if debug or not hasattr(error, "format_message"):
+            raise
+        known = [command.callback.__name__ for command in app.registered_commands if command.callback]
+        where = f"geometry {arguments[0]}" if arguments and arguments[0] in known else "geometry"
+        _say(f"error: {error.format_message().rstrip('.')}; see {where} --help")
+        return 2
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(" ".join(text.split()) + "\n")

@@ -1,0 +1,153 @@
+"""`geometry cache`: record a model's activations."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geometry.cli import options
+from geometry.cli.terminal import console, load_model_aloud, progress, size, this_command
+
+if TYPE_CHECKING:
+    from cache.models import LoadedModel
+    from cache.plan import RecordingPlan
+    from cache.prompts import Prompts
+    from cache.recording import Progress
+
+
+def cache(
+    model: options.ModelName,
+    dataset: options.Dataset = "digits,numwords,months",
+    frame: options.FrameNames = "quote,list",
+    kind: options.KindNames = "increasing",
+    length: options.Lengths = "4",
+    starts: options.Starts = "all",
+    templates: options.Templates = 4,
+    sample: options.Sample = None,
+    sites: Annotated[
+        str,
+        typer.Option(
+            help="Groups (resid heads mlp neurons), kinds (resid_mid q k v ...), hook names or wildcards "
+            "(blocks.*.hook_mlp_out); comma-separated."
+        ),
+    ] = "resid,heads,mlp",
+    layers: options.Layers = "all",
+    positions: Annotated[str, typer.Option(help="Tokens to keep: all members last.")] = "all",
+    dtype: Annotated[str, typer.Option(help="What is stored: float32 float16.")] = "float32",
+    out: Annotated[Path | None, typer.Option(help="The HDF5 file; default activations/<model>.h5.")] = None,
+    device: options.Device = "auto",
+    bos: options.Bos = True,
+    revision: options.Revision = None,
+    processing: options.Processing = "none",
+    batch_tokens: options.BatchTokens = 256,
+    seed: options.Seed = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever is in the file.")] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Record activations of matched sequence prompts to one HDF5 file.
+
+    The same command again goes on where it was broken off. Ctrl-C finishes the block at hand.
+    """
+    design = options.sequence_design(
+        frame=frame, kind=kind, length=length, starts=starts, templates=templates, sample=sample, seed=seed
+    )
+    from cache.datasets import load_dataset
+
+    prompts = load_dataset(dataset, design)
+    loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
+    from cache.plan import plan_recording
+
+    plan = plan_recording(
+        loaded,
+        _usable(prompts, loaded, quiet=quiet),
+        sites=sites,
+        layers=layers,
+        positions=positions,
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+    )
+    path = out or Path("activations") / f"{Path(model).stem if Path(model).exists() else model.replace('/', '--')}.h5"
+    _record(loaded, plan, path, overwrite=overwrite, quiet=quiet)
+
+
+def _usable(prompts: "Prompts", model: "LoadedModel", *, quiet: bool) -> "Prompts":
+    """The prompts that this tokenizer does not spoil; says which it does."""
+    from cache.tokens import drop_unusable, tokenize
+
+    kept, dropped = drop_unusable(tokenize(prompts, model.tokenizer, bos=model.bos))
+    for (family, frame), group in dropped.groupby(["family", "frame"], sort=False):
+        reasons = "; ".join(group["reason"].iloc[:2]) + ("; ..." if len(group) > 2 else "")
+        console(quiet=quiet).print(
+            f"dropped {group['n_prompts'].sum()} prompts of {family} in frame {frame}: {reasons}",
+            markup=False,
+        )
+    return kept
+
+
+def _record(model: "LoadedModel", plan: "RecordingPlan", path: Path, *, overwrite: bool, quiet: bool) -> None:
+    from cache.errors import InterruptedRecordingError
+    from cache.recording import record, recording_state
+
+    say = console(quiet=quiet)
+    state = recording_state(model, plan, path, overwrite=overwrite)
+    if state.complete:
+        say.print(f"{path} is complete: nothing to do (geometry info {path})", markup=False)
+        return
+    say.print(
+        f"{len(plan.tokenized.prompts)} prompts, {plan.n_tokens} tokens, {len(plan.hooks)} sites -> {path}: "
+        f"{size(state.nbytes)} ({size(state.free)} free), {state.n_pending} of {len(plan.blocks)} forward passes to do",
+        markup=False,
+    )
+    started = time.monotonic()
+    tokens = [0]
+    with stop_requests() as stop, progress("tok", quiet=quiet) as bar:
+        task = bar.add_task("recording", total=len(plan.blocks), completed=len(plan.blocks) - state.n_pending, speed="")
+
+        def on_block(done: "Progress") -> None:
+            tokens[0] += done.new_tokens
+            bar.update(
+                task,
+                completed=done.done_blocks,
+                speed=f"{tokens[0] / (time.monotonic() - started):.0f} tok/s",
+            )
+
+        try:
+            record(model, plan, path, overwrite=overwrite, on_block=on_block, should_stop=lambda: bool(stop)).close()
+        except InterruptedRecordingError as error:
+            stopped = InterruptedRecordingError(f"{error}; nothing is lost; go on with: {_continuation()}")
+            stopped.exit_code = 128 + stop[0]
+            raise stopped from error
+    seconds = time.monotonic() - started
+    say.print(
+        f"recorded {tokens[0]} tokens in {seconds:.0f} s ({tokens[0] / seconds:.0f} tokens/s) -> {path}\n"
+        f"next: geometry info {path}, geometry pca {path}",
+        markup=False,
+    )
+
+
+def _continuation() -> str:
+    return this_command().replace(" --overwrite", "")
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """A list that receives the numbers of SIGINT, SIGTERM and SIGHUP; a second SIGINT ends the program at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, note) for number in signals]
+    try:
+        yield received
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,86 @@
+"""Options that several commands share, each spelled and explained once."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cache.errors import InputError
+
+if TYPE_CHECKING:
+    from cache.sequences import SequenceDesign
+
+Dataset = Annotated[
+    str,
+    typer.Option(
+        help="Families (digits numwords months days letters roman ordinals tens control:0-19), family:FILE for "
+        "your own list, or files of prompts (.jsonl .csv .txt); comma-separated."
+    ),
+]
+FrameNames = Annotated[
+    str,
+    typer.Option("--frame", help="list lines quote paren eq comma-space space done lost born; comma-separated."),
+]
+KindNames = Annotated[
+    str,
+    typer.Option(
+        "--kind",
+        help="increasing decreasing step:K repeated copy permuted shuffled-same-last random wrap mixed; "
+        "comma-separated.",
+    ),
+]
+Lengths = Annotated[str, typer.Option("--length", help="How many members are shown: 4, or several: 3,4.")]
+Starts = Annotated[str, typer.Option("--starts", help="Ordinals of the first member shown: all, or 1,2,3.")]
+Templates = Annotated[int, typer.Option("--templates", help="Draws of names and objects (frames without: 1).")]
+Sample = Annotated[int | None, typer.Option("--sample", help="Keep that many pair keys, drawn with the seed.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seeds every draw; noted in what is written.")]
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model", help="smollm2-135m, a Hub or TransformerLens name (gpt2-small), a folder, or a .gguf file."
+    ),
+]
+Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a Hub model.")]
+Processing = Annotated[
+    str, typer.Option("--processing", help="none, or compatibility (TransformerLens's folding and centring).")
+]
+Device = Annotated[str, typer.Option("--device", help="auto cpu cuda mps.")]
+Bos = Annotated[bool, typer.Option("--bos/--no-bos", help="Put the BOS token before every text.")]
+BatchTokens = Annotated[int, typer.Option("--batch-tokens", help="Tokens a forward pass; more for a GPU.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Layers = Annotated[str, typer.Option("--layers", help="all, or layers and ranges: 0,4-7,-1.")]
+
+
+def sequence_design(
+    *, frame: str, kind: str, length: str, starts: str, templates: int, sample: int | None, seed: int
+) -> "SequenceDesign":
+    """The design that these options describe; its families are filled in from the data set.
+
+    Raises:
+        InputError: an option is not what it should be.
+    """
+    from cache.families import FAMILIES
+    from cache.sequences import SequenceDesign
+
+    return SequenceDesign(
+        families=(FAMILIES["digits"],),
+        frames=_words(frame),
+        kinds=_words(kind),
+        lengths=_numbers(length, "--length"),
+        starts=None if starts.strip() == "all" else _numbers(starts, "--starts"),
+        templates=templates,
+        sample=sample,
+        seed=seed,
+    )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError as error:
+        raise InputError(f"{option} takes whole numbers such as 3,4; got {text!r}") from error
+    return numbers

@@ -1,0 +1,91 @@
+"""What a person at the terminal sees: progress, tables, sizes."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cache.models import LoadedModel
+
+
+def console(*, quiet: bool = False) -> Console:
+    """Where messages go: standard error, so that standard output holds results alone."""
+    return Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False)
+
+
+def load_model_aloud(
+    name: str,
+    *,
+    device: str,
+    bos: bool,
+    revision: str | None = None,
+    processing: str = "none",
+    quiet: bool = False,
+) -> "LoadedModel":
+    """Load a model and say so: importing torch and converting a GGUF file take their time."""
+    with console(quiet=quiet).status(f"loading {name} (a GGUF model is converted the first time: half a minute)"):
+        from cache import load_model
+
+        return load_model(name, device=device, bos=bos, revision=revision, processing=processing)
+
+
+@contextmanager
+def progress(unit: str, *, quiet: bool) -> Iterator[Progress]:
+    """A progress bar with speed and time left, in `unit` a second."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console(quiet=quiet), disable=quiet) as bar:
+        yield bar
+
+
+def print_table(frame: "pd.DataFrame", *, title: str | None = None) -> None:
+    """Print a data frame to standard output; missing numbers are left blank."""
+    table = Table(title=title, title_justify="left")
+    for column in frame.columns:
+        numeric = frame[column].dtype.kind in "if"
+        table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(_cell(value) for value in row))
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, highlight=False).print(table, markup=False)
+
+
+def size(nbytes: float) -> str:
+    """A number of bytes for people: 551.2 MB."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if nbytes < 1000 or unit == "TB":
+            return f"{nbytes:.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    raise AssertionError
+
+
+def this_command() -> str:
+    """The command that is running, as it can be typed again."""
+    return shlex.join(["geometry", *sys.argv[1:]])
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.3g}" if abs(value) < 1e-3 and value else f"{value:.3f}"
+    return str(value)
