@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cache.errors import LockedError, NotAvailableError
@@ -29,8 +29,9 @@ def writer_lock(path: Path) -> Iterator[None]:
     handle = _acquire(lock)
     closed_in_children = _close_in_children(handle)
     try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        with suppress(OSError):  # on a full disk the lock holds without saying whose it is
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
         yield
     finally:
         # unlinked before it is released: whoever waits for this inode sees that the name has moved on

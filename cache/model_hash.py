@@ -13,7 +13,7 @@ from torch import Tensor
 def weights_hash(model: torch.nn.Module) -> str:
     """SHA-256 over every parameter's and buffer's name, dtype, shape and bits.
 
-    A bridge gives the same hash as the Hugging Face model inside it.
+    Tied weights count once. A bridge around a model has a hash of its own: it keeps fused weights in parts too.
     """
     tensors = sorted(_named_tensors(model))
     with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter lock
@@ -43,7 +43,7 @@ def _named_tensors(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
         key = (tensor.data_ptr(), tuple(tensor.shape))
         if key not in seen or not tensor.numel():  # tied or aliased weights count once
             seen.add(key)
-            yield name.replace("_original_component.", "").removeprefix("original_model."), tensor
+            yield name.replace("_original_component.", ""), tensor
 
 
 def _tensor_hash(tensor: Tensor) -> bytes:

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from torch import Tensor
 
 from cache.errors import InputError, NotAvailableError
@@ -131,15 +133,18 @@ def load_model(
         with _quiet():
             source = find_model(model, revision=revision)
             hf_model, tokenizer = _load_folder(str(source.folder), dtype, place)
-            bridge = _bridge(hf_model, tokenizer)
         name, commit = source.name, source.revision
     else:
-        bridge, tokenizer = _adopt(model, tokenizer)
-        name, commit = _object_name(bridge), ""
+        hf_model, tokenizer = _checked_object(model, tokenizer)
+        name, commit = _object_name(hf_model), ""
     bos_token_id(tokenizer, bos=bos)
-    if processing == "compatibility":
-        with _quiet():
+    # hashed before the bridge splits fused weights and gives the tokenizer tokens that its files do not name
+    weights, rules = weights_hash(getattr(hf_model, "original_model", hf_model)), tokenizer_hash(tokenizer)
+    with _quiet():
+        bridge = _bridge(hf_model, tokenizer)
+        if processing == "compatibility":
             bridge.enable_compatibility_mode(disable_warnings=True)
+            weights = weights_hash(bridge.original_model)
     bridge.eval()
     return LoadedModel(
         bridge=bridge,
@@ -151,8 +156,8 @@ def load_model(
         bos=bos,
         device=str(bridge.cfg.device),
         dtype=str(next(bridge.parameters()).dtype).removeprefix("torch."),
-        weights=weights_hash(bridge.original_model),
-        tokenizer_rules=tokenizer_hash(tokenizer),
+        weights=weights,
+        tokenizer_rules=rules,
     )
 
 
@@ -169,51 +174,63 @@ def _load_folder(folder: str, dtype: str, device: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        hf_model = AutoModelForCausalLM.from_pretrained(
+        hf_model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
             attn_implementation="eager",
-        ).to(device)
+            output_loading_info=True,
+        )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NotAvailableError(f"the model in {folder!r} cannot be loaded: {reason}") from error
-    return hf_model, tokenizer
+    lacking = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
+    if lacking:
+        raise NotAvailableError(f"the model in {folder!r} lacks {len(lacking)} of its weights, {lacking[0]} among them")
+    return hf_model.to(device), tokenizer
 
 
-def _bridge(hf_model: Any, tokenizer: Any) -> Any:
-    from transformer_lens.model_bridge import TransformerBridge
-
-    parameter = next(hf_model.parameters())
-    name = getattr(hf_model.config, "_name_or_path", "") or type(hf_model).__name__
-    return TransformerBridge.boot_transformers(
-        name, hf_model=hf_model, tokenizer=tokenizer, dtype=parameter.dtype, device=str(parameter.device)
-    )
-
-
-def _adopt(model: Any, tokenizer: Any) -> tuple[Any, Any]:
-    """A bridge around a model that is already in memory, and its tokenizer."""
+def _checked_object(model: Any, tokenizer: Any) -> tuple[Any, Any]:
+    """A model that is already in memory, and its tokenizer."""
     from transformer_lens.model_bridge import TransformerBridge
 
     if isinstance(model, TransformerBridge):
         return model, tokenizer or model.tokenizer
     if not isinstance(model, torch.nn.Module) or not hasattr(model, "config") or not hasattr(model, "base_model"):
         raise InputError(
-            f"a model is a name, a folder, a Hugging Face causal model or a TransformerBridge; "
-            f"got {type(model).__name__}"
+            f"a model is a name, a folder, a Hugging Face causal model or a TransformerBridge; got "
+            f"{type(model).__name__}"
         )
     if tokenizer is None:
         raise InputError("a loaded Hugging Face model needs its tokenizer: load_model(model, tokenizer=...)")
-    with _quiet():
-        return _bridge(model, tokenizer), tokenizer
+    return model, tokenizer
 
 
-def _object_name(bridge: Any) -> str:
-    config = bridge.original_model.config
-    return str(getattr(config, "_name_or_path", "") or type(bridge.original_model).__name__)
+def _bridge(hf_model: Any, tokenizer: Any) -> Any:
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import AutoTokenizer
+
+    if isinstance(hf_model, TransformerBridge):
+        return hf_model
+    parameter = next(hf_model.parameters())
+    # the bridge changes the tokenizer it is given and loads it anew from where it came from: it gets a copy
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return TransformerBridge.boot_transformers(
+            _object_name(hf_model),
+            hf_model=hf_model,
+            tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
+            dtype=parameter.dtype,
+            device=str(parameter.device),
+        )
+
+
+def _object_name(model: Any) -> str:
+    inner = getattr(model, "original_model", model)
+    return str(getattr(inner.config, "_name_or_path", "") or type(inner).__name__)
 
 
 @contextmanager

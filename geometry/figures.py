@@ -6,23 +6,28 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from cache import Hook
 from geometry.layerwise import LayerResult
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, which the colour-blind can tell apart; families take them in order."""
 
+CONTROL_PREFIX = "control:"
+
 _COLUMNS = 6
+_GREY = "#BBBBBB"
 
 
 def scatter_by_layer(result: LayerResult) -> Figure:
     """One panel a layer: rows along the first two components, and each member's mean, joined in order.
 
-    Colour is the family; the label is the member, cut to three letters where it is longer. Axes carry the
-    share of variance that their component explains.
+    Colour is the family, grey the controls; the label is the member, cut to three letters where it is longer.
+    Axes carry the share of variance that their component explains.
     """
     n_panels = len(result.hooks)
     columns = min(_COLUMNS, n_panels)
@@ -40,8 +45,11 @@ def scatter_by_layer(result: LayerResult) -> Figure:
         axis.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=8, fontsize=11, frameon=False)
-    for line in legend.get_lines():
-        line.set_linewidth(3)
+    for handle in legend.legend_handles:
+        if isinstance(handle, Line2D):
+            handle.set_linewidth(3)
+        elif isinstance(handle, PathCollection):
+            handle.set_sizes([40])
     figure.suptitle(f"{result.parameters['site']}: principal components of {_what(result)}", fontsize=13)
     return figure
 
@@ -84,18 +92,26 @@ def _what(result: LayerResult) -> str:
 
 
 def _scatter(axis: Axes, scores: np.ndarray, rows: pd.DataFrame, families: Sequence[str]) -> None:
+    """Controls lie underneath as grey clouds; each other family has its colour, its path and its labels."""
     second = scores[:, 1] if scores.shape[1] > 1 else np.zeros(len(scores))
-    for number, family in enumerate(families):
-        colour = PALETTE[number % len(PALETTE)]
+    control = rows["family"].str.startswith(CONTROL_PREFIX).to_numpy()
+    if control.any():
+        label = f"controls ({rows['family'][control].nunique()})"
+        axis.scatter(scores[control, 0], second[control], s=3, color=_GREY, linewidths=0, rasterized=True, label=label)
+    for number, family in enumerate(f for f in families if not f.startswith(CONTROL_PREFIX)):
         mine = (rows["family"] == family).to_numpy()
-        axis.scatter(scores[mine, 0], second[mine], s=3, color=colour, alpha=0.25, linewidths=0)
-        frame = pd.DataFrame({"x": scores[mine, 0], "y": second[mine], "unit": rows["unit"][mine]})
-        means = frame.groupby("unit")[["x", "y"]].mean()
+        points = pd.DataFrame({"x": scores[mine, 0], "y": second[mine], "unit": rows["unit"][mine]})
         names = rows[mine].groupby("unit")["shown"].first()
-        axis.plot(means["x"], means["y"], color=colour, linewidth=0.7, alpha=0.8, label=family or "prompts")
-        for unit, (x, y) in zip(means.index, means.to_numpy(), strict=True):
-            label = axis.annotate(names[unit][:3], (x, y), color=colour, fontsize=7.5, ha="center", va="center")
-            label.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
+        _family(axis, points, names, family or "prompts", PALETTE[number % len(PALETTE)])
     axis.margins(0.08)
     axis.tick_params(labelsize=6)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _family(axis: Axes, points: pd.DataFrame, names: "pd.Series[str]", family: str, colour: str) -> None:
+    axis.scatter(points["x"], points["y"], s=3, color=colour, alpha=0.25, linewidths=0, rasterized=True)
+    means = points.groupby("unit")[["x", "y"]].mean()
+    axis.plot(means["x"], means["y"], color=colour, linewidth=0.7, alpha=0.8, label=family)
+    for unit, (x, y) in zip(means.index, means.to_numpy(), strict=True):
+        label = axis.annotate(names[unit][:3], (x, y), color=colour, fontsize=7.5, ha="center", va="center")
+        label.set_path_effects([withStroke(linewidth=1.6, foreground="white")])

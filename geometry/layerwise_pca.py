@@ -43,8 +43,7 @@ def pca_by_layer(
     Raises:
         InputError: no such site, layer or row, or fewer rows than components.
     """
-    chosen = where or default_rows(store)
-    where = f"({chosen}) and position >= 0"
+    where = f"({where}) and position >= 0" if where else default_rows(store)
     hooks = site_hooks(store, site, layers)
     rows = store.select(where)
     members = unit_of_rows(store, rows)

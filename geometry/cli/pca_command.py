@@ -77,6 +77,6 @@ def _short(result: "LayerResult") -> "pd.DataFrame":
     wide = result.table.pivot_table(index="layer", columns="component", values="explained_variance_ratio")
     first = result.table[result.table["component"] == 0].set_index("layer")
     wide.columns = [f"PC{number}" for number in range(1, wide.shape[1] + 1)]
-    wide.insert(1, "se", first["se"])
+    wide.insert(1, "PC1 se", first["se"])
     wide["null max"] = first["null_max"]
     return wide.reset_index()
