@@ -55,8 +55,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except GeometryError as error:
         if debug:
             raise
-        label = "stopped" if isinstance(error, InterruptedRecordingError) else "error"
-        _say(f"{label}: {error}")
+        _say(str(error) if isinstance(error, InterruptedRecordingError) else f"error: {error}")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted")
