@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from cache.errors import InputError, NotAvailableError
 from cache.words import CONTROL_WORDS
@@ -47,9 +47,14 @@ class Family:
         return range(self.first, self.first + len(self.members))
 
     def member(self, ordinal: int) -> str:
-        """The member with this ordinal; of a cyclic family with the ordinal taken round."""
-        offset = ordinal - self.first
-        return self.members[offset % len(self.members) if self.cyclic else offset]
+        """The member with this ordinal; of a cyclic family with the ordinal taken round.
+
+        Raises:
+            InputError: the family is not cyclic and has no such ordinal.
+        """
+        if not self.cyclic and ordinal not in self.ordinals:
+            raise InputError(f"{self.name} has the ordinals {self.first} to {self.ordinals[-1]}; got {ordinal}")
+        return self.members[(ordinal - self.first) % len(self.members)]
 
 
 _NUMBER_WORDS = "zero one two three four five six seven eight nine ten".split()
@@ -114,7 +119,10 @@ def parse_families(names: Iterable[str]) -> tuple[Family, ...]:
     for name in names:
         match = re.fullmatch(r"control:(\d+)(?:-(\d+))?", name)
         if match:
-            families.append(range(int(match[1]), int(match[2] or match[1]) + 1))
+            draws = range(int(match[1]), int(match[2] or match[1]) + 1)
+            if not draws:
+                raise InputError(f"a range of controls runs upwards, as in control:0-19; got {name}")
+            families.append(draws)
         elif name.startswith("family:"):
             families.append(read_family(name.removeprefix("family:")))
         elif name in FAMILIES:
@@ -153,12 +161,12 @@ def read_family(path: str | Path) -> Family:
     if not path.is_file():
         raise NotAvailableError(f"no family file {str(path)!r}; give a JSON list or one member a line")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".json":
             members = _MEMBERS.validate_python(json.loads(text), strict=True)
         else:
             members = [line.strip() for line in text.splitlines() if line.strip()]
-    except (UnicodeDecodeError, json.JSONDecodeError, ValidationError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is not a list of members ({reason}); write one member a line") from error
     return Family(path.stem, tuple(members))

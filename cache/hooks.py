@@ -36,8 +36,8 @@ class Hook:
     """A site: what is read (`kind`), in which block (0-based `layer`), of which attention head if only one.
 
     Raises:
-        InputError: the kind is not one of `KINDS`, the layer is negative, or a head is named at a site
-            that has none.
+        InputError: the kind is not one of `KINDS`, the layer or head is negative, or a head is named at a
+            site that has none.
     """
 
     kind: str
@@ -51,6 +51,8 @@ class Hook:
             raise InputError(f"a hook's layer counts from 0; got {self.layer}")
         if self.head is not None and self.kind not in ("q", "k", "v", "z"):
             raise InputError(f"{self.kind} has no heads; got head {self.head}")
+        if self.head is not None and self.head < 0:
+            raise InputError(f"a hook's head counts from 0; got head {self.head}")
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from cache.errors import CorruptFileError
 from cache.fingerprint import FORMAT, FORMAT_VERSION, canonical, fingerprint_of, hard_fields, soft_fields
 from cache.models import LoadedModel
 from cache.plan import RecordingPlan
+from cache.safe_open import read_attribute
 from cache.sealed import SealedLayout
 
 ROW_COLUMNS = ("prompt", "position", "token", "token_text", "member", "is_last")
@@ -56,15 +57,14 @@ def read_manifest(file: h5py.File) -> dict[str, Any]:
         CorruptFileError: the file is no store, is of a later version, or its manifest was changed.
     """
     path = Path(file.filename)
-    if file.attrs.get("format") != FORMAT:
+    if "format" not in file.attrs or read_attribute(file, "format") != FORMAT:
         raise CorruptFileError(f"{path} is HDF5 but not an activation store; geometry cache makes them")
-    if str(file.attrs.get("version")) != str(FORMAT_VERSION):
-        raise CorruptFileError(
-            f"{path} has format version {file.attrs.get('version')}; this geometry reads {FORMAT_VERSION}"
-        )
+    version = read_attribute(file, "version") if "version" in file.attrs else None
+    if version != str(FORMAT_VERSION):
+        raise CorruptFileError(f"{path} has format version {version}; this geometry reads {FORMAT_VERSION}")
     try:
-        manifest = json.loads(file.attrs["manifest"])
-        intact = fingerprint_of(manifest["hard"]) == file.attrs["fingerprint"]
+        manifest = json.loads(read_attribute(file, "manifest"))
+        intact = fingerprint_of(manifest["hard"]) == read_attribute(file, "fingerprint")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CorruptFileError(f"{path} has no readable manifest; record it anew") from error
     if not intact:
@@ -81,7 +81,7 @@ def read_prompt_table(file: h5py.File) -> pd.DataFrame:
     """The prompts of an open store, one row each; lists come back as tuples."""
     table = pd.DataFrame({name: _column(file[f"prompts/{name}"]) for name in PROMPT_COLUMNS})
     for name in _LIST_COLUMNS:
-        table[name] = [tuple(json.loads(text)) for text in table[name]]
+        table[name] = [_tuples(json.loads(text)) for text in table[name]]
     return table
 
 
@@ -106,6 +106,10 @@ def _row_columns(model: LoadedModel, plan: RecordingPlan) -> dict[str, Shaped[np
 
 def _bytes(texts: Any) -> Shaped[np.ndarray, "row"]:
     return np.array([str(text).encode() for text in texts], dtype=np.bytes_)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def _column(dataset: h5py.Dataset) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cache.errors import LockedError, NotAvailableError
+from cache.errors import LockedError, NoSpaceError, NotAvailableError
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524}  # 524: ENOTSUPP, which NFS servers return
 
@@ -24,6 +24,7 @@ def writer_lock(path: Path) -> Iterator[None]:
     Raises:
         LockedError: another process (or this one) writes the file; the message names pid and host.
         NotAvailableError: the folder cannot be written, or its file system has no locks.
+        NoSpaceError: there is no room even for the lock file.
     """
     lock = path.with_name(path.name + ".lock")
     handle = _acquire(lock)
@@ -35,9 +36,10 @@ def writer_lock(path: Path) -> Iterator[None]:
         yield
     finally:
         # unlinked before it is released: whoever waits for this inode sees that the name has moved on
-        lock.unlink(missing_ok=True)
-        closed_in_children[0] = True
-        os.close(handle)
+        if not closed_in_children[0]:  # else this is a child that was forked inside the block
+            lock.unlink(missing_ok=True)
+            closed_in_children[0] = True
+            os.close(handle)
 
 
 def _acquire(lock: Path) -> int:
@@ -45,7 +47,8 @@ def _acquire(lock: Path) -> int:
         try:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as error:
-            raise NotAvailableError(f"cannot write in {str(lock.parent)!r}: {error.strerror}") from error
+            kind = NoSpaceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else NotAvailableError
+            raise kind(f"cannot write in {str(lock.parent)!r}: {error.strerror}") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(handle), lock.stat()):
@@ -66,6 +69,8 @@ def _refusal(lock: Path, error: OSError, holder: str) -> Exception:
             f"the file system of {str(lock.parent)!r} has no locks ({error.strerror}); "
             "record to a local disk and move the file"
         )
+    if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+        return NotAvailableError(f"cannot lock {str(lock)!r}: {error.strerror}")
     try:
         who = json.loads(holder)
         return LockedError(

@@ -6,6 +6,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
+from urllib.request import getproxies, proxy_bypass
 
 from cache.errors import InputError, NotAvailableError
 from cache.gguf import DEMO_MODEL, DEMO_WHEEL, convert_once, converted_folder, demo_gguf
@@ -75,10 +76,12 @@ def hub_name(name: str) -> str:
 
 
 def hub_reachable() -> bool:
-    """Whether the Hub's host answers a connection within two seconds, and offline mode is not on."""
+    """Whether the Hub's host (or the proxy to it) answers within two seconds, and offline mode is not on."""
     from huggingface_hub import constants
 
     url = urlparse(constants.ENDPOINT)
+    if not proxy_bypass(url.hostname or ""):
+        url = urlparse(getproxies().get(url.scheme, constants.ENDPOINT))
     if constants.HF_HUB_OFFLINE or not url.hostname:
         return False
     port = url.port or (443 if url.scheme == "https" else 80)

@@ -98,7 +98,7 @@ def plan_recording(
     for hook in hooks:
         model.row_shape(hook)
     tokenized = tokenize(prompts, model.tokenizer, bos=model.bos)
-    _check_context(model, tokenized)
+    check_context(model, tokenized)
     blocks = plan_blocks(tokenized.lengths, batch_tokens)
     return RecordingPlan(tokenized, hooks, positions, dtype, batch_tokens, blocks)
 
@@ -113,7 +113,12 @@ def plan_blocks(lengths: Int[np.ndarray, "prompt"], batch_tokens: int) -> tuple[
     return tuple(tuple(sorted(block)) for block in blocks)
 
 
-def _check_context(model: LoadedModel, tokenized: TokenizedPrompts) -> None:
+def check_context(model: LoadedModel, tokenized: TokenizedPrompts) -> None:
+    """Refuse prompts that are longer than the model's context.
+
+    Raises:
+        InputError: one is; the message gives its length and text.
+    """
     longest = int(tokenized.lengths.argmax())
     limit = int(getattr(model.bridge.cfg, "n_ctx", 0) or 0)
     if limit and tokenized.lengths[longest] > limit:

@@ -1,5 +1,7 @@
 """Prompts in files: a user's own (JSONL, CSV, TXT) and ours, written and read back whole."""
 
+import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -7,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cache.errors import InputError, NotAvailableError
@@ -60,19 +61,14 @@ def read_prompts(path: str | Path) -> Prompts:
     path = Path(path)
     if not path.is_file():
         raise NotAvailableError(f"no prompt file {str(path)!r}")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"prompts come as {', '.join(SUFFIXES)}; got {str(path)!r}")
     try:
-        if path.suffix.lower() == ".txt":
-            lines = path.read_text(encoding="utf-8").splitlines()
-            return Prompts.from_texts([line for line in lines if line.strip()])
-        if path.suffix.lower() == ".jsonl":
-            records = list(_json_lines(path))
-        elif path.suffix.lower() == ".csv":
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-            records = [(i + 2, dict(row)) for i, row in enumerate(frame.to_dict("records"))]
-        else:
-            raise InputError(f"prompts come as {', '.join(SUFFIXES)}; got {str(path)!r}")
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from error
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error}") from error
+    records = list({".txt": _text_lines, ".jsonl": _json_lines, ".csv": _csv_lines}[suffix](path, text))
     return _from_records(path, records)
 
 
@@ -84,13 +80,31 @@ def write_prompts(prompts: Prompts, path: str | Path) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+def _text_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+    # not str.splitlines, which also cuts at form feeds and other marks inside a text
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, {"text": line.removesuffix("\r")}
+
+
+def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 yield number, json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise InputError(f"{path} line {number} is not JSON: {error}") from error
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{path} line {number} is not JSON: {str(error).splitlines()[0]}") from error
+
+
+def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
+    try:
+        for row in reader:
+            if "" in row or None in row.values():
+                raise InputError(f"{path} line {reader.line_num} has not as many cells as there are columns")
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise InputError(f"{path} line {reader.line_num} cannot be read as csv: {error}") from error
 
 
 def _from_records(path: Path, records: list[tuple[int, Any]]) -> Prompts:
@@ -110,29 +124,36 @@ def _from_records(path: Path, records: list[tuple[int, Any]]) -> Prompts:
     if saved:
         fields = [line.model_dump() for line in lines]
         seeds = {field.pop("seed") for field in fields}
-        return Prompts(tuple(Prompt(**field) for field in fields), seed=min(seeds))
-    return Prompts(_own_prompts(lines))
+        numbered = zip(records, fields, strict=True)
+        return Prompts(tuple(_prompt(path, number, field) for (number, _), field in numbered), seed=min(seeds))
+    return Prompts(_own_prompts(path, [number for number, _ in records], lines))
 
 
-def _own_prompts(lines: list[Any]) -> tuple[Prompt, ...]:
+def _own_prompts(path: Path, numbers: list[int], lines: list[Any]) -> tuple[Prompt, ...]:
     ordinals = {member: i for i, member in enumerate(dict.fromkeys(line.member for line in lines if line.member), 1)}
     repetitions: Counter[tuple[str, str, str]] = Counter()
     prompts = []
-    for line in lines:
+    for number, line in zip(numbers, lines, strict=True):
         labels = (line.family, line.group, line.member)
         start = line.text.rfind(line.member) if line.member else -1
         shown = start >= 0
-        prompts.append(
-            Prompt(
-                text=line.text,
-                family=line.family,
-                template=repetitions[labels],
-                values=(ordinals[line.member],) if shown else (),
-                members=(line.member,) if shown else (),
-                spans=((start, start + len(line.member)),) if shown else (),
-                answer=line.answer,
-                group=line.group,
-            )
-        )
+        fields = {
+            "text": line.text,
+            "family": line.family,
+            "template": repetitions[labels],
+            "values": (ordinals[line.member],) if shown else (),
+            "members": (line.member,) if shown else (),
+            "spans": ((start, start + len(line.member)),) if shown else (),
+            "answer": line.answer,
+            "group": line.group,
+        }
+        prompts.append(_prompt(path, number, fields))
         repetitions[labels] += 1
     return tuple(prompts)
+
+
+def _prompt(path: Path, number: int, fields: dict[str, Any]) -> Prompt:
+    try:
+        return Prompt(**fields)
+    except InputError as error:
+        raise InputError(f"{path} line {number}: {error}") from error

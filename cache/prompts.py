@@ -46,7 +46,7 @@ class Prompt:
     def __post_init__(self) -> None:
         if not self.text:
             raise InputError("a prompt has no text; give one or leave its line out")
-        for content in (self.text, self.family, self.answer, self.distractor, self.group):
+        for content in (self.text, self.family, self.frame, self.kind, self.answer, self.distractor, self.group):
             if "\0" in content or any("\ud800" <= c <= "\udfff" for c in content):
                 raise InputError(f"a prompt's text and labels must be Unicode without NUL; got {content!r:.60}")
         if not len(self.values) == len(self.members) == len(self.spans):
@@ -87,16 +87,24 @@ class Prompts(Sequence[Prompt]):
         seen: dict[tuple[str, str, str], Prompt] = {}
         for prompt in self.items:
             if prompt.values:
-                other = seen.setdefault((prompt.family, prompt.group, prompt.pair_key), prompt)
-                if other is not prompt:
+                key = (prompt.family, prompt.group, prompt.pair_key)
+                if key in seen:
+                    other = seen[key]
                     raise InputError(
                         f"two prompts of family {prompt.family!r} share the pair key {prompt.pair_key!r}: "
                         f"{other.text!r:.40} and {prompt.text!r:.40}"
                     )
+                seen[key] = prompt
 
     @classmethod
     def from_texts(cls, texts: Iterable[str]) -> "Prompts":
-        """Plain strings as prompts without labels."""
+        """Plain strings as prompts without labels.
+
+        Raises:
+            InputError: one string was given in place of several, or one of them is empty.
+        """
+        if isinstance(texts, str):
+            raise InputError(f"give a list of texts, not one string; got {texts!r:.60}")
         return cls(tuple(Prompt(text, template=i) for i, text in enumerate(texts)))
 
     def __len__(self) -> int:
@@ -125,8 +133,9 @@ class Prompts(Sequence[Prompt]):
         chosen = [i for i, p in enumerate(self.items) if p.family == label]
         chosen = chosen or [i for i, p in enumerate(self.items) if p.group == label]
         if not chosen:
-            known = sorted({p.family for p in self.items} | {p.group for p in self.items} - {""})
-            raise InputError(f"no family or group {label!r} among these prompts; there are {', '.join(known)}")
+            known = sorted(({p.family for p in self.items} | {p.group for p in self.items}) - {""})
+            there = f"there are {', '.join(known)}" if known else "they have no labels"
+            raise InputError(f"no family or group {label!r} among these prompts; {there}")
         keys = {self.items[i].pair_key: i for i in chosen}
         if len(keys) < len(chosen):
             raise InputError(f"prompts labelled {label!r} repeat a pair key; compare its families or groups one by one")

@@ -6,24 +6,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from cache.errors import CorruptFileError, InputError
+from cache.errors import InputError
 
 
-def join_labels(prompts: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The prompts, and the rows with what their prompts say of them (`ActivationStore.rows`).
-
-    Raises:
-        CorruptFileError: a row names a member that its prompt does not show.
-    """
+def join_labels(prompts: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with what their prompts say of them: the columns of `ActivationStore.rows`."""
     labels = ["family", "frame", "template", "kind", "group", "answer", "distractor", "pair_key"]
     pairs: list[tuple[Any, Any]] = list(zip(rows["prompt"], rows["member"], strict=True))
-    try:
-        value = [prompts["values"][p][m] if m >= 0 else -1 for p, m in pairs]
-        shown = [prompts["members"][p][m] if m >= 0 else "" for p, m in pairs]
-    except IndexError as error:
-        raise CorruptFileError("a row names a member that its prompt does not show") from error
-    joined = rows.assign(value=value, shown=shown).join(prompts[labels], on="prompt")
-    return prompts, joined
+    value = [prompts["values"][p][m] if m >= 0 else -1 for p, m in pairs]
+    shown = [prompts["members"][p][m] if m >= 0 else "" for p, m in pairs]
+    return rows.assign(value=value, shown=shown).join(prompts[labels], on="prompt")
 
 
 def query_rows(rows: pd.DataFrame, query: str) -> Bool[np.ndarray, "row"]:

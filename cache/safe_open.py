@@ -12,7 +12,7 @@ from cache.errors import CorruptFileError, GeometryError, NotAvailableError
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_OBJECTS = 100_000
 _MAX_DEPTH = 4
-_READ_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, UnicodeError)
+_READ_ERRORS = (OSError, RuntimeError, LookupError, TypeError, ValueError)
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def open_checked(path: str | Path) -> h5py.File:
     path = Path(path)
     _check_signature(path)
     with ExitStack() as stack, reading(path):
-        file = stack.enter_context(h5py.File(path, "r", locking=False))
+        file = stack.enter_context(_open_shared(path))
         _check_group(file, path.stat().st_size)
         stack.pop_all()
         return file
@@ -64,11 +64,24 @@ def reading(path: str | Path) -> Iterator[None]:
         raise CorruptFileError(f"{path} cannot be read: {reason}") from error
 
 
-def _check_signature(path: Path) -> None:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is not there"
-        raise NotAvailableError(f"{str(path)!r} {what}; give an .h5 file made by geometry cache")
+def _open_shared(path: Path) -> h5py.File:
+    """Open with HDF5's shared lock, which our writers ignore, or without where there is none to be had.
+
+    HDF5 refuses a file that is open both ways in one process, and a user's own h5py locks.
+    """
     try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if "lock" not in str(error):
+            raise
+        return h5py.File(path, "r", locking=False)
+
+
+def _check_signature(path: Path) -> None:
+    try:
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "is not there"
+            raise NotAvailableError(f"{str(path)!r} {what}; give an .h5 file made by geometry cache")
         with path.open("rb") as handle:
             start = handle.read(len(_SIGNATURE))
     except OSError as error:
@@ -117,6 +130,16 @@ def _check_dataset(filename: str, dataset: h5py.Dataset, size: int) -> None:
 def _plain(dtype: np.dtype) -> bool:
     string = h5py.check_string_dtype(dtype)
     return string.length is not None if string else dtype.kind in "iuf" and dtype.metadata is None
+
+
+def read_attribute(file: h5py.File, name: str) -> str:
+    """A root attribute as text.
+
+    Raises:
+        KeyError: there is none.
+    """
+    value = file.attrs[name]
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def data_offset(dataset: h5py.Dataset) -> int:

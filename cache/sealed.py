@@ -27,8 +27,8 @@ import xxhash
 from jaxtyping import Int, Shaped
 
 from cache.errors import NoSpaceError, NotAvailableError
-from cache.safe_open import data_offset, safe_open
-from cache.sealed_log import block_runs, committed_blocks, frozen_digest, seal_of
+from cache.safe_open import data_offset, read_attribute, safe_open
+from cache.sealed_log import block_runs, checked_log, committed_blocks, frozen_digest, seal_of
 
 _SLACK = 4 << 20  # HDF5's own metadata: about 1 kB a dataset
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -64,8 +64,12 @@ def check_space(folder: Path, need: int) -> None:
 
     Raises:
         NoSpaceError: fewer than `need` bytes are free; the message has both numbers.
+        NotAvailableError: there is no such folder.
     """
-    have = shutil.disk_usage(folder).free
+    try:
+        have = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise NotAvailableError(f"cannot write in {str(folder)!r}: {error.strerror}") from error
     if have < need:
         raise NoSpaceError(f"not enough space in {str(folder)!r}: need {need:,} bytes, have {have:,}")
 
@@ -111,13 +115,13 @@ class SealedWriter:
     def __init__(self, path: Path, handle: int, file: h5py.File) -> None:
         self._path = path
         self._handle = handle
+        self._runs = block_runs(*checked_log(file))
         self._sites = {name.decode(): i for i, name in enumerate(file["log/sites"][:])}
         self._offsets = {name: data_offset(file[name]) for name in self._sites}
         self._row_bytes = {name: file[name].nbytes // max(len(file[name]), 1) for name in self._sites}
-        self._runs = block_runs(file["log/block"][:])
         self._checksum_offset = data_offset(file["log/checksum"])
         self._state_offset = data_offset(file["log/state"])
-        self._fingerprint = str(file.attrs["fingerprint"])
+        self._fingerprint = read_attribute(file, "fingerprint")
         self.committed = committed_blocks(file)
 
     def write(self, block: int, site: str, rows: Shaped[np.ndarray, "row ..."]) -> int:
@@ -128,13 +132,14 @@ class SealedWriter:
         """
         content = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
         width = self._row_bytes[site]
+        n_rows = sum(stop - start for start, stop in self._runs[block])
+        if len(content) != n_rows * width:
+            raise ValueError(f"block {block} has {n_rows} rows at {site}; got {len(content) / width:g}")
         done = 0
         for start, stop in self._runs[block]:
             part = content[done : done + (stop - start) * width]
             self._pwrite(part, self._offsets[site] + start * width)
             done += len(part)
-        if done != len(content):
-            raise ValueError(f"block {block} has {done // width} rows at {site}; got {len(content) / width:g}")
         return xxhash.xxh3_64_intdigest(content.data)
 
     def commit(self, block: int, checksums: Mapping[str, int]) -> None:
@@ -164,7 +169,7 @@ class SealedWriter:
 
     def _sync(self) -> None:
         try:
-            os.fdatasync(self._handle)
+            _sync_data(self._handle)
         except OSError as error:
             raise storage_error(error, self._path) from error
 
@@ -189,18 +194,32 @@ def open_writer(path: Path) -> Iterator[SealedWriter]:
         os.close(handle)
 
 
+def _reserve_bytes(handle: int, nbytes: int) -> None:
+    """Take the space now; macOS has no posix_fallocate, and the check of free space has to do there."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(handle, 0, nbytes)
+    else:
+        os.ftruncate(handle, nbytes)
+
+
+def _sync_data(handle: int) -> None:
+    """Bring a file's data to disk; macOS has no fdatasync."""
+    (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(handle)
+
+
 def _reserve(temporary: Path, nbytes: int) -> None:
     """Fail here, before any work, where the file system cannot take the file."""
     handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
-        os.posix_fallocate(handle, 0, nbytes)
+        _reserve_bytes(handle, nbytes)
     finally:
         os.close(handle)
 
 
 def _fill_frozen(file: h5py.File, layout: SealedLayout) -> None:
     for name, value in layout.attributes.items():
-        file.attrs[name] = value
+        content = value.encode(errors="backslashreplace")
+        file.attrs.create(name, _storable(np.array(content, dtype=np.bytes_)))
     n_blocks = int(layout.block.max()) + 1
     early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -230,7 +249,7 @@ def _seal_frozen(temporary: Path) -> None:
         digest = frozen_digest(temporary, file)
     handle = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)
     try:
-        os.posix_fallocate(handle, 0, os.fstat(handle).st_size)
+        _reserve_bytes(handle, os.fstat(handle).st_size)
         os.pwrite(handle, digest, offset)
         os.fsync(handle)
     finally:

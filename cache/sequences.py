@@ -1,6 +1,7 @@
 """Sequence prompts: which members are shown in which order, and what would continue them."""
 
 import itertools
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from cache.errors import InputError
 from cache.families import Family
 from cache.frames import FRAMES, Frame
 from cache.prompts import Prompt, Prompts
+
+_ATTEMPTS = 50
 
 Rule = Callable[[int, int, range, np.random.Generator], tuple[tuple[int, ...], int, int] | None]
 
@@ -47,6 +50,11 @@ class SequenceDesign:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("families", "frames", "kinds", "lengths"):
+            if not getattr(self, name):
+                raise InputError(f"{name} must name at least one; got none")
+        if self.seed < 0:
+            raise InputError(f"seed must be 0 or more; got {self.seed}")
         unknown = [frame for frame in self.frames if frame not in FRAMES]
         if unknown:
             raise InputError(f"no frame {unknown[0]!r}; known are {', '.join(FRAMES)}")
@@ -54,7 +62,7 @@ class SequenceDesign:
             if kind != "mixed":
                 _rule(kind)
         longest = min(len(FRAMES[f].words) for f in self.frames) if all(FRAMES[f].words for f in self.frames) else 50
-        if not self.lengths or min(self.lengths) < 1 or max(self.lengths) >= longest:
+        if min(self.lengths) < 1 or max(self.lengths) >= longest:
             raise InputError(f"lengths must be 1 to {longest - 1} members; got {self.lengths}")
         for name, number in (("templates", self.templates), ("sample", self.sample)):
             if number is not None and number < 1:
@@ -67,9 +75,7 @@ def make_prompts(design: SequenceDesign) -> Prompts:
     Raises:
         InputError: no window of that kind and length fits any of the families.
     """
-    pools = [set(family.ordinals) for family in design.families]
-    shared = sorted(set.intersection(*pools))
-    pool = range(shared[0], shared[-1] + 1) if shared else range(0)
+    pool = _common(design.families)
     prompts = [
         prompt
         for kind in design.kinds
@@ -102,18 +108,55 @@ def _castings(kind: str, families: tuple[Family, ...]) -> list[tuple[Family, ...
 
 def _casting_prompts(design: SequenceDesign, kind: str, families: tuple[Family, ...], pool: range) -> Iterator[Prompt]:
     rule = _increasing if kind == "mixed" else _rule(kind)
-    ordinals = range(max(f.ordinals.start for f in families), min(f.ordinals.stop for f in families))
+    ordinals = _common(families)
     if kind == "wrap" and not families[0].cyclic:
         return
     for frame_name, length in itertools.product(design.frames, design.lengths):
         frame = FRAMES[frame_name]
-        for start in ordinals if design.starts is None else sorted(set(design.starts) & set(ordinals)):
-            for template in range(design.templates if frame.words else 1):
-                rng = np.random.default_rng([design.seed, template, start, length, zlib.crc32(kind.encode())])
-                drawn = rule(start, length, ordinals if len(pool) < length + 2 else pool, rng)
-                if drawn and _fits(drawn, ordinals, wrap=kind == "wrap"):
-                    words = template_words(frame, template, design.seed)
-                    yield _prompt(frame, words, kind, families, drawn, template)
+        starts = ordinals if design.starts is None else sorted(set(design.starts) & set(ordinals))
+        templates = range(design.templates if frame.words else 1)
+        choices = ordinals if len(pool) < length + 2 else pool
+        reach = range(min(f.first for f in design.families), max(f.ordinals.stop for f in design.families))
+        draws = [_draws(rule, kind, length, (reach, choices), [design.seed, template]) for template in templates]
+        for start, template in itertools.product(starts, templates):
+            drawn = draws[template](start)
+            if drawn and _fits(drawn, ordinals, wrap=kind == "wrap"):
+                words = template_words(frame, template, design.seed)
+                yield _prompt(frame, words, kind, families, drawn, template)
+
+
+def _common(families: tuple[Family, ...]) -> range:
+    """The ordinals that all these families have."""
+    return range(max(f.ordinals.start for f in families), min(f.ordinals.stop for f in families))
+
+
+def _draws(
+    rule: Rule, kind: str, length: int, ranges: tuple[range, range], seeds: list[int]
+) -> Callable[[int], tuple[tuple[int, ...], int, int] | None]:
+    """What a rule shows from each start, the same for every family, and no two starts the same.
+
+    `ranges` are the starts of all families together and the ordinals to draw members from.
+    Sequences without a rule of their own are drawn again if they come out with a constant difference.
+    """
+    starts, pool = ranges
+    ruleless = kind in ("permuted", "shuffled-same-last", "random")
+    found: dict[int, tuple[tuple[int, ...], int, int]] = {}
+    for start in starts if ruleless else ():
+        for attempt in range(_ATTEMPTS):
+            drawn = rule(start, length, pool, _generator(seeds, start, length, kind, attempt))
+            if drawn is None:
+                break
+            steps = set(np.diff(drawn[0]).tolist())
+            if (length < 3 or len(steps) > 1) and all(drawn[0] != other[0] for other in found.values()):
+                found[start] = drawn
+                break
+    if ruleless:
+        return found.get
+    return lambda start: rule(start, length, pool, _generator(seeds, start, length, kind, 0))
+
+
+def _generator(seeds: list[int], start: int, length: int, kind: str, attempt: int) -> np.random.Generator:
+    return np.random.default_rng([*seeds, start, length, zlib.crc32(kind.encode()), attempt])
 
 
 def _fits(drawn: tuple[tuple[int, ...], int, int], ordinals: range, *, wrap: bool) -> bool:
@@ -165,7 +208,7 @@ def _rule(kind: str) -> Rule:
     if kind in _RULES:
         return _RULES[kind]
     name, _, step = kind.partition(":")
-    if name == "step" and step.lstrip("+-").isdigit() and int(step) != 0:
+    if name == "step" and re.fullmatch("[+-]?[0-9]+", step) and int(step) != 0:
         return lambda start, length, pool, rng: _steps(start, length, int(step))
     raise InputError(f"no kind {kind!r}; known are {', '.join(_RULES)}, step:K (such as step:2) and mixed")
 

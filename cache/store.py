@@ -16,15 +16,16 @@ from torch import Tensor
 
 from cache.errors import CorruptFileError, FingerprintError, InputError
 from cache.fingerprint import differences
-from cache.hooks import Hook
+from cache.hooks import Hook, select_hooks
 from cache.layout import read_manifest, read_prompt_table, read_rows
 from cache.models import LoadedModel
 from cache.rows import join_labels, query_rows
-from cache.safe_open import open_checked, reading
-from cache.sealed_log import committed_blocks
+from cache.safe_open import open_checked, read_attribute, reading
+from cache.sealed_log import checked_log, committed_blocks
 
 Where = str | Bool[np.ndarray, "row"] | pd.Series | None
 
+_GAP = 64  # reading so many rows too many costs less than another call
 _MODEL_FIELDS = ("model weights", "model processing", "compute dtype", "tokenizer", "bos")
 
 
@@ -65,9 +66,9 @@ class ActivationStore:
         self._groups = groups
         files = [file for group in groups for file in group.files]
         self.manifest = read_manifest(files[0])
-        self.fingerprint = "+".join(str(file.attrs["fingerprint"]) for file in files)
-        self.created = str(files[0].attrs["created"])
-        self.command = str(files[0].attrs["command"])
+        self.fingerprint = "+".join(read_attribute(file, "fingerprint") for file in files)
+        self.created = read_attribute(files[0], "created")
+        self.command = read_attribute(files[0], "command")
         self.complete = all(len(group.recorded) == len(group.files[0]["log/block"]) for group in groups)
         named = [{name for file in group.files for name in file["activations"]} for group in groups]
         self.hooks = _in_order(set.intersection(*named))
@@ -123,6 +124,8 @@ class ActivationStore:
         Raises:
             InputError: as for `load`.
         """
+        if n_rows < 1:
+            raise InputError(f"n_rows must be 1 or more; got {n_rows}")
         return self._slabs(self._hook(hook), self._mask(where), n_rows)
 
     def close(self) -> None:
@@ -164,10 +167,14 @@ class ActivationStore:
         return mask
 
     def _width(self, hook: Hook) -> int:
+        if not self._groups[0].files[0]:
+            raise InputError(f"{self.paths[0].name} is closed; open it again")
         shape = self._groups[0].dataset(hook).shape[1:]
         return int(shape[-1] if hook.head is not None else np.prod(shape))
 
     def _slabs(self, hook: Hook, mask: Bool[np.ndarray, "row"], n_rows: int) -> Iterator[Float[Tensor, "chosen d"]]:
+        if not self._groups[0].files[0]:
+            raise InputError(f"{self.paths[0].name} is closed; open it again")
         first = 0
         for group in self._groups:
             chosen = group.recorded[mask[first : first + len(group.recorded)]]
@@ -183,7 +190,7 @@ def open_stores(paths: Iterable[str | Path]) -> ActivationStore:
     """Several files as one store: files with the same prompts add sites, files with others add rows.
 
     Raises:
-        InputError: no path is given.
+        InputError: no path is given, two files keep other positions of the same prompts, or no site is in all.
         FingerprintError: the files come from different models, tokenizers or settings; names the fields.
         NotAvailableError, CorruptFileError: as for `ActivationStore.open`.
     """
@@ -203,10 +210,16 @@ def open_stores(paths: Iterable[str | Path]) -> ActivationStore:
                 raise FingerprintError(f"{resolved[0]} and {path} cannot be joined: another {', '.join(unlike)}")
         members: dict[str, list[h5py.File]] = {}
         for file, fields in zip(files, hard, strict=True):
-            key = str([fields[name] for name in ("prompt order", "prompt labels", "prompt tokens", "positions")])
+            key = str([fields[name] for name in ("prompt order", "prompt labels", "prompt tokens")])
             members.setdefault(key, []).append(file)
+            if fields["positions"] != read_manifest(members[key][0])["hard"]["positions"]:
+                raise InputError(
+                    f"{members[key][0].filename} and {file.filename} keep other positions of the same prompts"
+                )
         groups = [_Group(tuple(group), _recorded(group)) for group in members.values()]
         store = ActivationStore(resolved, groups)
+        if not store.hooks:
+            raise InputError(f"no site is in all of {', '.join(map(str, resolved))}")
         stack.pop_all()  # the store closes them from here on
         return store
 
@@ -229,22 +242,20 @@ def head_outputs(
 
 
 def _in_order(names: set[str]) -> tuple[Hook, ...]:
-    from cache.hooks import select_hooks
-
-    return select_hooks(sorted(names), "all", 1 + max(Hook.parse(name).layer for name in names)) if names else ()
+    try:
+        return select_hooks(sorted(names), "all", 1 + max(Hook.parse(name).layer for name in names)) if names else ()
+    except InputError as error:
+        raise CorruptFileError(f"the store has a site of an unknown name: {error}") from error
 
 
 def _recorded(files: list[h5py.File]) -> Int[np.ndarray, "row"]:
     """The rows that are recorded in every one of these files."""
     mask = np.ones(len(files[0]["log/block"]), dtype=bool)
     for file in files:
-        blocks, committed = file["log/block"][:], committed_blocks(file)
-        sites = file["activations"]
-        if len(blocks) != len(mask) or blocks.min() < 0 or blocks.max() >= len(committed):
-            raise CorruptFileError(f"{file.filename} has a log that does not fit its rows")
-        if any(len(sites[name]) != len(mask) for name in sites):
-            raise CorruptFileError(f"{file.filename} has a site with another number of rows")
-        mask &= committed[blocks]
+        blocks, _ = checked_log(file)
+        if len(blocks) != len(mask):
+            raise CorruptFileError(f"{file.filename} has {len(blocks)} rows where its manifest means {len(mask)}")
+        mask &= committed_blocks(file)[blocks]
     return np.flatnonzero(mask)
 
 
@@ -256,14 +267,22 @@ def _tables(groups: list[_Group]) -> tuple[pd.DataFrame, pd.DataFrame]:
         table, row = read_prompt_table(group.files[0]), read_rows(group.files[0]).iloc[group.recorded]
         if len(row) and not 0 <= row["prompt"].min() <= row["prompt"].max() < len(table):
             raise CorruptFileError(f"{group.files[0].filename} has rows of prompts that it does not have")
+        if any(member >= len(table["members"][p]) for p, member in zip(row["prompt"], row["member"], strict=True)):
+            raise CorruptFileError(f"{group.files[0].filename}: a row names a member that its prompt does not show")
         prompts.append(table)
         rows.append(row.assign(prompt=row["prompt"] + first))
         first += len(table)
-    return join_labels(pd.concat(prompts, ignore_index=True), pd.concat(rows, ignore_index=True))
+    prompt_table = pd.concat(prompts, ignore_index=True)
+    return prompt_table, join_labels(prompt_table, pd.concat(rows, ignore_index=True))
 
 
 def _read(dataset: h5py.Dataset, head: int | None, rows: Int[np.ndarray, "chosen"]) -> Float[Tensor, "chosen d"]:
-    """Chosen rows of a dataset, ascending, read in one stretch."""
+    """Chosen rows of a dataset, ascending, read in stretches that bridge gaps of at most `_GAP` rows."""
+    breaks = np.flatnonzero(np.diff(rows) > _GAP) + 1
+    return torch.cat([_read_stretch(dataset, head, part) for part in np.split(rows, breaks)])
+
+
+def _read_stretch(dataset: h5py.Dataset, head: int | None, rows: Int[np.ndarray, "part"]) -> Float[Tensor, "part d"]:
     start, stop = int(rows[0]), int(rows[-1]) + 1
     shape = (stop - start, *dataset.shape[1:]) if head is None else (stop - start, dataset.shape[-1])
     stretch = torch.empty(shape, dtype=getattr(torch, dataset.dtype.name))

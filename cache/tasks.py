@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from cache.errors import InputError
 from cache.models import LoadedModel, load_model
-from cache.plan import plan_blocks
+from cache.plan import check_context, plan_blocks
 from cache.prompts import Prompts
-from cache.tokens import TokenizedPrompts, drop_unusable, tokenize
+from cache.tokens import TokenizedPrompts, drop_unusable, token_faults, tokenize
 
 _KEYS = ["frame", "family", "kind"]
 
@@ -57,14 +58,14 @@ def task_table(
         InputError: no prompt can be measured.
     """
     loaded = load_model(model)
-    whole = tokenize(prompts, loaded.tokenizer, bos=loaded.bos)
-    kept, dropped = drop_unusable(whole)
-    tokenized = tokenize(kept, loaded.tokenizer, bos=loaded.bos)
+    if not any(prompt.answer for prompt in prompts):
+        raise InputError("no prompt has an answer; label them, or use families")
+    tokenized = tokenize(prompts, loaded.tokenizer, bos=loaded.bos)
+    check_context(loaded, tokenized)
+    drop_unusable(tokenized)
     answers = _measure(loaded, tokenized, batch_tokens, on_batch)
-    labels = kept.table()[[*_KEYS, "answer", "distractor"]]
-    answers = answers.join(labels, on="prompt")
-    table = _summary(whole, answers, dropped)
-    return TaskTable(table, answers)
+    answers = answers.join(prompts.table()[[*_KEYS, "answer", "distractor"]], on="prompt")
+    return TaskTable(_summary(tokenized, answers), answers)
 
 
 def _measure(
@@ -72,8 +73,8 @@ def _measure(
 ) -> pd.DataFrame:
     """Top-1 token and the answer's probability, in batches of equal length."""
     by_length: dict[int, list[int]] = defaultdict(list)
-    for index, length in enumerate(tokenized.lengths):
-        if len(tokenized.answers[index]) == 1:
+    for index, (length, fault) in enumerate(zip(tokenized.lengths, token_faults(tokenized), strict=True)):
+        if fault is None and tokenized.prompts[index].answer:
             by_length[int(length)].append(index)
     rows = []
     for length, members in sorted(by_length.items()):
@@ -90,35 +91,35 @@ def _measure(
     return pd.DataFrame(rows, columns=["prompt", "top1", "correct", "probability"])
 
 
-def _summary(whole: TokenizedPrompts, answers: pd.DataFrame, dropped: pd.DataFrame) -> pd.DataFrame:
-    every = whole.prompts.table()[_KEYS].assign(
-        member_tokens=[max(counts, default=0) for counts in whole.member_tokens],
-        answer_tokens=[len(answer) for answer in whole.answers],
-        has_answer=[bool(prompt.answer) for prompt in whole.prompts],
+def _summary(tokenized: TokenizedPrompts, answers: pd.DataFrame) -> pd.DataFrame:
+    every = tokenized.prompts.table()[[*_KEYS, "answer"]].assign(
+        member_tokens=[max(counts, default=0) for counts in tokenized.member_tokens],
+        answer_tokens=[len(answer) for answer in tokenized.answers],
+        fault=pd.Series(token_faults(tokenized), dtype=object),
     )
-    every = every[every["has_answer"]]
+    every = every[every["answer"] != ""]
+    measured = dict(list(answers.groupby(_KEYS)))
     rows = []
-    for (frame, family, kind), group in every.groupby(_KEYS, sort=False):
-        mine = answers.query("frame == @frame and family == @family and kind == @kind")
-        lost = dropped.query("frame == @frame and family == @family and kind == @kind")
-        accuracy = mine["correct"].mean() if len(mine) else np.nan
+    for key, group in every.groupby(_KEYS, sort=False):
+        mine = measured.get(key, answers.iloc[:0])
+        why = group["fault"].dropna()
+        accuracy = float(mine["correct"].mean()) if len(mine) else float("nan")
         low, high = wilson_interval(accuracy, mine["answer"].nunique())
+        copied = mine["top1"].str.strip() == mine["distractor"].str.strip()
         rows.append(
             {
-                "frame": frame,
-                "family": family,
-                "kind": kind,
+                **dict(zip(_KEYS, key, strict=True)),
                 "member_tokens": group["member_tokens"].max(),
                 "answer_tokens": group["answer_tokens"].max(),
                 "n_prompts": len(mine),
                 "n_members": mine["answer"].nunique(),
-                "n_dropped": int(lost["n_prompts"].sum()),
-                "dropped_why": "; ".join(lost["reason"].iloc[:2]) + ("; ..." if len(lost) > 2 else ""),
+                "n_dropped": len(why),
+                "dropped_why": "; ".join(why.unique()[:2]) + ("; ..." if why.nunique() > 2 else ""),
                 "accuracy": accuracy,
                 "ci_low": low,
                 "ci_high": high,
                 "answer_probability": mine["probability"].mean() if len(mine) else np.nan,
-                "distractor_rate": (mine["top1"] == mine["distractor"]).mean() if len(mine) else np.nan,
+                "distractor_rate": copied.mean() if len(mine) else np.nan,
             }
         )
     return pd.DataFrame(rows)

@@ -93,12 +93,12 @@ def drop_unusable(tokenized: TokenizedPrompts) -> tuple[Prompts, pd.DataFrame]:
     Raises:
         InputError: none is left; the message gives the most frequent reason.
     """
-    reasons = [_fault(tokenized, i) for i in range(len(tokenized.prompts))]
-    kept = [i for i, reason in enumerate(reasons) if reason is None]
+    reasons = token_faults(tokenized)
+    kept = [i for i, reason in enumerate(reasons) if reason is None or tokenized.prompts[i].kind == "own"]
     rows = [
         (prompt.family, prompt.frame, prompt.kind, reason)
         for prompt, reason in zip(tokenized.prompts, reasons, strict=True)
-        if reason
+        if reason and prompt.kind != "own"
     ]
     columns = ["family", "frame", "kind", "reason"]
     dropped = pd.DataFrame(rows, columns=columns).groupby(columns, sort=False).size().rename("n_prompts").reset_index()
@@ -115,9 +115,10 @@ def drop_unusable(tokenized: TokenizedPrompts) -> tuple[Prompts, pd.DataFrame]:
 def _member_of_token(prompt: Prompt, offsets: Sequence[tuple[int, int]]) -> Int[np.ndarray, "pos"]:
     members = np.full(len(offsets), -1, dtype=np.int64)
     for index, (_, end) in enumerate(prompt.spans):
-        for position, (first, last) in enumerate(offsets):
-            if first < end <= last:
-                members[position] = index
+        # a character of several tokens gives each of them its whole span; the last one ends the member
+        ends = [position for position, (first, last) in enumerate(offsets) if first < end <= last]
+        if ends:
+            members[ends[-1]] = index
     return members
 
 
@@ -132,17 +133,20 @@ def _tokens_a_member(prompt: Prompt, offsets: Sequence[tuple[int, int]]) -> tupl
     counts = []
     for member, (start, end) in zip(prompt.members, prompt.spans, strict=True):
         covering = [(first, last) for first, last in offsets if first < end and last > start]
-        whole = prompt.text[covering[0][0] : covering[-1][1]].strip() == member
+        whole = covering and prompt.text[covering[0][0] : covering[-1][1]].strip() == member
         counts.append(len(covering) if whole else 0)
     return tuple(counts)
 
 
+def token_faults(tokenized: TokenizedPrompts) -> list[str | None]:
+    """For each prompt why its answer cannot be measured as one next token after one-token members, or None."""
+    return [_fault(tokenized, i) for i in range(len(tokenized.prompts))]
+
+
 def _fault(tokenized: TokenizedPrompts, index: int) -> str | None:
     prompt, answer = tokenized.prompts[index], tokenized.answers[index]
-    if prompt.kind == "own":
-        return None
     for member, count in zip(prompt.members, tokenized.member_tokens[index], strict=True):
-        if count != 1:
+        if count != 1 and prompt.kind != "own":
             return f"member {member!r} " + (f"is {count} tokens" if count else "shares a token with its neighbours")
     if len(answer) != 1:
         tokens = f"is {len(answer)} tokens" if answer else "merges with the text before it"

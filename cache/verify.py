@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 
 from cache.safe_open import data_offset, safe_open
-from cache.sealed_log import block_runs, committed_blocks, frozen_digest
+from cache.sealed_log import block_runs, checked_log, committed_blocks, frozen_digest
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,11 @@ def verify_store(path: str | Path, *, quick: bool = False) -> Verification:
     """
     path = Path(path)
     with safe_open(path) as file:
+        runs = block_runs(*checked_log(file))
         committed = committed_blocks(file)
         damage = list(_frozen_and_log(path, file, committed))
         if not quick:
-            damage += _sites(path, file, committed)
+            damage += _sites(path, file, committed, runs)
     checked = 0 if quick else int(committed.sum())
     return Verification(len(committed), int(committed.sum()), checked, tuple(damage))
 
@@ -75,8 +76,7 @@ def _frozen_and_log(path: Path, file: h5py.File, committed: np.ndarray) -> Itera
         yield Damage("log", int(block))
 
 
-def _sites(path: Path, file: h5py.File, committed: np.ndarray) -> Iterator[Damage]:
-    runs = block_runs(file["log/block"][:])
+def _sites(path: Path, file: h5py.File, committed: np.ndarray, runs: list[list[tuple[int, int]]]) -> Iterator[Damage]:
     checksums = file["log/checksum"][:]
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

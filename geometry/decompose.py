@@ -29,7 +29,7 @@ class Decomposition:
 
     def scores(self, x: Float[Tensor, "row d"]) -> Float[Tensor, "row component"]:
         """Coordinates of rows along the directions."""
-        return (x - self.mean) @ self.directions.T
+        return (x.float() - self.mean) @ self.directions.T
 
 
 def pca(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
@@ -40,13 +40,16 @@ def pca(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
         k: how many components.
 
     Raises:
-        InputError: there are not more rows than components, or k exceeds d, or all rows are equal.
+        InputError: there are not more rows than components, or k exceeds d, or all rows are equal, or a value
+            is not finite.
 
     References: sklearn.decomposition.PCA, with the same attribute names and sign rule as svd_flip on components.
     """
     n_rows, d = x.shape
     if not 1 <= k <= min(n_rows - 1, d):
         raise InputError(f"{n_rows} rows of width {d} have at most {min(n_rows - 1, d)} components; got k = {k}")
+    if not torch.isfinite(x).all():
+        raise InputError("the activations are not all finite; geometry verify says whether the file is sound")
     mean = x.double().mean(dim=0)
     centred = x.double() - mean
     variances = spectrum(centred)

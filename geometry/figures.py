@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from cache import Hook
 from geometry.layerwise import LayerResult
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A6761D")
 """Okabe and Ito's colours, which the colour-blind can tell apart; families take them in order."""
 
 CONTROL_PREFIX = "control:"
@@ -70,7 +70,7 @@ def explained_variance_by_layer(result: LayerResult) -> Figure:
     ceiling = result.values("null").max(axis=(1, 2))
     axis.plot(layers, ceiling, color="black", linestyle="--", linewidth=1, label="largest of the null")
     step = max(1, math.ceil(len(layers) / 16))
-    ticks = [layer for layer in layers if layer < 0 or (layer > 0 and layer % step == 0)]
+    ticks = [layer for layer in layers if layer < 0 or (layer > 0 and layer % step == 0)] or layers
     axis.set_xticks(ticks, ["embed" if layer < 0 else str(layer) for layer in ticks])
     axis.set_xlabel("layer")
     axis.set_ylabel("explained variance ratio")
@@ -113,5 +113,7 @@ def _family(axis: Axes, points: pd.DataFrame, names: "pd.Series[str]", family: s
     means = points.groupby("unit")[["x", "y"]].mean()
     axis.plot(means["x"], means["y"], color=colour, linewidth=0.7, alpha=0.8, label=family)
     for unit, (x, y) in zip(means.index, means.to_numpy(), strict=True):
-        label = axis.annotate(names[unit][:3], (x, y), color=colour, fontsize=7.5, ha="center", va="center")
+        label = axis.annotate(
+            names[unit][:3], (x, y), color=colour, fontsize=7.5, ha="center", va="center", parse_math=False
+        )
         label.set_path_effects([withStroke(linewidth=1.6, foreground="white")])

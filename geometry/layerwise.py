@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from cache import ActivationStore, Hook
-from cache.errors import InputError
+from cache.errors import InputError, NotAvailableError
 from cache.hooks import parse_layers
 
 Named = Mapping[str, tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]]
@@ -53,9 +53,16 @@ class LayerResult:
         return self.arrays[name][1]
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write result.npz (arrays), result.json (axes, parameters, source, versions), rows.csv and table.csv."""
+        """Write result.npz (arrays), result.json (axes, parameters, source, versions), rows.csv and table.csv.
+
+        Raises:
+            NotAvailableError: the folder cannot be made.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NotAvailableError(f"cannot make the folder {str(folder)!r}: {error.strerror}") from error
         described = {
             "name": self.name,
             "hooks": [hook.name for hook in self.hooks],
@@ -82,14 +89,21 @@ def site_hooks(store: ActivationStore, site: str, layers: str = "all") -> tuple[
     Raises:
         InputError: the store has no such site at those layers.
     """
-    n_layers = 1 + max(hook.layer for hook in store.hooks)
-    chosen = set(parse_layers(layers, n_layers))
-    hooks = [hook for hook in store.hooks if hook.kind == site and hook.layer in chosen]
-    if site == "resid_post" and 0 in chosen:
-        hooks = [hook for hook in store.hooks if hook == Hook("resid_pre", 0)] + hooks
+    hooks = [hook for hook in store.hooks if hook.kind == site]
     if not hooks:
         kinds = dict.fromkeys(hook.kind for hook in store.hooks)
-        raise InputError(f"the store has no {site!r} at layers {layers}; it has {', '.join(kinds)}")
+        raise InputError(f"the store has no {site!r}; it has {', '.join(kinds)}")
+    if site == "resid_post":
+        hooks = [hook for hook in store.hooks if hook == Hook("resid_pre", 0)] + hooks
+    if layers.strip() != "all":
+        there = sorted({hook.layer for hook in hooks})
+        try:
+            chosen = set(parse_layers(layers, 1 + there[-1])) & set(there)
+        except InputError:
+            chosen = set()
+        if not chosen:
+            raise InputError(f"the store has {site} at layers {', '.join(map(str, there))}; got {layers!r}")
+        hooks = [hook for hook in hooks if hook.layer in chosen]
     return tuple(hooks)
 
 

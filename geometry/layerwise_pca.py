@@ -49,6 +49,8 @@ def pca_by_layer(
     members = unit_of_rows(store, rows)
 
     def analysis(x: Float[Tensor, "row d"]) -> Named:
+        if len(x) > k and (x == x[0]).all():
+            return _nothing(x, k)
         result = pca(x, k=k)
         return {
             "explained_variance_ratio": (("component",), result.explained_variance_ratio),
@@ -68,7 +70,7 @@ def pca_by_layer(
         name="pca",
         hooks=hooks,
         arrays=arrays,
-        rows=rows.assign(unit=members),
+        rows=rows.assign(unit=members, shown=_last_shown(store, rows)),
         parameters={
             "site": site,
             "layers": layers,
@@ -104,10 +106,31 @@ def unit_of_rows(store: ActivationStore, rows: pd.DataFrame) -> list[int]:
     ]
 
 
+def _last_shown(store: ActivationStore, rows: pd.DataFrame) -> list[str]:
+    """The member that each row shows, or the last one that its prompt has shown."""
+    last = [members[-1] if members else "" for members in store.prompts["members"]]
+    return [shown or last[prompt] for shown, prompt in zip(rows["shown"], rows["prompt"], strict=True)]
+
+
 def _ratios(x: Float[Tensor, "row d"], k: int) -> Float[np.ndarray, " component"]:
+    """The k largest shares of variance; 0 where rows or dimensions are too few, or all rows equal."""
     variances = spectrum(x.double() - x.double().mean(dim=0))
-    ratios: Float[np.ndarray, " component"] = variances[:k] / variances.sum()
+    ratios = np.zeros(k)
+    ratios[: len(variances[:k])] = variances[:k] / (variances.sum() or 1.0)
     return ratios
+
+
+def _nothing(x: Float[Tensor, "row d"], k: int) -> Named:
+    """The arrays of rows that are all equal, as the embedding of one and the same token: no variance to share."""
+    missing = np.full(k, np.nan)
+    return {
+        "explained_variance_ratio": (("component",), missing),
+        "explained_variance": (("component",), np.zeros(k)),
+        "se": (("component",), missing),
+        "null": (("permutation", "component"), np.full((N_PERMUTATIONS, k), np.nan)),
+        "directions": (("component", "d"), np.full((k, x.shape[1]), np.nan, dtype=np.float32)),
+        "scores": (("row", "component"), np.zeros((len(x), k), dtype=np.float32)),
+    }
 
 
 def _table(site: str, hooks: tuple[Hook, ...], arrays: Named, counts: dict[str, int]) -> pd.DataFrame:

@@ -293,11 +293,11 @@ def test_pca_writes_figures_tables_and_parameters(run, store_file, tmp_path):
     [
         (
             ["--site", "resid_mid"],
-            "the store has no 'resid_mid' at layers all; it has resid_pre, z, mlp_out, resid_post",
+            "the store has no 'resid_mid'; it has resid_pre, z, mlp_out, resid_post",
         ),
         (["--where", "famly == 'digits'"], "no query \"(famly == 'digits') and position >= 0\""),
         (["--where", "family == 'days'"], "no row fits"),
-        (["--layers", "7"], "the model has layers 0 to 2; got '7'"),
+        (["--layers", "7"], "the store has resid_post at layers 0, 1, 2; got '7'"),
         (["--components", "500"], "at most"),
         (["--components", "0"], "at most"),
     ],
