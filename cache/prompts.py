@@ -27,7 +27,7 @@ class Prompt:
         spans: for each shown member the characters `[start, end)` that it takes up in the text.
         answer: the continuation that is measured, with its leading space where it has one; empty if none.
         distractor: a wrong continuation to set against it: the last shown member, or where that is the
-            answer, its successor.
+            answer, its neighbour; where families alternate, the other one's member of the answer's ordinal.
         group: a user's own label, by which any two sets of prompts can be compared.
     """
 

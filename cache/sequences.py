@@ -70,7 +70,7 @@ class SequenceDesign:
 
 
 def make_prompts(design: SequenceDesign) -> Prompts:
-    """The prompts of a design: families in order, then frames, kinds, lengths, starts and templates.
+    """The prompts of a design: by kind, then family, frame, length, start and template.
 
     Raises:
         InputError: no window of that kind and length fits any of the families.

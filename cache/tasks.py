@@ -13,7 +13,7 @@ from cache.errors import InputError
 from cache.models import LoadedModel, load_model
 from cache.plan import check_context, plan_blocks
 from cache.prompts import Prompts
-from cache.tokens import TokenizedPrompts, drop_unusable, token_faults, tokenize
+from cache.tokens import TokenizedPrompts, continuations, drop_unusable, token_faults, tokenize
 
 _KEYS = ["frame", "family", "kind"]
 
@@ -29,7 +29,8 @@ class TaskTable:
             Wilson interval with as many trials as different answers, since prompts with the same answer are
             not independent; missing below 5), `answer_probability` (mean), `distractor_rate` (share whose
             top-1 is the distractor: a model that copies the last member has 1 here).
-        answers: one row a measured prompt: its index among those given, `top1`, `correct` and `probability`.
+        answers: one row a measured prompt: its index among those given, `top1`, `correct`, `is_distractor`
+            and `probability`.
     """
 
     table: pd.DataFrame
@@ -64,6 +65,9 @@ def task_table(
     check_context(loaded, tokenized)
     drop_unusable(tokenized)
     answers = _measure(loaded, tokenized, batch_tokens, on_batch)
+    if not len(answers):
+        first = next(fault for fault in token_faults(tokenized) if fault)
+        raise InputError(f"no prompt can be measured: {first}")
     answers = answers.join(prompts.table()[[*_KEYS, "answer", "distractor"]], on="prompt")
     return TaskTable(_summary(tokenized, answers), answers)
 
@@ -76,6 +80,7 @@ def _measure(
     for index, (length, fault) in enumerate(zip(tokenized.lengths, token_faults(tokenized), strict=True)):
         if fault is None and tokenized.prompts[index].answer:
             by_length[int(length)].append(index)
+    wrong = continuations(tokenized, [prompt.distractor for prompt in tokenized.prompts], model.tokenizer)
     rows = []
     for length, members in sorted(by_length.items()):
         for block in plan_blocks(np.full(len(members), length), batch_tokens):
@@ -86,9 +91,9 @@ def _measure(
                 probabilities = model.last_logits(tokens).softmax(dim=-1)
             for i, row in zip(batch, probabilities, strict=True):
                 top, answer = int(row.argmax()), tokenized.answers[i][0]
-                rows.append((i, model.tokenizer.decode([top]), top == answer, float(row[answer])))
+                rows.append((i, model.tokenizer.decode([top]), top == answer, (top,) == wrong[i], float(row[answer])))
             on_batch(tokens.numel())
-    return pd.DataFrame(rows, columns=["prompt", "top1", "correct", "probability"])
+    return pd.DataFrame(rows, columns=["prompt", "top1", "correct", "is_distractor", "probability"])
 
 
 def _summary(tokenized: TokenizedPrompts, answers: pd.DataFrame) -> pd.DataFrame:
@@ -105,7 +110,6 @@ def _summary(tokenized: TokenizedPrompts, answers: pd.DataFrame) -> pd.DataFrame
         why = group["fault"].dropna()
         accuracy = float(mine["correct"].mean()) if len(mine) else float("nan")
         low, high = wilson_interval(accuracy, mine["answer"].nunique())
-        copied = mine["top1"].str.strip() == mine["distractor"].str.strip()
         rows.append(
             {
                 **dict(zip(_KEYS, key, strict=True)),
@@ -119,7 +123,7 @@ def _summary(tokenized: TokenizedPrompts, answers: pd.DataFrame) -> pd.DataFrame
                 "ci_low": low,
                 "ci_high": high,
                 "answer_probability": mine["probability"].mean() if len(mine) else np.nan,
-                "distractor_rate": copied.mean() if len(mine) else np.nan,
+                "distractor_rate": mine["is_distractor"].mean() if len(mine) else np.nan,
             }
         )
     return pd.DataFrame(rows)

@@ -1,7 +1,7 @@
 """Prompts as a model's tokens: where each member stands, and which prompts a tokenizer spoils."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,17 +68,23 @@ def tokenize(prompts: Prompts, tokenizer: Any, *, bos: bool) -> TokenizedPrompts
     if empty:
         raise InputError(f"the tokenizer makes no token of the prompt {empty[0]!r:.60}")
     offsets = encoded["offset_mapping"]
-    continued = tokenizer([prompt.text + prompt.answer for prompt in prompts], add_special_tokens=False)["input_ids"]
-    answers = [_continuation(tokens.tolist(), whole) for tokens, whole in zip(ids, continued, strict=True)]
     pairs = list(zip(prompts, offsets, strict=True))
-    return TokenizedPrompts(
+    tokenized = TokenizedPrompts(
         prompts=prompts,
         ids=tuple(ids),
         members=tuple(_member_of_token(prompt, spans) for prompt, spans in pairs),
         member_tokens=tuple(_tokens_a_member(prompt, spans) for prompt, spans in pairs),
-        answers=tuple(answers),
+        answers=(),
         bos=bos_id,
     )
+    return replace(tokenized, answers=continuations(tokenized, [prompt.answer for prompt in prompts], tokenizer))
+
+
+def continuations(tokenized: TokenizedPrompts, added: Sequence[str], tokenizer: Any) -> tuple[tuple[int, ...], ...]:
+    """For each text the tokens that a continuation adds to it; empty where it adds none or changes the text's."""
+    texts = [prompt.text + more for prompt, more in zip(tokenized.prompts, added, strict=True)]
+    continued = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return tuple(_continuation(ids.tolist(), whole) for ids, whole in zip(tokenized.ids, continued, strict=True))
 
 
 def drop_unusable(tokenized: TokenizedPrompts) -> tuple[Prompts, pd.DataFrame]:

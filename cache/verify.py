@@ -87,6 +87,7 @@ def _sites(path: Path, file: h5py.File, committed: np.ndarray, runs: list[list[t
                 for start, stop in runs[block]:
                     digest.update(os.pread(handle, (stop - start) * width, data_offset(file[name]) + start * width))
                 if digest.intdigest() != int(checksums[block, index]):
-                    yield Damage(name, int(block), (runs[block][0][0], runs[block][-1][1] - 1))
+                    rows = (runs[block][0][0], runs[block][-1][1] - 1) if runs[block] else None
+                    yield Damage(name, int(block), rows)
     finally:
         os.close(handle)

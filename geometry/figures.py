@@ -39,8 +39,8 @@ def scatter_by_layer(result: LayerResult) -> Figure:
     for i, hook in enumerate(result.hooks):
         _scatter(axes[i], scores[i], result.rows, families)
         axes[i].set_title(layer_title(hook), fontsize=10)
-        axes[i].set_xlabel(f"PC1 ({ratios[i, 0]:.0%})", fontsize=8)
-        axes[i].set_ylabel(f"PC2 ({ratios[i, 1]:.0%})" if ratios.shape[1] > 1 else "", fontsize=8)
+        axes[i].set_xlabel(_component(1, ratios[i, 0]), fontsize=8)
+        axes[i].set_ylabel(_component(2, ratios[i, 1]) if ratios.shape[1] > 1 else "", fontsize=8)
     for axis in axes[n_panels:]:
         axis.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
@@ -64,7 +64,7 @@ def explained_variance_by_layer(result: LayerResult) -> Figure:
         colour = PALETTE[component % len(PALETTE)]
         share = ratios[:, component]
         axis.plot(layers, share, color=colour, marker="o", markersize=3, label=f"PC{component + 1}")
-        if np.isfinite(errors[:, component]).all():
+        if np.isfinite(errors[:, component]).any():
             low, high = share - errors[:, component], share + errors[:, component]
             axis.fill_between(layers, low.clip(0), high.clip(max=1), color=colour, alpha=0.2, linewidth=0)
     ceiling = result.values("null").max(axis=(1, 2))
@@ -84,6 +84,10 @@ def explained_variance_by_layer(result: LayerResult) -> Figure:
 def layer_title(hook: Hook) -> str:
     """A layer's name in figures: `embed`, or `layer 3`."""
     return "embed" if hook.table_layer < 0 else f"layer {hook.layer}"
+
+
+def _component(number: int, ratio: float) -> str:
+    return f"PC{number} ({ratio:.0%})" if np.isfinite(ratio) else f"PC{number} (no variance)"
 
 
 def _what(result: LayerResult) -> str:

@@ -98,10 +98,10 @@ def site_hooks(store: ActivationStore, site: str, layers: str = "all") -> tuple[
     if layers.strip() != "all":
         there = sorted({hook.layer for hook in hooks})
         try:
-            chosen = set(parse_layers(layers, 1 + there[-1])) & set(there)
+            chosen = set(parse_layers(layers, 1 + there[-1]))
         except InputError:
             chosen = set()
-        if not chosen:
+        if not chosen or not chosen <= set(there):
             raise InputError(f"the store has {site} at layers {', '.join(map(str, there))}; got {layers!r}")
         hooks = [hook for hook in hooks if hook.layer in chosen]
     return tuple(hooks)

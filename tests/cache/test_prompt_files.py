@@ -217,7 +217,6 @@ def test_a_table_that_holds_no_prompts_is_refused(tmp_path, content, message):
         read_prompts(tmp_path / "own.csv")
 
 
-@pytest.mark.xfail(strict=True, reason="cache/prompt_files.py: DictReader.line_num is still that of the line before")
 @pytest.mark.parametrize(("content", "line"), [('text\na\n"b"c\n', "3"), ('text\n"a\nb\n', "[23]")])
 def test_a_table_that_is_no_csv_is_refused_at_the_line_that_is_wrong(tmp_path, content, line):
     (tmp_path / "own.csv").write_text(content)
@@ -225,7 +224,6 @@ def test_a_table_that_is_no_csv_is_refused_at_the_line_that_is_wrong(tmp_path, c
         read_prompts(tmp_path / "own.csv")
 
 
-@pytest.mark.xfail(strict=True, reason="cache/prompt_files.py: of two columns with one name the first is lost silently")
 def test_a_column_named_twice_is_refused(tmp_path):
     (tmp_path / "own.csv").write_text("text,answer,text\na,b,c\n")
     with pytest.raises(InputError, match="text"):

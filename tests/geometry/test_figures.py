@@ -260,13 +260,11 @@ def test_a_layer_without_variance_is_a_gap_in_every_line():
         assert np.isnan(line.get_ydata()).tolist() == [True, False, False, False, False]
 
 
-@pytest.mark.xfail(strict=True, reason="one missing standard error hides all bands", raises=AssertionError)
 def test_a_layer_without_variance_hides_no_other_layers_band():
     axis = explained_variance_by_layer(without_variance_at_the_embedding(n_layers=4)).axes[0]
     assert len(axis.collections) == 3
 
 
-@pytest.mark.xfail(strict=True, reason="PC1 (nan%)", raises=AssertionError)
 def test_a_layer_without_variance_has_no_percentage():
     axis = scatter_by_layer(without_variance_at_the_embedding(n_layers=1)).axes[0]
     assert axis.get_title() == "embed"
