@@ -98,11 +98,11 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
 
 def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
-    columns = list(reader.fieldnames or ())
-    unusable = [name for name in columns if not name or columns.count(name) > 1]
-    if unusable:
-        raise InputError(f"{path} line 1 has a column that is unnamed or named twice: {unusable[0]!r}")
     try:
+        columns = list(reader.fieldnames or ())
+        unusable = [name for name in columns if not name or columns.count(name) > 1]
+        if unusable:
+            raise InputError(f"{path} line 1 has a column that is unnamed or named twice: {unusable[0]!r}")
         for row in reader:
             if "" in row or None in row.values():
                 raise InputError(f"{path} line {reader.line_num} has not as many cells as there are columns")
