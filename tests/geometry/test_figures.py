@@ -263,6 +263,8 @@ def test_a_layer_without_variance_is_a_gap_in_every_line():
 def test_a_layer_without_variance_hides_no_other_layers_band():
     axis = explained_variance_by_layer(without_variance_at_the_embedding(n_layers=4)).axes[0]
     assert len(axis.collections) == 3
+    for band in axis.collections:
+        assert {0, 1, 2, 3} == {x for path in band.get_paths() for x in path.vertices[:, 0].tolist()}
 
 
 def test_a_layer_without_variance_has_no_percentage():
