@@ -1,14 +1,23 @@
-"""PCA: scikit-learn's answer, the laws it obeys, and planted subspaces."""
+"""SVD and PCA: scikit-learn's answers, the laws they obey, and planted subspaces."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, TruncatedSVD
 
-from cache.errors import InputError
-from geometry.decompose import pca, spectrum
+from cache.errors import InputError, NumbersError
+from geometry.decompose import (
+    pca,
+    pca_of_moments,
+    spectrum,
+    split_half_stability,
+    subspace_overlap,
+    svd,
+    svd_of_moments,
+)
+from geometry.moments import moments
 
 SHAPES = [(200, 5), (40, 12), (13, 12), (12, 12), (12, 13), (9, 40), (3, 200), (2, 1)]
 
@@ -185,14 +194,184 @@ def test_equal_rows_are_refused(n_rows, d):
         pca(sample(2, d)[:1].repeat(n_rows, 1), k=1)
 
 
-def test_numbers_that_are_not_finite_are_refused_in_a_sentence():
-    for value in (float("nan"), float("inf"), float("-inf")):
-        x = sample(20, 5)
-        x[3, 2] = value
-        with pytest.raises(InputError, match="the activations are not all finite; geometry verify says"):
-            pca(x, k=2)
+@pytest.mark.parametrize("fit", [pca, svd])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_not_finite_are_refused_in_a_sentence(fit, value):
+    x = sample(20, 5)
+    x[3, 2] = value
+    with pytest.raises(NumbersError, match="the activations are not all finite; geometry verify says") as caught:
+        fit(x, k=2)
+    assert caught.value.exit_code == 8
 
 
 def test_float64_rows_are_scored_as_float32_ones_are():
     x = sample(20, 5)
     torch.testing.assert_close(pca(x, k=2).scores(x.double()).float(), pca(x, k=2).scores(x))
+
+
+def pairs_of(x):
+    """Each fit, the same fit from moments, and the reference's values and directions."""
+    n_rows, wide = len(x), x.double().numpy()
+    k = min(n_rows - 1, x.shape[1])
+    full = PCA(k, svd_solver="full").fit(wide)
+    singular, right = np.linalg.svd(wide, full_matrices=False)[1:]
+    yield pca(x, k=k), pca_of_moments(moments([x.double()]), k=k), full.explained_variance_, full.components_
+    yield svd(x, k=k), svd_of_moments(moments([x.double()]), k=k), singular[:k] ** 2 / n_rows, right[:k]
+
+
+@pytest.mark.parametrize(("n_rows", "d"), SHAPES)
+def test_rows_and_their_moments_give_the_same_components_as_the_references(n_rows, d):
+    for of_rows, of_moments, values, directions in pairs_of(sample(n_rows, d)):
+        for found in (of_rows, of_moments):
+            np.testing.assert_allclose(found.explained_variance, values, rtol=1e-7, atol=1e-12)
+            cosines = np.abs((found.directions.numpy() * directions).sum(axis=1))
+            np.testing.assert_allclose(cosines, 1, atol=1e-5)
+            assert found.n_rows == n_rows
+        torch.testing.assert_close(of_moments.directions, of_rows.directions, atol=1e-5, rtol=0)
+        torch.testing.assert_close(of_moments.mean, of_rows.mean)
+        assert of_moments.spectrum.shape == of_rows.spectrum.shape
+        np.testing.assert_allclose(of_moments.spectrum, of_rows.spectrum, rtol=1e-7, atol=1e-12)
+        np.testing.assert_allclose(of_moments.reconstruction_error, of_rows.reconstruction_error, atol=1e-9)
+
+
+def test_float32_blocks_give_the_components_to_six_digits():
+    x = sample(300, 12)
+    blocks = torch.split(x, [1, 0, 99, 150, 50])
+    for one, other in (
+        (pca_of_moments(moments(blocks), k=5), pca(x, k=5)),
+        (svd_of_moments(moments(blocks), k=5), svd(x, k=5)),
+    ):
+        np.testing.assert_allclose(one.explained_variance, other.explained_variance, rtol=2e-6)
+        torch.testing.assert_close(one.directions, other.directions, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("n_rows", "d"), [(200, 15), (12, 40)])
+def test_svd_is_scikit_learns_truncated_svd_up_to_its_sign_rule(n_rows, d):
+    x = sample(n_rows, d)
+    theirs = TruncatedSVD(4, algorithm="arpack").fit(x.double().numpy())
+    ours = svd(x, k=4)
+    np.testing.assert_allclose(np.sqrt(ours.explained_variance * n_rows), theirs.singular_values_, rtol=1e-9)
+    cosines = (ours.directions.numpy() * theirs.components_).sum(axis=1)
+    np.testing.assert_allclose(np.abs(cosines), 1, atol=1e-6)
+    assert (ours.directions.max(dim=1).values >= -ours.directions.min(dim=1).values).all()
+    np.testing.assert_allclose(ours.scores(x).abs(), np.abs(theirs.transform(x.double().numpy())), atol=1e-4)
+
+
+def test_the_first_component_of_rows_that_are_not_centred_is_mostly_their_mean():
+    x = sample(60, 20) + 50
+    result = svd(x, k=3)
+    mean = x.mean(dim=0)
+    assert (result.directions[0] @ mean / mean.norm()).item() > 0.9999
+    assert result.explained_variance_ratio[0] > 0.99
+    assert not result.mean.any()
+    assert not pca(x, k=3).mean.eq(0).any()
+
+
+@pytest.mark.parametrize("fit", [pca, svd])
+@pytest.mark.parametrize(("n_rows", "d", "k"), [(60, 12, 1), (60, 12, 5), (60, 12, 12), (9, 40, 3)])
+def test_the_reconstruction_error_is_the_one_measured(fit, n_rows, d, k):
+    x = sample(n_rows, d)
+    result = fit(x, k=k)
+    rebuilt = result.basis.decode(result.basis.encode(x.double()))
+    total = (x.double() - (x.double().mean(dim=0) if fit is pca else 0)).square().sum()
+    measured = float((x.double() - rebuilt).square().sum() / total)
+    assert result.reconstruction_error == pytest.approx(measured, rel=1e-5, abs=1e-10)
+
+
+@pytest.mark.parametrize(("n_rows", "d"), [(9, 40), (60, 12)])
+def test_the_spectrum_has_every_component_and_adds_up_to_the_total(n_rows, d):
+    x = sample(n_rows, d)
+    wide = x.double().numpy()
+    centred, whole = pca(x, k=2), svd(x, k=2)
+    assert (len(centred.spectrum), len(whole.spectrum)) == (min(n_rows - 1, d), min(n_rows, d))
+    assert centred.spectrum.sum() == pytest.approx(wide.var(axis=0, ddof=1).sum())
+    assert whole.spectrum.sum() == pytest.approx((wide**2).sum() / n_rows)
+
+
+@pytest.mark.parametrize(("n_rows", "d"), [(9, 40), (60, 12)])
+@pytest.mark.parametrize("fit", [pca, svd])
+def test_duplicate_columns_share_each_direction(fit, n_rows, d):
+    x = sample(n_rows, d)
+    one, twice = fit(x, k=3), fit(torch.cat([x, x], dim=1), k=3)
+    np.testing.assert_allclose(twice.explained_variance, 2 * one.explained_variance, rtol=1e-9)
+    half = one.directions / 2**0.5
+    torch.testing.assert_close(twice.directions, torch.cat([half, half], dim=1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("fit", "n_rows", "d", "k", "most"),
+    [(svd, 5, 40, 6, 5), (svd, 40, 5, 6, 5), (svd, 5, 5, 0, 5)],
+)
+def test_singular_vectors_that_are_not_there_are_refused(fit, n_rows, d, k, most):
+    message = f"{n_rows} rows of width {d} have at most {most} components; got k = {k}"
+    with pytest.raises(InputError, match=message):
+        fit(sample(n_rows, d), k=k)
+    with pytest.raises(InputError, match=message):
+        svd_of_moments(moments([sample(n_rows, d)]), k=k)
+
+
+def test_moments_with_nothing_in_them_are_refused_as_rows_are():
+    with pytest.raises(InputError, match="5 rows of width 40 have at most 4 components; got k = 5"):
+        pca_of_moments(moments([sample(5, 40)]), k=5)
+    with pytest.raises(InputError, match=r"^all rows are equal; there is no variance to decompose$"):
+        pca_of_moments(moments([sample(2, 6)[:1].repeat(7, 1)] * 3), k=1)
+    for refused in (lambda: svd(torch.zeros(5, 3), k=1), lambda: svd_of_moments(moments([torch.zeros(5, 3)]), k=1)):
+        with pytest.raises(InputError, match=r"^all activations are 0; there is nothing to decompose$"):
+            refused()
+    assert svd(torch.ones(5, 3), k=1).explained_variance_ratio[0] == pytest.approx(1)
+
+
+def test_overlap_is_the_mean_squared_cosine_of_principal_angles():
+    a, b = rotation_of(12, 1)[:4], rotation_of(12, 2)[:4]
+    found = subspace_overlap(a, b)
+    for j in range(1, 5):
+        cosines = np.linalg.svd(a[:j].double().numpy() @ b[:j].double().numpy().T, compute_uv=False)
+        assert found[j - 1] == pytest.approx((cosines**2).mean())
+    np.testing.assert_allclose(subspace_overlap(a, a), 1, atol=1e-6)
+    np.testing.assert_allclose(subspace_overlap(a, rotation_of(12, 1)[4:8]), 0, atol=1e-6)
+
+
+def test_a_planted_subspace_is_stable_and_isotropic_noise_is_near_chance():
+    rng = np.random.default_rng(0)
+    d, k, units = 60, 3, np.repeat(np.arange(100), 4)
+    noise = rng.normal(size=(400, d))
+    planted = noise * 0.05 + rng.normal(size=(400, k)) * [6, 4, 2] @ np.linalg.qr(rng.normal(size=(d, k)))[0].T
+    stable = split_half_stability(torch.from_numpy(planted.astype(np.float32)), units, lambda x: pca(x, k=k))
+    assert stable.shape == (k,)
+    assert stable[-1] > 0.99
+    loose = split_half_stability(
+        torch.from_numpy(noise.astype(np.float32)), units, lambda x: pca(x, k=k), n_splits=10, seed=1
+    )
+    assert loose[-1] == pytest.approx(k / d, abs=0.08)
+
+
+def test_a_units_rows_fall_into_the_same_half():
+    x, units, seen = sample(30, 4), np.array(list("abcdefghij") * 3), []
+
+    def fit(rows):
+        seen.append([x.tolist().index(row) for row in rows.tolist()])
+        return pca(rows, k=2)
+
+    split_half_stability(x, units, fit, n_splits=6)
+    assert len(seen) == 12
+    for first, second in zip(seen[::2], seen[1::2], strict=True):
+        assert not set(units[first]) & set(units[second])
+        assert sorted(first + second) == list(range(30))
+        assert len(first) == len(second) == 15
+    assert len({tuple(half) for half in seen}) > 6
+
+
+def test_splits_follow_the_seed():
+    x, units = sample(40, 8), np.arange(40)
+    one, same, other = (split_half_stability(x, units, lambda rows: pca(rows, k=2), seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+
+
+def test_stability_is_nan_where_a_half_is_too_small_for_the_fit():
+    x = sample(12, 8)
+    for units in (np.arange(12) // 2, np.zeros(12, dtype=int)):
+        found = split_half_stability(x, units, lambda rows: pca(rows, k=6))
+        assert found.shape == (6,)
+        assert np.isnan(found).all()
+    assert np.isfinite(split_half_stability(x, np.arange(12) // 2, lambda rows: pca(rows, k=5))).all()
