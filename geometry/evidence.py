@@ -1,13 +1,24 @@
 """What a number is worth: standard errors over members, and what chance would give."""
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
+import scipy.stats
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from geometry.decompose import spectrum
+
+LEAST_MEMBERS = 5
+"""Under so many members there is a value, but neither error, interval nor verdict."""
+
+LEAST_FOR_INTERVAL = 7
+"""Under so many members there is a standard error, but no interval."""
+
+LEAST_CONTROLS = 19
+"""So many control families it takes for a value above all of them to be rarer than one in twenty."""
 
 Statistic = Callable[[Float[Tensor, "row d"]], Float[np.ndarray, " component"]]
 
@@ -29,19 +40,22 @@ def jackknife_se(
     """
     labels = list(dict.fromkeys(members))
     codes = np.array([labels.index(member) for member in members])
-    if len(labels) < 5:
+    if len(labels) < LEAST_MEMBERS:
         return np.full_like(statistic(x), np.nan)
-    left = np.stack([statistic(x[torch.from_numpy(codes != i)]) for i in range(len(labels))])
-    se: Float[np.ndarray, " component"] = np.sqrt(
-        (len(labels) - 1) / len(labels) * ((left - left.mean(axis=0)) ** 2).sum(axis=0)
-    )
-    return se
+    return jackknife(np.stack([statistic(x[torch.from_numpy(codes != i)]) for i in range(len(labels))]))
 
 
 def explained_variance_null(
-    x: Float[Tensor, "row d"], *, k: int, n_permutations: int, seed: int
+    x: Float[Tensor, "row d"], *, k: int, n_permutations: int, seed: int, centre: bool = True
 ) -> Float[np.ndarray, "permutation component"]:
     """Explained variance ratios after every column is permuted by itself: no dimensions vary together.
+
+    Args:
+        x: activations.
+        k: how many ratios.
+        n_permutations: how many times.
+        seed: seeds them.
+        centre: the mean is removed first, as PCA does and SVD does not.
 
     Returns:
         The k largest ratios of each permutation, in [0, 1].
@@ -49,9 +63,106 @@ def explained_variance_null(
     References: parallel analysis, Horn 1965, in the permutation form of Buja and Eyuboglu 1992.
     """
     rng = np.random.default_rng(seed)
-    centred = (x.double() - x.double().mean(dim=0)).numpy()
+    wide = x.double()
+    centred = (wide - wide.mean(dim=0) if centre else wide).numpy()
     null = []
     for _ in range(n_permutations):
         variances = spectrum(torch.from_numpy(rng.permuted(centred, axis=0)))
         null.append(variances[:k] / variances.sum())
     return np.stack(null)
+
+
+def jackknife(left_out: Float[np.ndarray, "member *values"]) -> Float[np.ndarray, "*values"]:
+    """Standard errors of values from what they are without each member; nan below 5 members or if one is undefined.
+
+    References: Efron and Tibshirani 1993, eq. 11.5.
+    """
+    n = len(left_out)
+    if n < LEAST_MEMBERS:
+        return np.full(left_out.shape[1:], np.nan)
+    return np.asarray(np.sqrt((n - 1) / n * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)))
+
+
+def interval(value: float, se: float, n_members: int) -> tuple[float, float]:
+    """95 % interval of a value from its jackknife error, by Student's t; nan below 7 members.
+
+    References: Efron and Tibshirani 1993, section 11.5, with n - 1 degrees of freedom.
+    """
+    if n_members < LEAST_FOR_INTERVAL:
+        return math.nan, math.nan
+    half = float(scipy.stats.t.ppf(0.975, n_members - 1)) * se
+    return value - half, value + half
+
+
+def template_bootstrap_se(
+    cross: Float[np.ndarray, "context context"],
+    own_x: Float[np.ndarray, "context context"],
+    own_y: Float[np.ndarray, "context context"],
+    *,
+    n_draws: int = 200,
+    seed: int = 0,
+) -> float:
+    """Standard error of a matched cosine over templates: contexts are drawn again, with replacement.
+
+    Two draws of the same context are never compared with each other: a copy would be a perfect match.
+
+    Args:
+        cross: `index_sharing.context_products` of the two families.
+        own_x: that of the first with itself.
+        own_y: that of the second with itself.
+        n_draws: how many draws.
+        seed: seeds them.
+
+    Returns:
+        The standard deviation over draws; nan with fewer than 5 contexts.
+    """
+    n = len(cross)
+    if n < LEAST_MEMBERS:
+        return math.nan
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_draws).astype(np.float64)
+    sums = [np.einsum("ds,st,dt->d", weights, m, weights) - weights**2 @ m.diagonal() for m in (cross, own_x, own_y)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = sums[0] / np.sqrt(np.where((sums[1] > 0) & (sums[2] > 0), sums[1] * sums[2], np.nan))
+    return float(np.nanstd(ratios, ddof=1)) if np.isfinite(ratios).sum() > n_draws // 2 else math.nan
+
+
+def control_limits(controls: Sequence[Float[np.ndarray, "..."]]) -> Float[np.ndarray, " hook"]:
+    """For each hook the value beyond which an unrelated family comes at any of the hooks about once in 1 + n_controls.
+
+    Every control is measured against the mean and spread of the others at its hook, as a new family is against all
+    of them; the largest distance at any hook, in spreads, is the limit at every hook.
+
+    Args:
+        controls: the controls' values at each hook; not finite ones are left out.
+
+    Returns:
+        nan where fewer than 3 controls have a value.
+
+    References: deleted residuals, Cook and Weisberg 1982, section 2.2.1; single-step maxT, Westfall and Young 1993.
+    """
+    kept = [values[np.isfinite(values)] for values in controls]
+    usable = [len(values) >= 3 for values in kept]
+    largest = max((_distances(values).max() for values, use in zip(kept, usable, strict=True) if use), default=np.nan)
+    return np.array(
+        [
+            values.mean() + largest * values.std(ddof=1) if use else np.nan
+            for values, use in zip(kept, usable, strict=True)
+        ]
+    )
+
+
+def _distances(values: Float[np.ndarray, " control"]) -> Float[np.ndarray, " control"]:
+    """Each control's distance from the mean of the others in their spreads; 0 where they are all equal to it."""
+    others = [np.delete(values, i) for i in range(len(values))]
+    spreads = np.array([max(one.std(ddof=1), 1e-12 * (1 + np.abs(one).max())) for one in others])
+    distances: Float[np.ndarray, " control"] = (values - np.array([one.mean() for one in others])) / spreads
+    return distances
+
+
+def adjusted(p: Sequence[float]) -> list[float]:
+    """Benjamini-Hochberg adjusted p values over everything that was tested; nan stays nan and does not count."""
+    values = np.asarray(p, dtype=np.float64)
+    finite = np.isfinite(values)
+    if finite.any():
+        values[finite] = scipy.stats.false_discovery_control(values[finite])
+    return values.tolist()

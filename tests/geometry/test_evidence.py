@@ -7,7 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
-from geometry.evidence import explained_variance_null, jackknife_se
+from geometry.evidence import (
+    adjusted,
+    control_limits,
+    explained_variance_null,
+    interval,
+    jackknife,
+    jackknife_se,
+    template_bootstrap_se,
+)
+from geometry.index_sharing import context_products, matched_cosine
+from tests.geometry.simulate import families
 
 
 def normal(*shape, seed=0):
@@ -145,3 +155,127 @@ def test_the_rows_given_are_left_as_they_were():
     explained_variance_null(x, k=1, n_permutations=2, seed=0)
     jackknife_se(x, range(10), mean)
     assert torch.equal(x, before)
+
+
+def left_out_cosines(x, y):
+    n_members = x.shape[1]
+    rest = [[j for j in range(n_members) if j != i] for i in range(n_members)]
+    return np.array([matched_cosine(x[:, kept], y[:, kept]) for kept in rest])
+
+
+def test_the_jackknife_of_values_left_out_is_that_of_rows_left_out():
+    x = normal(9, 3)
+    left_out = np.stack([mean(x[[j for j in range(9) if j != i]]) for i in range(9)])
+    np.testing.assert_allclose(jackknife(left_out), jackknife_se(x, range(9), mean), rtol=1e-9)
+    assert jackknife(left_out[:, 0]) == pytest.approx(jackknife(left_out)[0])
+    assert np.isnan(jackknife(left_out[:4])).all()
+    assert jackknife(left_out[:4]).shape == (3,)
+    assert np.isfinite(jackknife(left_out[:5])).all()
+    left_out[2, 1] = np.nan
+    np.testing.assert_array_equal(np.isnan(jackknife(left_out)), [False, True, False])
+
+
+def test_the_interval_is_students_from_seven_members_on():
+    """Quantiles of t from a printed table: 2.447 for 6 degrees of freedom, 2.306 for 8."""
+    assert interval(0.5, 0.1, 7) == pytest.approx((0.5 - 0.2447, 0.5 + 0.2447), abs=1e-4)
+    assert interval(-1.0, 2.0, 9) == pytest.approx((-1 - 4.612, -1 + 4.612), abs=1e-3)
+    assert np.isnan(interval(0.5, 0.1, 6)).all()
+    assert np.isnan(interval(0.5, float("nan"), 9)).all()
+
+
+@pytest.mark.parametrize(("d", "rank"), [(64, 3), (16, 3)])
+def test_the_interval_of_a_matched_cosine_covers_0_for_independent_codes(d, rank):
+    """200 pairs of families with codes of their own, 9 members: 95 % nominal; .925 and .945 were measured."""
+    values, errors, covered = [], [], 0
+    for seed in range(200):
+        x, y = (
+            families(n_families=1, n_contexts=4, d=d, rank=rank, seed=2 * seed + side)[0].double() for side in (0, 1)
+        )
+        values.append(matched_cosine(x, y))
+        errors.append(float(jackknife(left_out_cosines(x, y))))
+        low, high = interval(values[-1], errors[-1], 9)
+        covered += low <= 0 <= high
+    assert 0.90 <= covered / 200 <= 0.99
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(values), rel=0.2)
+
+
+@pytest.mark.parametrize("n_contexts", [8, 16])
+def test_the_template_bootstrap_is_about_as_wide_as_fresh_templates_scatter(n_contexts):
+    """Noise three times the size of the code in each cell; a fifth too wide at worst."""
+    code = families(cosine=0.6, n_contexts=n_contexts, noise=0.0, d=32)
+    values, errors = [], []
+    for seed in range(100):
+        x, y = code + normal(*code.shape, seed=seed) * (3 / 32) ** 0.5
+        values.append(matched_cosine(x, y))
+        products = context_products(x, y), context_products(x, x), context_products(y, y)
+        errors.append(template_bootstrap_se(*products, seed=seed))
+    ratio = np.sqrt(np.mean(np.square(errors))) / np.std(values)
+    assert 0.8 < ratio < 1.5
+
+
+def test_the_template_bootstrap_never_compares_a_context_with_its_copy():
+    """By hand, draw by draw: pairs of draws of different contexts, each counted as often as it was drawn."""
+    x, y = families(cosine=0.6, n_contexts=6, noise=1.0)
+    cross, own_x, own_y = context_products(x, y), context_products(x, x), context_products(y, y)
+    rng, values = np.random.default_rng(4), []
+    for weights in rng.multinomial(6, np.full(6, 1 / 6), size=30):
+        drawn = np.repeat(np.arange(6), weights)
+        sums = [sum(m[s, t] for s in drawn for t in drawn if s != t) for m in (cross, own_x, own_y)]
+        values.append(sums[0] / np.sqrt(sums[1] * sums[2]))
+    found = template_bootstrap_se(cross, own_x, own_y, n_draws=30, seed=4)
+    assert found == pytest.approx(np.std(values, ddof=1))
+    for own in (cross, own_x, own_y):
+        np.fill_diagonal(own, 1e9)
+    assert template_bootstrap_se(cross, own_x, own_y, n_draws=30, seed=4) == pytest.approx(found)
+
+
+def test_without_enough_templates_or_a_code_that_recurs_there_is_no_bootstrap():
+    few = families(n_contexts=4)
+    assert np.isnan(template_bootstrap_se(*(context_products(*pair) for pair in ((few[0], few[1]),) * 3)))
+    matrix = np.ones((6, 6))
+    assert np.isnan(template_bootstrap_se(matrix, -matrix, matrix))
+    assert template_bootstrap_se(matrix, matrix, matrix) == 0
+
+
+def test_adjusted_p_values_are_those_of_benjamini_and_hochberg_by_hand():
+    """Sorted .005 .01 .03 .04 of 4: times 4/1, 4/2, 4/3, 4/4 is .02 .02 .04 .04."""
+    assert adjusted([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.02, 0.04, 0.04, 0.02])
+    with_gap = adjusted([0.01, float("nan"), 0.04, 0.03, 0.005])
+    assert with_gap[0] == pytest.approx(0.02)  # of 4 tests, not of 5
+    assert np.isnan(with_gap[1])
+    assert adjusted([0.9, 0.95]) == pytest.approx([0.95, 0.95])
+    assert adjusted([0.3]) == [0.3]
+    assert adjusted([]) == []
+    assert np.isnan(adjusted([float("nan")])).all()
+
+
+def test_the_limit_lies_as_many_spreads_above_each_hooks_mean_as_the_most_extreme_control_above_the_others():
+    calm, wild = np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0, 3.0, 10.0])
+    worst = (10 - 1.5) / np.std([0, 1, 2, 3], ddof=1)
+    np.testing.assert_allclose(control_limits([calm, wild]), [2 + worst, wild.mean() + worst * wild.std(ddof=1)])
+
+
+def test_no_control_passes_the_limit():
+    controls = list(np.random.default_rng(0).normal(size=(12, 20)))
+    assert all((limit >= values).all() for limit, values in zip(control_limits(controls), controls, strict=True))
+
+
+def test_a_hook_without_three_controls_has_no_limit_and_counts_for_nothing():
+    limits = control_limits([np.array([]), np.array([5.0, 9.0, np.nan]), np.array([1.0, 2.0, 4.0])])
+    alone = control_limits([np.array([1.0, 2.0, 4.0])])
+    np.testing.assert_allclose(limits, [np.nan, np.nan, *alone])
+
+
+def test_controls_that_are_all_equal_limit_by_their_value():
+    np.testing.assert_allclose(control_limits([np.array([0.5, 0.5, 0.5])]), [0.5])
+
+
+def test_another_control_of_the_same_kind_passes_the_limit_anywhere_less_than_once_in_twenty():
+    rng = np.random.default_rng(0)
+    passed = 0
+    for _ in range(400):
+        values = rng.normal(size=(21, 12)) * np.linspace(0.5, 2, 12) + np.linspace(0, 1, 12)
+        passed += (values[0] > control_limits(list(values[1:].T))).any()
+    assert 0.02 < passed / 400 < 0.08  # 1 in 21
+    hook_by_hook = [(values := rng.normal(size=(21, 12)))[0] > values[1:].max(axis=0) for _ in range(400)]
+    assert np.mean([one.any() for one in hook_by_hook]) > 0.3

@@ -1,0 +1,163 @@
+"""Do two families code their index alike, in the same coordinates: the measures that a verdict may rest on.
+
+Activations come as (context, member, d): a context is a template and all else that is equal but the member. A
+context's mean over members is removed, and only *different* contexts are compared, so that neither names nor phrasing
+can make a match.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cache.errors import InputError
+
+MAX_LAG = 3
+
+
+def matched_cosine(x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]) -> float:
+    """Similarity of two families' index codes across contexts, corrected for how well each agrees with itself.
+
+    `c_xy / sqrt(c_xx c_yy)` with `c_xy` the mean over members and over pairs of different contexts of the inner
+    product of x's member in one context with y's same member in the other.
+
+    Args:
+        x: one family's activations.
+        y: the other's; the same contexts and members.
+
+    Returns:
+        1 where the two codes are the same, 0 where they are unrelated, negative where one is turned against the other.
+        Noise can carry it a little beyond 1. nan where a family has no index effect that recurs across contexts.
+
+    Raises:
+        InputError: fewer than 2 contexts or members, or the two differ in shape.
+    """
+    return _ratio(np.trace(member_products(x, y)), *(np.trace(member_products(z, z)) for z in (x, y)))
+
+
+def shared_share(x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]) -> float:
+    """Share of two families' index variance that they have in common: `mean(c_xy, c_yx) / mean(c_xx, c_yy)`.
+
+    Unlike `matched_cosine` it falls where the same code is larger in one family than in the other.
+
+    Returns:
+        1 where the codes are the same in direction and size, 0 where unrelated; nan where neither family has an index
+        effect.
+
+    Raises:
+        InputError: as for `matched_cosine`.
+    """
+    cross, own_x, own_y = (np.trace(member_products(*pair)) for pair in ((x, y), (x, x), (y, y)))
+    return float(2 * cross / (own_x + own_y)) if own_x + own_y > 0 else float("nan")
+
+
+def retrieval(x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]) -> float:
+    """How often a member of one family lies nearest to the same member of the other, by cosine, with no map fitted.
+
+    Each member in each context of one family is looked up among the members of the other, averaged over all other
+    contexts; both directions are averaged.
+
+    Returns:
+        In [0, 1]; chance is 1 / n_members.
+
+    Raises:
+        InputError: as for `matched_cosine`.
+    """
+    return float(np.trace(nearest_members(x, y)) / x.shape[1])
+
+
+def lag_profile(
+    x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"], max_lag: int = MAX_LAG
+) -> Float[np.ndarray, " lag"]:
+    """`matched_cosine` of each member of x with the member of y that comes 0, 1, 2, ... places later or earlier.
+
+    Returns:
+        Values for lags -max_lag to max_lag; a match of members and not merely of neighbourhoods peaks at 0. nan where
+        fewer than 2 members remain.
+
+    Raises:
+        InputError: as for `matched_cosine`.
+    """
+    cross = member_products(x, y)
+    own = [member_products(z, z).diagonal() for z in (x, y)]
+    n, profile = len(cross), np.full(2 * max_lag + 1, np.nan)
+    for lag in range(-max_lag, max_lag + 1):
+        if n - abs(lag) >= 2:
+            left, right = slice(max(0, -lag), n - max(0, lag)), slice(max(0, lag), n - max(0, -lag))
+            profile[lag + max_lag] = _ratio(cross.diagonal(lag).sum(), own[0][left].sum(), own[1][right].sum())
+    return profile
+
+
+def member_products(
+    x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]
+) -> Float[np.ndarray, "member member"]:
+    """Mean over ordered pairs of different contexts of the inner products of x's members with y's.
+
+    Raises:
+        InputError: as for `matched_cosine`.
+    """
+    _check(x, y)
+    x, y = _centred(x), _centred(y)
+    n = len(x)
+    everything = x.sum(dim=0) @ y.sum(dim=0).T
+    within = torch.einsum("cid,cjd->ij", x, y)
+    products: Float[np.ndarray, "member member"] = ((everything - within) / (n * (n - 1))).numpy()
+    return products
+
+
+def context_products(
+    x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]
+) -> Float[np.ndarray, "context context"]:
+    """Sum over members of the inner products of x's in one context with y's in another, for all pairs of contexts.
+
+    Raises:
+        InputError: as for `matched_cosine`.
+    """
+    _check(x, y)
+    products: Float[np.ndarray, "context context"] = (_centred(x).flatten(1) @ _centred(y).flatten(1).T).numpy()
+    return products
+
+
+def nearest_members(
+    x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]
+) -> Float[np.ndarray, "member member"]:
+    """How often x's member (row) lies nearest to y's member (column), and the reverse, averaged.
+
+    Raises:
+        InputError: as for `matched_cosine`.
+    """
+    _check(x, y)
+    x, y = _centred(x), _centred(y)
+    return (_nearest(x, y) + _nearest(y, x).T) / 2
+
+
+def _nearest(
+    x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]
+) -> Float[np.ndarray, "member member"]:
+    n_contexts, n_members = x.shape[:2]
+    others = torch.nn.functional.normalize((y.sum(dim=0) - y) / (n_contexts - 1), dim=-1)
+    best = torch.einsum("cid,cjd->cij", x, others).argmax(dim=-1)
+    counts: Float[np.ndarray, "member member"] = (
+        torch.nn.functional.one_hot(best, n_members).double().mean(dim=0).numpy()
+    )
+    return counts
+
+
+def _ratio(cross: float, own_x: float, own_y: float) -> float:
+    return float(cross / np.sqrt(own_x * own_y)) if own_x > 0 and own_y > 0 else float("nan")
+
+
+def _centred(x: Float[Tensor, "context member d"]) -> Float[Tensor, "context member d"]:
+    wide = x.double()
+    return wide - wide.mean(dim=1, keepdim=True)
+
+
+def _check(x: Float[Tensor, "context_x member_x d_x"], y: Float[Tensor, "context_y member_y d_y"]) -> None:
+    if x.shape != y.shape:
+        raise InputError(f"two families need the same contexts, members and width; got {_size(x)} and {_size(y)}")
+    if x.shape[0] < 2 or x.shape[1] < 2:
+        raise InputError(f"a comparison across contexts needs 2 contexts and 2 members; got {_size(x)}")
+
+
+def _size(x: Float[Tensor, "context member d"]) -> str:
+    return f"{x.shape[0]} contexts of {x.shape[1]} members of width {x.shape[2]}"
