@@ -1,0 +1,139 @@
+"""The measures of `geometry compare`: each with its value and its permutation null, deciding or merely describing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from geometry.canonical import held_out_cca, pwcca, svcca
+from geometry.decompose import subspace_overlap
+from geometry.index_sharing import matched_cosine, member_products, nearest_members, retrieval, shared_share
+from geometry.linalg import row_space
+from geometry.permutations import permuted_products, permuted_traces, permuted_values
+from geometry.similarity import (
+    centred_gram,
+    dissimilarity_ranks,
+    linear_cka,
+    linear_cka_debiased,
+    procrustes,
+    rsa,
+    u_centred_gram,
+)
+
+Cells = Float[Tensor, "context member d"]
+Orders = Int[np.ndarray, "permutation member"]
+Null = Float[np.ndarray, " permutation"]
+
+INDEX_RANK = 4
+"""Dimensions of the index subspaces whose principal angles are compared."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A similarity of two families' activations at one site.
+
+    Attributes:
+        value: from two arrays (context, member, d) of the same contexts and members.
+        null: the same with y's members in each of several orders, the true one first.
+        most_orders: how many orders are tried.
+        least_members: with fewer there is no value.
+        jackknifed: whether leaving members out gives a standard error (a count of hits has none).
+        decides: whether a verdict may rest on it; the others describe.
+    """
+
+    value: Callable[[Cells, Cells], float]
+    null: Callable[[Cells, Cells, Orders], Null]
+    most_orders: int = 10_000
+    least_members: int = 3
+    jackknifed: bool = True
+    decides: bool = False
+
+
+def member_means(x: Float[Tensor, "context member d"]) -> Float[Tensor, "member d"]:
+    """Each member's mean over contexts, after every context's own mean: one row a unit, for CKA, RSA and Procrustes."""
+    wide = x.double()
+    return (wide - wide.mean(dim=1, keepdim=True)).mean(dim=0)
+
+
+def cell_rows(x: Float[Tensor, "context member d"]) -> Float[Tensor, "row d"]:
+    """Every member in every context as a row, without its context's mean: for CCA, which needs rows."""
+    wide = x.double()
+    return (wide - wide.mean(dim=1, keepdim=True)).reshape(-1, x.shape[2])
+
+
+def _matched_null(x: Cells, y: Cells, orders: Orders) -> Null:
+    own = np.trace(member_products(x, x)) * np.trace(member_products(y, y))
+    scale = 1 / np.sqrt(own) if matched_cosine(x, y) == matched_cosine(x, y) else np.nan
+    return permuted_traces(member_products(x, y), orders) * scale
+
+
+def _shared_null(x: Cells, y: Cells, orders: Orders) -> Null:
+    own = np.trace(member_products(x, x)) + np.trace(member_products(y, y))
+    return permuted_traces(member_products(x, y), orders) * (2 / own if own > 0 else np.nan)
+
+
+def _retrieval_null(x: Cells, y: Cells, orders: Orders) -> Null:
+    return permuted_traces(nearest_members(x, y), orders) / x.shape[1]
+
+
+def _product_null(
+    matrix: Callable[[Float[Tensor, "member d"]], Float[np.ndarray, "member member"]],
+) -> Callable[..., Null]:
+    """The null of a measure that is the cosine between two matrices of pairs of members."""
+
+    def null(x: Cells, y: Cells, orders: Orders) -> Null:
+        left, right = matrix(member_means(x)), matrix(member_means(y))
+        own = np.linalg.norm(left) * np.linalg.norm(right)
+        return permuted_products(left, right, orders) / (own if own > 0 else np.nan)
+
+    return null
+
+
+def _on_means(measure: Callable[[Tensor, Tensor], float]) -> Callable[[Cells, Cells], float]:
+    return lambda x, y: measure(member_means(x), member_means(y))
+
+
+def _on_rows(measure: Callable[[Tensor, Tensor], float]) -> Callable[[Cells, Cells], float]:
+    return lambda x, y: measure(cell_rows(x), cell_rows(y))
+
+
+def _held_out(x: Cells, y: Cells) -> float:
+    return held_out_cca(cell_rows(x), cell_rows(y), np.tile(np.arange(x.shape[1]), x.shape[0]))
+
+
+def _index_angles(x: Cells, y: Cells) -> float:
+    """Mean squared cosine of the principal angles between the subspaces of the members' means, at most 4 of them."""
+    spans = [torch.from_numpy(row_space(member_means(z).numpy())[2][:INDEX_RANK].copy()) for z in (x, y)]
+    k = min(map(len, spans))
+    return float(subspace_overlap(spans[0][:k], spans[1][:k])[-1]) if k else float("nan")
+
+
+def _no_null(x: Cells, y: Cells, orders: Orders) -> Float[np.ndarray, " 1"]:
+    """Subspaces do not depend on the order of the members: controls are their only company."""
+    return np.array([_index_angles(x, y)])
+
+
+def _by_repetition(value: Callable[[Cells, Cells], float]) -> Callable[..., Null]:
+    return lambda x, y, orders: permuted_values(lambda permuted: value(x, permuted), y, orders)
+
+
+MEASURES = MappingProxyType(
+    {
+        "matched_cosine": Measure(matched_cosine, _matched_null, decides=True),
+        "shared_share": Measure(shared_share, _shared_null, decides=True),
+        "retrieval": Measure(retrieval, _retrieval_null, jackknifed=False, decides=True),
+        "cka": Measure(_on_means(linear_cka), _product_null(centred_gram)),
+        "cka_debiased": Measure(_on_means(linear_cka_debiased), _product_null(u_centred_gram), least_members=10),
+        "rsa": Measure(_on_means(rsa), _product_null(dissimilarity_ranks), least_members=4),
+        "procrustes": Measure(_on_means(procrustes), _by_repetition(_on_means(procrustes)), most_orders=200),
+        "principal_angles": Measure(_index_angles, _no_null),
+        "cca": Measure(_held_out, _by_repetition(_held_out), most_orders=20, least_members=5),
+        "svcca": Measure(_on_rows(svcca), _by_repetition(_on_rows(svcca)), most_orders=20),
+        "pwcca": Measure(_on_rows(pwcca), _by_repetition(_on_rows(pwcca)), most_orders=20),
+    }
+)
+"""By name; `cca` is the held-out correlation of the first canonical variates."""
