@@ -17,6 +17,8 @@ from cache.errors import InputError, NotAvailableError
 from cache.hooks import parse_layers
 
 Named = Mapping[str, tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]]
+_LIBRARIES = ("representation-geometry", "numpy", "scipy", "scikit-learn", "torch", "pandas", "umap-learn")
+
 Analysis = Callable[[Float[Tensor, "row d"]], Named]
 
 
@@ -53,7 +55,7 @@ class LayerResult:
         return self.arrays[name][1]
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write result.npz (arrays), result.json (axes, parameters, source, versions), rows.csv and table.csv.
+        """Write result.npz (arrays), result.json (axes, parameters, source, versions), table.csv and, if any, rows.csv.
 
         Raises:
             NotAvailableError: the folder cannot be made.
@@ -69,18 +71,17 @@ class LayerResult:
             "axes": {name: list(axes) for name, (axes, _) in self.arrays.items()},
             "parameters": dict(self.parameters),
             "source": self.source,
-            "versions": {
-                name: importlib.metadata.version(name)
-                for name in ("representation-geometry", "numpy", "torch", "pandas")
-            },
+            "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
         }
         np.savez(
             folder / "result.npz", allow_pickle=False, **{name: values for name, (_, values) in self.arrays.items()}
         )
         (folder / "result.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
         self.table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
-        self.rows.to_csv(folder / "rows.csv", index=False)
-        return [folder / name for name in ("result.npz", "result.json", "table.csv", "rows.csv")]
+        if len(self.rows):
+            self.rows.to_csv(folder / "rows.csv", index=False)
+        names = ("result.npz", "result.json", "table.csv") + ("rows.csv",) * bool(len(self.rows))
+        return [folder / name for name in names]
 
 
 def site_hooks(store: ActivationStore, site: str, layers: str = "all") -> tuple[Hook, ...]:

@@ -177,7 +177,15 @@ def test_saved_arrays_read_back_equal_without_pickle(tmp_path):
 def test_saved_json_says_what_the_arrays_are_and_where_they_come_from(tmp_path):
     small_result().save(tmp_path)
     described = json.loads((tmp_path / "result.json").read_text())
-    assert set(described.pop("versions")) == {"representation-geometry", "numpy", "torch", "pandas"}
+    assert set(described.pop("versions")) == {
+        "representation-geometry",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "torch",
+        "pandas",
+        "umap-learn",
+    }
     assert described == {
         "name": "small",
         "hooks": ["blocks.0.hook_resid_pre", "blocks.0.hook_resid_post"],

@@ -1,15 +1,14 @@
-"""PCA of a store: each layer against scikit-learn on the rows chosen by hand, and planted layers."""
+"""PCA and SVD of a store: each layer against other libraries on the rows chosen by hand, and planted layers."""
 
 import h5py
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
 
-from cache import ActivationStore, Hook, Prompts, load_model, open_stores, plan_recording, record
+from cache import ActivationStore, Hook, plan_recording, record
 from cache.errors import InputError
-from cache.prompts import Prompt
-from geometry.layerwise_pca import N_PERMUTATIONS, default_rows, pca_by_layer, unit_of_rows
+from geometry.components import N_PERMUTATIONS, N_SPLITS
+from geometry.layerwise_components import pca_by_layer, svd_by_layer
 
 COLUMNS = [
     "layer",
@@ -19,8 +18,12 @@ COLUMNS = [
     "explained_variance",
     "explained_variance_ratio",
     "se",
+    "stability",
     "null_mean",
     "null_max",
+    "participation_ratio",
+    "largest_row_share",
+    "largest_dimension_share",
     "n_members",
     "n_templates",
     "n_rows",
@@ -68,9 +71,12 @@ def test_every_layer_is_scikit_learns_pca_of_the_same_rows(store, result):
     for i, hook in enumerate(result.hooks):
         x = store.load(hook).double().numpy()[chosen]
         truth = PCA(3, svd_solver="full").fit(x)
-        np.testing.assert_allclose(result.values("explained_variance")[i], truth.explained_variance_, rtol=1e-8)
+        np.testing.assert_allclose(result.values("explained_variance")[i], truth.explained_variance_, rtol=1e-6)
+        spectrum = PCA(svd_solver="full").fit(x).explained_variance_
+        np.testing.assert_allclose(result.values("spectrum")[i], spectrum, rtol=1e-4, atol=1e-6 * spectrum[0])
+        np.testing.assert_allclose(result.values("mean")[i], truth.mean_, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(
-            result.values("explained_variance_ratio")[i], truth.explained_variance_ratio_, rtol=1e-8
+            result.values("explained_variance_ratio")[i], truth.explained_variance_ratio_, rtol=1e-6
         )
         np.testing.assert_allclose(result.values("directions")[i], truth.components_, atol=1e-5)
         np.testing.assert_allclose(result.values("scores")[i], truth.transform(x), atol=1e-3)
@@ -82,13 +88,20 @@ def test_axes_are_named_and_fit_the_values(store, result):
         "row": len(members_by_hand(store)),
         "component": 3,
         "d": 33,
+        "all": 33,
         "permutation": N_PERMUTATIONS,
     }
     assert {name: axes for name, (axes, _) in result.arrays.items()} == {
         "explained_variance_ratio": ("hook", "component"),
         "explained_variance": ("hook", "component"),
         "se": ("hook", "component"),
+        "stability": ("hook", "component"),
         "null": ("hook", "permutation", "component"),
+        "spectrum": ("hook", "all"),
+        "participation_ratio": ("hook",),
+        "largest_row_share": ("hook",),
+        "largest_dimension_share": ("hook",),
+        "mean": ("hook", "d"),
         "directions": ("hook", "component", "d"),
         "scores": ("hook", "row", "component"),
     }
@@ -115,10 +128,23 @@ def test_the_table_is_tidy_and_says_what_the_arrays_say(store, result):
     assert table[["layer", "component"]].to_numpy().tolist() == [[i, j] for i in (-1, 0, 1, 2) for j in range(3)]
     assert table["hook"].tolist() == [hook.name for hook in result.hooks for _ in range(3)]
     assert set(table["site"]) == {"resid_post"}
-    for name in ("explained_variance", "explained_variance_ratio", "se"):
+    for name in ("explained_variance", "explained_variance_ratio", "se", "stability"):
         np.testing.assert_array_equal(table[name].to_numpy().reshape(4, 3), result.values(name))
     for column, best in (("null_mean", np.mean), ("null_max", np.max)):
         np.testing.assert_array_equal(table[column].to_numpy().reshape(4, 3), best(result.values("null"), axis=1))
+    for name in ("participation_ratio", "largest_row_share", "largest_dimension_share"):
+        np.testing.assert_array_equal(table[name], np.repeat(result.values(name), 3))
+
+
+def test_shares_of_rows_dimensions_and_components_are_those_of_the_rows_by_hand(store, result):
+    for i, hook in enumerate(result.hooks):
+        x = store.load(hook).double().numpy()[members_by_hand(store)]
+        squares = (x - x.mean(axis=0)) ** 2
+        variances = np.linalg.eigvalsh(np.cov(x.T))
+        by_hand = [variances.sum() ** 2 / (variances**2).sum()]
+        by_hand += [squares.sum(axis=axis).max() / squares.sum() for axis in (1, 0)]
+        found = [result.values(name)[i] for name in ("participation_ratio", *COLUMNS[-5:-3])]
+        np.testing.assert_allclose(found, by_hand, rtol=1e-5)
 
 
 def test_the_table_counts_members_templates_and_rows(store, result):
@@ -128,18 +154,6 @@ def test_the_table_counts_members_templates_and_rows(store, result):
     few = pca_by_layer(store, layers="1", where="family == 'digits' and frame == 'list' and member >= 0", k=2)
     # six windows of four digits, the lowest from 0 and the highest to 8
     assert few.table[["n_members", "n_templates", "n_rows"]].iloc[0].tolist() == [9, 1, 24]
-
-
-def test_rows_are_the_stores_with_the_member_that_each_counts_under(store, result):
-    expected = store.rows.iloc[members_by_hand(store)].reset_index(drop=True)
-    pd.testing.assert_frame_equal(result.rows.drop(columns="unit"), expected)
-    assert result.rows["unit"].tolist() == expected["value"].tolist()
-
-
-def test_rows_that_show_nothing_carry_the_last_member_their_prompt_has_shown(store, sentences):
-    rows = pca_by_layer(store, layers="1", where="is_last", k=1).rows
-    assert rows["shown"].tolist() == [store.prompts["members"][prompt][-1] for prompt in rows["prompt"]]
-    assert pca_by_layer(sentences, layers="1", k=1).rows["shown"].tolist() == [""] * 5
 
 
 def test_everything_that_the_values_depend_on_is_recorded(store):
@@ -153,84 +167,17 @@ def test_everything_that_the_values_depend_on_is_recorded(store):
         "k": 2,
         "seed": 4,
         "n_permutations": N_PERMUTATIONS,
+        "n_splits": N_SPLITS,
     }
     assert result.hooks == (Hook("mlp_out", 1), Hook("mlp_out", 2))
 
 
-def test_the_seed_changes_the_null_and_nothing_else(store, result):
-    again, other = (pca_by_layer(store, k=3, seed=seed) for seed in (0, 1))
+def test_the_seed_changes_the_null_and_the_halves_and_nothing_else(store, result):
+    again, other = (pca_by_layer(store, layers="2", k=3, seed=seed) for seed in (0, 1))
     for name in result.arrays:
-        np.testing.assert_array_equal(again.values(name), result.values(name))
-        same = np.array_equal(other.values(name), result.values(name))
-        assert same == (name != "null")
-
-
-@pytest.mark.parametrize("where", [None, "position < 3", "prompt == 0", "position == -1 or is_last"])
-def test_bos_is_never_among_the_rows(store, where):
-    assert (store.rows["position"] == -1).any()
-    rows = pca_by_layer(store, layers="1", where=where, k=1).rows
-    assert rows["position"].min() >= 0
-    if where:
-        assert len(rows) == (store.rows.eval(where).to_numpy() & (store.rows["position"] >= 0)).sum()
-
-
-def test_a_member_that_begins_its_text_is_left_out_with_and_without_bos(store, model_folders, prompts, tmp_path):
-    without = load_model(str(model_folders["gpt2"]), device="cpu", bos=False)
-    few = prompts.subset(range(0, 105, 4))
-    with stored(without, few, tmp_path / "a.h5", sites="resid") as bare:
-        for tested, shown in ((store, prompts), (bare, few)):
-            rows = tested.select(default_rows(tested))
-            assert not (rows["frame"].eq("list") & rows["member"].eq(0)).any()
-            assert len(rows) == sum(len(prompt.members) - (prompt.frame == "list") for prompt in shown)
-
-
-def test_last_tokens_are_taken_where_no_members_are_shown(sentences):
-    assert default_rows(sentences) == "is_last"
-    rows = pca_by_layer(sentences, k=2).rows
-    assert rows["prompt"].tolist() == [0, 1, 2, 3, 4]
-    assert rows["is_last"].all()
-
-
-def test_last_tokens_are_taken_where_every_member_begins_its_text(gpt2, tmp_path):
-    prompts = Prompts(
-        tuple(
-            Prompt(f"{word}:{end}", family="own", values=(i,), members=(word,), spans=((0, len(word)),))
-            for i, (word, end) in enumerate((("cat", 1), ("dog", 2), ("fish", 1)), 1)
-        )
-    )
-    with stored(gpt2, prompts, tmp_path / "a.h5", sites="resid") as store:
-        assert (store.rows["member"] == 0).sum() == 3
-        result = pca_by_layer(store, k=1)
-    assert result.parameters["where"] == "is_last"
-    assert result.rows["unit"].tolist() == [1, 2, 3]
-
-
-def test_a_row_counts_under_its_own_member_else_under_the_last_its_prompt_shows(store):
-    rows = store.rows[(store.rows["family"] == "months") & (store.rows["pair_key"] == "list|0|increasing|3,4,5,6")]
-    # BOS, then March , April , May , June ,
-    assert [(text, unit) for text, unit in zip(rows["token_text"], unit_of_rows(store, rows), strict=True)] == [
-        ("<|endoftext|>", 6),
-        ("March", 3),
-        (",", 6),
-        ("April", 4),
-        (",", 6),
-        ("May", 5),
-        (",", 6),
-        ("June", 6),
-        (",", 6),
-    ]
-
-
-def test_rows_of_a_prompt_without_members_count_under_the_prompt(sentences):
-    assert unit_of_rows(sentences, sentences.rows) == [-1 - prompt for prompt in sentences.rows["prompt"]]
-
-
-def test_prompts_of_joined_stores_are_units_of_their_own(sentences, gpt2, tmp_path):
-    stored(gpt2, ["x y", "z"], tmp_path / "b.h5", sites="resid").close()
-    with open_stores([*sentences.paths, tmp_path / "b.h5"]) as both:
-        rows = both.select("is_last")
-        assert unit_of_rows(both, rows) == [-1, -2, -3, -4, -5, -6, -7]
-        assert pca_by_layer(both, k=2).table["n_members"].eq(7).all()
+        np.testing.assert_array_equal(again.values(name)[0], result.values(name)[-1])
+        same = np.array_equal(other.values(name)[0], result.values(name)[-1])
+        assert same == (name not in ("null", "stability"))
 
 
 def test_each_layer_is_told_when_it_is_done(store):
@@ -272,10 +219,17 @@ def test_a_planted_plane_takes_two_components_and_leaves_the_third_nothing(plant
     _, axes, result = planted
     ratios = result.values("explained_variance_ratio")[2]
     assert ratios[:2].sum() == pytest.approx(1)
-    assert ratios[2] == pytest.approx(0, abs=1e-9)
+    assert ratios[2] == pytest.approx(0, abs=1e-7)  # float32 carries no more
     assert ratios[0] == pytest.approx(25 / 34, abs=0.05)
     cosines = np.linalg.svd(result.values("directions")[2, :2] @ axes[1:].T, compute_uv=False)
     assert cosines.min() > 0.9999
+
+
+def test_a_planted_subspace_is_found_in_every_half_and_noise_is_not(planted):
+    line, noise, plane = planted[2].values("stability")
+    assert line[0] > 0.9999
+    assert plane[1] > 0.9999
+    assert noise.max() < 0.7
 
 
 def test_structure_is_above_the_null_and_noise_is_inside_it(planted):
@@ -348,3 +302,29 @@ def test_one_text_that_ends_otherwise_does_no_harm(loaded, tmp_path):
     # the embedding's shares are 1, and 0 where the odd one is left out
     assert table.loc[-1, "explained_variance_ratio"] == pytest.approx(1)
     assert table.loc[-1, "se"] == pytest.approx(np.sqrt(5 / 6 * (5 * (1 / 6) ** 2 + (5 / 6) ** 2)))
+
+
+def test_svd_is_numpys_of_the_rows_with_their_mean(store):
+    result = svd_by_layer(store, k=3)
+    assert result.name == "svd"
+    for i, hook in enumerate(result.hooks):
+        x = store.load(hook).double().numpy()[members_by_hand(store)]
+        u, s, v = np.linalg.svd(x, full_matrices=False)
+        np.testing.assert_allclose(result.values("explained_variance")[i], s[:3] ** 2 / len(x), rtol=2e-6)
+        ratios = s**2 / (s**2).sum()
+        np.testing.assert_allclose(result.values("explained_variance_ratio")[i], ratios[:3], rtol=2e-6)
+        assert (np.abs((result.values("directions")[i] * v[:3]).sum(axis=1)) > 1 - 1e-6).all()
+        np.testing.assert_allclose(np.abs(result.values("scores")[i]), np.abs(u * s)[:, :3], atol=1e-3)
+        assert not result.values("mean")[i].any()
+
+
+def test_rows_are_asked_for_in_blocks_of_4096_and_never_all_at_once(store, result, monkeypatch):
+    asked = []
+    blocks = ActivationStore.blocks
+    monkeypatch.setattr(ActivationStore, "load", lambda *args: pytest.fail("all rows were loaded"))
+    monkeypatch.setattr(
+        ActivationStore, "blocks", lambda *args, n_rows: asked.append(n_rows) or blocks(*args, n_rows=n_rows)
+    )
+    again = pca_by_layer(store, layers="2", k=3)
+    assert set(asked) == {4096}
+    np.testing.assert_array_equal(again.values("scores")[0], result.values("scores")[-1])

@@ -1,0 +1,80 @@
+"""Which rows of a store are analysed, and which unit each counts under."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int
+
+from cache import ActivationStore
+from cache.errors import InputError
+from cache.rows import query_rows
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that are analysed at every layer.
+
+    Attributes:
+        where: the query that chose them.
+        chosen: a mask over the store's rows.
+        table: their labels, with `unit`, and with `shown` filled in for rows that show no member themselves.
+        units: the unit (member) that each counts under.
+    """
+
+    where: str
+    chosen: Bool[np.ndarray, " row"]
+    table: pd.DataFrame
+    units: Int[np.ndarray, " chosen"]
+
+
+def chosen_rows(store: ActivationStore, where: str | None) -> Rows:
+    """The rows a query names, or those of `default_rows`, BOS left out, with their members.
+
+    Raises:
+        InputError: no row is chosen.
+    """
+    query = f"({where}) and position >= 0" if where else default_rows(store)
+    chosen = query_rows(store.rows, query)
+    table = store.rows[chosen].reset_index(drop=True)
+    if not len(table):
+        raise InputError(f"no row fits {query!r}; columns are {', '.join(store.rows.columns)}")
+    units = unit_of_rows(store, table)
+    return Rows(query, chosen, table.assign(unit=units, shown=_last_shown(store, table)), np.array(units))
+
+
+def default_rows(store: ActivationStore) -> str:
+    """The rows analysed unless others are asked for: shown members, or last tokens where none are shown.
+
+    A member that begins its text is left out: like BOS, though less, a first token draws attention and
+    grows to many times the norm of the others.
+    """
+    members = "member >= 0 and position > 0"
+    return members if len(store.select(members)) else "is_last"
+
+
+def unit_of_rows(store: ActivationStore, rows: pd.DataFrame) -> list[int]:
+    """The member that each row counts under: the shown member it is, else the last one its prompt shows.
+
+    Rows of a prompt that shows no member count under the prompt, as numbers from -1 down.
+    """
+    last = [values[-1] if values else -1 - i for i, values in enumerate(store.prompts["values"])]
+    return [
+        int(value) if member >= 0 else int(last[prompt])
+        for value, member, prompt in zip(rows["value"], rows["member"], rows["prompt"], strict=True)
+    ]
+
+
+def row_counts(rows: Rows) -> dict[str, int]:
+    """`n_members`, `n_templates` and `n_rows`, as every table carries them."""
+    return {
+        "n_members": len(set(rows.units.tolist())),
+        "n_templates": int(rows.table["template"].nunique()),
+        "n_rows": len(rows.table),
+    }
+
+
+def _last_shown(store: ActivationStore, rows: pd.DataFrame) -> list[str]:
+    """The member that each row shows, or the last one that its prompt has shown."""
+    last = [members[-1] if members else "" for members in store.prompts["members"]]
+    return [shown or last[prompt] for shown, prompt in zip(rows["shown"], rows["prompt"], strict=True)]
