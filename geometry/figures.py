@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,19 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 CONTROL_PREFIX = "control:"
 
+METHODS = MappingProxyType(
+    {
+        "pca": "principal components",
+        "svd": "singular vectors",
+        "nmf": "non-negative factors",
+        "umap": "UMAP (a picture)",
+    }
+)
+"""What results are called in titles."""
+
+SHORT = MappingProxyType({"pca": "PC", "svd": "SV", "nmf": "NMF"})
+"""What components are called on axes."""
+
 _COLUMNS = 6
 _GREY = "#BBBBBB"
 
@@ -34,13 +48,14 @@ def scatter_by_layer(result: LayerResult) -> Figure:
     lines = math.ceil(n_panels / columns)
     figure = Figure(figsize=(3.1 * columns + 0.4, 2.9 * lines + 0.9), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    scores, ratios = result.values("scores"), result.values("explained_variance_ratio")
+    scores = result.values("scores")
     families = list(dict.fromkeys(result.rows["family"]))
     for i, hook in enumerate(result.hooks):
         _scatter(axes[i], scores[i], result.rows, families)
         axes[i].set_title(layer_title(hook), fontsize=10)
-        axes[i].set_xlabel(_component(1, ratios[i, 0]), fontsize=8)
-        axes[i].set_ylabel(_component(2, ratios[i, 1]) if ratios.shape[1] > 1 else "", fontsize=8)
+        x_label, y_label = _axis_labels(result, i)
+        axes[i].set_xlabel(x_label, fontsize=8)
+        axes[i].set_ylabel(y_label, fontsize=8)
     for axis in axes[n_panels:]:
         axis.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
@@ -50,7 +65,7 @@ def scatter_by_layer(result: LayerResult) -> Figure:
             handle.set_linewidth(3)
         elif isinstance(handle, PathCollection):
             handle.set_sizes([40])
-    figure.suptitle(f"{result.parameters['site']}: principal components of {_what(result)}", fontsize=13)
+    figure.suptitle(f"{result.parameters['site']}: {METHODS[result.name]} of {_what(result)}", fontsize=13)
     return figure
 
 
@@ -63,16 +78,13 @@ def explained_variance_by_layer(result: LayerResult) -> Figure:
     for component in range(ratios.shape[1]):
         colour = PALETTE[component % len(PALETTE)]
         share = ratios[:, component]
-        axis.plot(layers, share, color=colour, marker="o", markersize=3, label=f"PC{component + 1}")
+        axis.plot(layers, share, color=colour, marker="o", markersize=3, label=f"{SHORT[result.name]}{component + 1}")
         if np.isfinite(errors[:, component]).any():
             low, high = share - errors[:, component], share + errors[:, component]
             axis.fill_between(layers, low.clip(0), high.clip(max=1), color=colour, alpha=0.2, linewidth=0)
     ceiling = result.values("null").max(axis=(1, 2))
     axis.plot(layers, ceiling, color="black", linestyle="--", linewidth=1, label="largest of the null")
-    step = max(1, math.ceil(len(layers) / 16))
-    ticks = [layer for layer in layers if layer < 0 or (layer > 0 and layer % step == 0)] or layers
-    axis.set_xticks(ticks, ["embed" if layer < 0 else str(layer) for layer in ticks])
-    axis.set_xlabel("layer")
+    layer_ticks(axis, layers)
     axis.set_ylabel("explained variance ratio")
     axis.set_ylim(0, None)
     axis.spines[["top", "right"]].set_visible(False)
@@ -86,8 +98,26 @@ def layer_title(hook: Hook) -> str:
     return "embed" if hook.table_layer < 0 else f"layer {hook.layer}"
 
 
-def _component(number: int, ratio: float) -> str:
-    return f"PC{number} ({ratio:.0%})" if np.isfinite(ratio) else f"PC{number} (no variance)"
+def layer_ticks(axis: Axes, layers: Sequence[int], *, most: int = 16) -> None:
+    """Ticks at the embedding and at even steps of the layers, and the axis' name."""
+    step = max(1, math.ceil(len(layers) / most))
+    ticks = [layer for layer in layers if layer < 0 or (layer > 0 and layer % step == 0)] or list(layers)
+    axis.set_xticks(ticks, ["embed" if layer < 0 else str(layer) for layer in ticks])
+    axis.set_xlabel("layer")
+
+
+def _axis_labels(result: LayerResult, i: int) -> tuple[str, str]:
+    """What a panel's axes carry: components with their shares, or how far a UMAP can be trusted."""
+    if "trustworthiness" in result.arrays:
+        trust = float(result.values("trustworthiness")[i])
+        return (f"trustworthiness {trust:.2f}" if np.isfinite(trust) else "no variance"), ""
+    ratios = result.values("explained_variance_ratio")[i]
+    short = SHORT[result.name]
+    return _component(short, 1, ratios[0]), _component(short, 2, ratios[1]) if len(ratios) > 1 else ""
+
+
+def _component(short: str, number: int, ratio: float) -> str:
+    return f"{short}{number} ({ratio:.0%})" if np.isfinite(ratio) else f"{short}{number} (no variance)"
 
 
 def _what(result: LayerResult) -> str:

@@ -14,7 +14,7 @@ from cache import Hook, plan_recording, record
 from cache.families import FAMILIES
 from geometry.figures import PALETTE, explained_variance_by_layer, layer_title, scatter_by_layer
 from geometry.layerwise import LayerResult
-from geometry.layerwise_pca import pca_by_layer
+from geometry.layerwise_components import pca_by_layer
 
 N_VALUES = 5
 N_TEMPLATES = 3

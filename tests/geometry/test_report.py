@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from cache import Hook, plan_recording, record
 from geometry.figures import explained_variance_by_layer, scatter_by_layer
 from geometry.layerwise import LayerResult
-from geometry.layerwise_pca import pca_by_layer
+from geometry.layerwise_components import pca_by_layer
 from geometry.report import write_report
 
-RESULT_FILES = ["result.npz", "result.json", "table.csv", "rows.csv"]
+RESULT_FILES = ["result.npz", "result.json", "table.csv"]
 
 
 def result_of(values, source="ab" * 32) -> LayerResult:
@@ -60,6 +60,13 @@ def test_the_result_comes_first_and_each_figure_as_png_and_svg(tmp_path):
     assert [path.name for path in paths] == [*RESULT_FILES, "one.png", "one.svg", "two.png", "two.svg"]
     assert sorted(paths) == sorted((tmp_path / "new" / "folder").iterdir())
     assert pd.read_csv(paths[2])["share"].tolist() == [0.5, 0.25]
+
+
+def test_further_tables_stand_between_the_result_and_the_figures(tmp_path):
+    tables = {"more": pd.DataFrame({"x": [1.5, 2]})}
+    paths = write_report(result_of([0.5]), {"one": figure_of([1, 2])}, tmp_path, tables)
+    assert [path.name for path in paths] == [*RESULT_FILES, "more.csv", "one.png", "one.svg"]
+    assert (tmp_path / "more.csv").read_text() == "x\n1.5\n2\n"
 
 
 def test_without_figures_there_is_the_result(tmp_path):
