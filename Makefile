@@ -1,9 +1,9 @@
-# setup, demo, test, lint and bench; each installs what it needs, and does nothing twice.
+# Each target installs what it needs, and does nothing twice.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint bench
+.PHONY: setup demo study test lint bench
 
 setup: $(READY)
 
@@ -21,6 +21,13 @@ demo: setup
 	$(BIN)/geometry pca activations/demo.h5 --out figures/demo
 	@echo "look at figures/demo/scatter.png and figures/demo/explained_variance.png"
 
+STUDY := --dataset digits,numwords,months,days,letters,control:0-19 --frame quote,list,lines --length 3 --templates 8
+
+study: setup
+	$(BIN)/geometry cache --model smollm2-135m $(STUDY) --starts 0,1,2,3,4,5,6,7,8,9,10 --sites resid --positions members --out activations/study.h5
+	$(BIN)/python scripts/layerwise_geometry.py activations/study.h5 figures/study
+	@echo "look at figures/study/families/matched_cosine.png and figures/study/described/described.png"
+
 test: setup
 	$(BIN)/python -m pytest
 
@@ -31,3 +38,4 @@ lint: setup
 
 bench: setup
 	$(BIN)/python scripts/bench/cache.py
+	$(BIN)/python scripts/bench/geometry.py

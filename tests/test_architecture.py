@@ -148,6 +148,12 @@ def test_every_public_name_exists_and_is_documented():
     assert set(dir(geometry)) >= set(geometry.__all__)
 
 
+def test_no_public_name_is_also_a_submodules_which_would_replace_it_once_imported():
+    for package in (cache, geometry):
+        modules = {path.stem for path in Path(package.__file__).parent.glob("*.py")}
+        assert modules & set(package.__all__) == set()
+
+
 def test_type_checkers_see_the_public_names():
     for package in (cache, geometry):
         tree = ast.parse(Path(package.__file__).read_text())
@@ -173,7 +179,9 @@ def test_tests_mirror_the_source():
         "geometry/cli/cache_command.py": "geometry/cli/test_commands.py",
         "geometry/cli/models_command.py": "geometry/cli/test_commands.py",
         "geometry/cli/options.py": "geometry/cli/test_commands.py",
-        "geometry/cli/pca_command.py": "geometry/cli/test_commands.py",
+        "geometry/cli/compare_command.py": "geometry/cli/test_analysis_commands.py",
+        "geometry/cli/decompose_commands.py": "geometry/cli/test_analysis_commands.py",
+        "geometry/cli/recorded_model.py": "geometry/cli/test_analysis_commands.py",
         "geometry/cli/prompts_command.py": "geometry/cli/test_commands.py",
         "geometry/cli/store_commands.py": "geometry/cli/test_commands.py",
         "geometry/cli/terminal.py": "geometry/cli/test_commands.py",

@@ -37,16 +37,21 @@ def place(tmp_path_factory, model_folders):
 def test_every_command_of_the_readme_runs(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     commands = [line for line in [*TABLE, *SHELL] if line.startswith("geometry ")]
-    assert len(commands) >= 10
+    assert len(commands) >= 20
     for command in commands:
         run(command.replace("0,4-7,-1", "0,1-2,-1"), place / "smollm2-135m")
-    assert {path.name for path in (place / "activations").iterdir()} == {"mine.h5", "small.h5", "smollm2-135m.h5"}
+    assert {path.name for path in (place / "activations").iterdir()} == {
+        "families.h5",
+        "mine.h5",
+        "small.h5",
+        "smollm2-135m.h5",
+    }
     assert (place / "figures" / "smollm2-135m-pca" / "scatter.png").stat().st_size > 10_000
 
 
 def test_every_python_snippet_of_the_readme_runs(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
-    assert len(PYTHON) == 3
+    assert len(PYTHON) == 4
     model = place / "smollm2-135m"
     for code in PYTHON:
         scope: dict[str, object] = {}
@@ -89,7 +94,7 @@ def help_of(capsys, *arguments: str) -> str:
 
 def test_readme_and_help_name_the_same_commands_and_options(capsys):
     overview = help_of(capsys)
-    commands = ("cache", "prompts", "models", "info", "verify", "pca")
+    commands = ("cache", "prompts", "models", "info", "verify", "svd", "pca", "nmf", "demix", "umap", "compare")
     helps = {command: help_of(capsys, command) for command in commands}
     for command in commands:
         assert command in overview
@@ -99,9 +104,16 @@ def test_readme_and_help_name_the_same_commands_and_options(capsys):
         assert option in everything, option
 
 
-def test_the_script_runs(place, monkeypatch, capsys, model_folders):
+def test_the_study_and_its_script_run(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
+    recipe = subprocess.run(["make", "-n", "study"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    record, script = (line for line in recipe.splitlines() if "activations/study.h5" in line)
+    record = record.replace("control:0-19", "control:0-1").replace("--templates 8", "--templates 2")
+    run(record.replace("8,9,10 ", "8 "), place / "smollm2-135m")
     scope: dict[str, object] = {"__name__": "script"}
-    exec((ROOT / "scripts" / "layerwise_pca.py").read_text(), scope)
-    scope["main"](str(model_folders["gpt2"]), "digits,months", "figures/script")
-    assert "scatter.png" in capsys.readouterr().out
+    exec((ROOT / "scripts" / "layerwise_geometry.py").read_text(), scope)
+    assert "scripts/layerwise_geometry.py activations/study.h5 figures/study" in script
+    scope["main"]("activations/study.h5", "figures/study")
+    assert "undecided (n controls = 2)" in capsys.readouterr().out
+    for name in ("families/matched_cosine.png", "described/described.svg", "layers/grid.png", "nmf/loadings.csv"):
+        assert (place / "figures" / "study" / name).exists()

@@ -7,8 +7,9 @@ import typer
 
 from cache.errors import GeometryError, InterruptedRecordingError
 from geometry.cli.cache_command import cache
+from geometry.cli.compare_command import compare
+from geometry.cli.decompose_commands import demix, nmf, pca, svd, umap
 from geometry.cli.models_command import models
-from geometry.cli.pca_command import pca
 from geometry.cli.prompts_command import prompts
 from geometry.cli.store_commands import info, verify
 
@@ -19,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (cache, prompts, models, info, verify, pca):
+for command in (cache, prompts, models, info, verify, svd, pca, nmf, demix, umap, compare):
     app.command()(command)
 
 

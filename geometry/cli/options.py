@@ -1,5 +1,6 @@
 """Options that several commands share, each spelled and explained once."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,6 +49,16 @@ Bos = Annotated[bool, typer.Option("--bos/--no-bos", help="Put the BOS token bef
 BatchTokens = Annotated[int, typer.Option("--batch-tokens", help="Tokens a forward pass; more for a GPU.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Site = Annotated[str, typer.Option(help="Kind of site: resid_post (with the embedding), mlp_out, z ...")]
+Where = Annotated[
+    str | None,
+    typer.Option(help="Rows, as a query over their columns: \"family == 'digits' and is_last\"."),
+]
+Components = Annotated[int, typer.Option(help="How many components.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for figures and tables; default figures/<file>-<command>.")]
+FamilyNames = Annotated[
+    str | None, typer.Option("--families", help="Families, comma-separated; default: all of the store but controls.")
+]
 Layers = Annotated[str, typer.Option("--layers", help="all, or layers and ranges: 0,4-7,-1.")]
 
 
@@ -72,6 +83,20 @@ def sequence_design(
         sample=sample,
         seed=seed,
     )
+
+
+def families_of(text: str | None) -> list[str] | None:
+    """The families that `--families` names; None where it is not given.
+
+    Raises:
+        InputError: it is given and empty.
+    """
+    if text is None:
+        return None
+    names = list(_words(text))
+    if not names:
+        raise InputError("--families takes names such as digits,numwords; got none")
+    return names
 
 
 def _words(text: str) -> tuple[str, ...]:

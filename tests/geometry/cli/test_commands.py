@@ -263,52 +263,6 @@ def test_models_lists_what_is_here_and_how_to_get_the_rest(run):
     assert content["models"][0]["name"] == "smollm2-135m"
 
 
-def test_pca_writes_figures_tables_and_parameters(run, store_file, tmp_path):
-    code, out, _ = run("pca", store_file, "--out", "figures/f", "--components", 3, "--seed", 5)
-    assert code == 0
-    assert "explained variance ratio of resid_post" in out
-    folder = tmp_path / "figures" / "f"
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "explained_variance.png",
-        "explained_variance.svg",
-        "result.json",
-        "result.npz",
-        "rows.csv",
-        "scatter.png",
-        "scatter.svg",
-        "table.csv",
-    ]
-    described = json.loads((folder / "result.json").read_text())
-    with ActivationStore.open(store_file) as store:
-        assert described["source"] == store.fingerprint
-    assert described["parameters"]["seed"] == 5
-    table = pd.read_csv(folder / "table.csv")
-    assert table["layer"].unique().tolist() == [-1, 0, 1, 2]
-    code, out, _ = run("pca", store_file, "--out", "figures/f", "--components", 3, "--seed", 5, "--json", "--quiet")
-    assert len(json.loads(out)) == len(table)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["--site", "resid_mid"],
-            "the store has no 'resid_mid'; it has resid_pre, z, mlp_out, resid_post",
-        ),
-        (["--where", "famly == 'digits'"], "no query \"(famly == 'digits') and position >= 0\""),
-        (["--where", "family == 'days'"], "no row fits"),
-        (["--layers", "7"], "the store has resid_post at layers 0, 1, 2; got '7'"),
-        (["--components", "500"], "at most"),
-        (["--components", "0"], "at most"),
-    ],
-)
-def test_pca_refuses_what_the_store_does_not_have(run, store_file, tmp_path, arguments, message):
-    code, _, err = run("pca", store_file, "--out", "figures/f", *arguments, "--quiet")
-    assert code == 2
-    assert message in err
-    assert not (tmp_path / "figures").exists()
-
-
 def recorded_rows(path):
     if not path.exists():
         return 0

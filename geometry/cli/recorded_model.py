@@ -1,0 +1,58 @@
+"""The model behind a store, for commands that can say more with it and do without."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cache.errors import GeometryError
+from geometry.cli.terminal import console, load_model_aloud
+
+if TYPE_CHECKING:
+    from cache.models import LoadedModel
+    from cache.store import ActivationStore
+
+RecordedModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="The model recorded, for tokens and the readout control; default: the one that the store names; none "
+        "to do without.",
+    ),
+]
+
+
+_COMMIT = 40  # hexadecimal digits of a Hub commit; a GGUF file's SHA-256 has 64
+
+
+def recorded_model(store: "ActivationStore", name: str | None, *, quiet: bool) -> "LoadedModel | None":
+    """Load the model that a store was recorded from.
+
+    A model that the user names must be there and be the right one; where only the store names it, its absence is said
+    and costs the readout control, not the command.
+
+    Raises:
+        GeometryError: the model that the user named is not there, or is not the one recorded.
+    """
+    from geometry.readout import check_source
+
+    if name == "none":
+        return None
+    wanted = name or str(store.manifest["soft"].get("model", ""))
+    fields = store.manifest["hard"]
+    commit = str(fields["model revision"])
+    try:
+        model = load_model_aloud(
+            wanted,
+            device="cpu",
+            bos=bool(fields["bos"]),
+            revision=commit if len(commit) == _COMMIT else None,
+            processing=str(fields["model processing"]),
+            quiet=quiet,
+        )
+        check_source(store, model)
+    except GeometryError as error:
+        if name is not None:
+            raise
+        console(quiet=quiet).print(f"without the model ({error}): no tokens, no readout control", markup=False)
+        return None
+    return model

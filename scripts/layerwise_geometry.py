@@ -1,0 +1,77 @@
+"""The shape of concepts, layer by layer: every decomposition and comparison of one store, with figures and a verdict.
+
+make study    # records digits, numwords, months, days, letters and 20 control families, and runs this on them
+python scripts/layerwise_geometry.py activations/study.h5 figures/study
+"""
+
+import sys
+import time
+from itertools import combinations
+from pathlib import Path
+
+from cache import ActivationStore, LoadedModel, load_model
+from geometry import (
+    LayerResult,
+    between_layers,
+    between_pairs,
+    demix_by_layer,
+    loadings,
+    nmf_by_layer,
+    pca_by_layer,
+    site_hooks,
+    summary,
+    svd_by_layer,
+    umap_by_layer,
+    write_report,
+)
+from geometry.figures import explained_variance_by_layer, scatter_by_layer
+from geometry.figures_compare import described_by_layer, layer_heatmap, shared_index_by_layer
+from geometry.figures_loadings import loading_table
+from geometry.figures_spectra import demixed_by_layer, spectra_by_layer
+
+
+def decompositions(store: ActivationStore, model: LoadedModel, families: list[str], folder: Path) -> None:
+    """SVD, PCA, NMF, UMAP and the demixed parts of the query rows of all families but the controls."""
+    where = f"is_last and family in {families}"
+    for name, by_layer in (("svd", svd_by_layer), ("pca", pca_by_layer), ("nmf", nmf_by_layer)):
+        result = by_layer(store, where=where)
+        table = loadings(result, model)
+        figures = {"scatter": scatter_by_layer(result), "loadings": loading_table(table, title=name)}
+        if name != "nmf":
+            figures |= {"spectra": spectra_by_layer(result), "variance": explained_variance_by_layer(result)}
+        write_report(result, figures, folder / name, {"loadings": table})
+    every_fifth = ",".join(str(hook.layer) for hook in site_hooks(store, "resid_post")[1::5])
+    result = umap_by_layer(store, where=where, layers=every_fifth)
+    write_report(result, {"scatter": scatter_by_layer(result)}, folder / "umap")
+    result = demix_by_layer(store, families[:3])
+    write_report(result, {"demixed": demixed_by_layer(result)}, folder / "demix")
+
+
+def comparisons(store: ActivationStore, model: LoadedModel, families: list[str], folder: Path) -> LayerResult:
+    """Families against families: first what decides, then what merely describes; then layers against layers."""
+    deciding = between_pairs(store, list(combinations(families, 2)), model=model)
+    figures = {name: shared_index_by_layer(deciding, measure=name) for name in deciding.parameters["measures"]}
+    write_report(deciding, figures, folder / "families", {"summary": summary(deciding)})
+    described = dict.fromkeys((families[1], families[2 % len(families)], families[-1]))
+    pairs = [(families[0], other) for other in described if other != families[0]]
+    describing = between_pairs(store, pairs, measures=("cka", "cca"))
+    write_report(describing, {"described": described_by_layer(describing, ("cka", "cca"))}, folder / "described")
+    grid = between_layers(store, where=f"is_last and family in {families[:3]}")
+    write_report(grid, {"grid": layer_heatmap(grid)}, folder / "layers")
+    return deciding
+
+
+def main(path: str, folder: str) -> None:
+    """Measure, draw, and print which families share an index code."""
+    started = time.perf_counter()
+    with ActivationStore.open(path) as store:
+        families = [name for name in dict.fromkeys(store.rows["family"]) if not name.startswith("control:")]
+        model = load_model(store.manifest["soft"]["model"])
+        decompositions(store, model, families, Path(folder))
+        deciding = comparisons(store, model, families, Path(folder))
+    print(summary(deciding).to_string(index=False, float_format="%.3g"))
+    print(f"{time.perf_counter() - started:.0f} s; figures and tables are in {folder}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
