@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
@@ -109,7 +110,8 @@ def between_pairs(
     found = []
     for hook in hooks:
         cells = load_cells(store, hook, plan)
-        found += [one for pair in known for one in _compare(hook, cells, plan, pair, measures, seed)]
+        with threadpool_limits(1):  # thousands of small products: threads only wait for each other
+            found += [one for pair in known for one in _compare(hook, cells, plan, pair, measures, seed)]
         on_hook(hook)
     parameters = {
         "site": site,
@@ -222,4 +224,5 @@ def _over_templates(x: Cells, y: Cells, seed: int) -> float:
 
 
 def _varies(x: Cells) -> bool:
-    return bool((x != x[:, :1]).any())
+    cells = x.numpy()
+    return bool((cells != cells[:, :1]).any())

@@ -1,16 +1,18 @@
 """Joint moments of many pairs of sites in as few passes over the file as memory allows."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from geometry.moments import JointMoments, Moments, moments
+from cache.errors import InputError
+from geometry.moments import JointMoments, Moments, finite_mean
 
 Source = Callable[[int], Iterator[Float[Tensor, "_ d"]]]
 """Gives one site's rows in pieces of at most so many rows; all sources have the same rows."""
+
+Sums = dict[tuple[int, int], Float[np.ndarray, "dx dy"]]
 
 BUDGET = 256 * 2**20
 """Bytes of running sums at a time."""
@@ -19,60 +21,96 @@ N_ROWS = 2048
 """Rows of each site that are in memory at a time."""
 
 
-@dataclass(frozen=True)
-class Crossed:
-    """Moments of two sites, and what debiasing needs besides.
-
-    Attributes:
-        joint: count, means, scatters and cross scatter.
-        norms_x: the sum over rows of the fourth power of x's centred norm.
-        norms_y: that of y.
-        norms_xy: the sum over rows of x's squared centred norm times y's.
-    """
-
-    joint: JointMoments
-    norms_x: float
-    norms_y: float
-    norms_xy: float
-
-
 def cross_moments(
     sources: Sequence[Source], pairs: Sequence[tuple[int, int]], *, budget: int = BUDGET
-) -> Iterator[tuple[tuple[int, int], Crossed]]:
-    """Moments of pairs of different sources, one pair after another.
+) -> Iterator[tuple[tuple[int, int], JointMoments]]:
+    """Joint moments of pairs of different sources, one pair after another.
 
-    One pass gives every source's own moments. In further passes rows are centred, multiplied in float32 and summed in
-    float64, for as many pairs at a time as fit the budget: memory does not depend on the number of rows.
+    In one pass rows are shifted by their first block's mean, multiplied in float32 and summed in float64, for as many
+    pairs as fit the budget; there are as many passes as that takes, and memory does not depend on the number of rows.
 
     Args:
         sources: the sites.
         pairs: numbers of two different sources each.
         budget: bytes of running sums.
+
+    Raises:
+        InputError: there is no row.
+        NumbersError: a value is not finite.
     """
-    own = {i: moments(sources[i](N_ROWS)) for i in sorted({i for pair in pairs for i in pair})}
+    own: dict[int, Moments] = {}
     todo = list(pairs)
+    widths = {i: next(sources[i](1)).shape[1] for i in {i for pair in pairs for i in pair}}
     while todo:
-        size = 8 * max(len(own[i].mean) * len(own[j].mean) for i, j in todo)
-        now, todo = todo[: max(1, budget // size)], todo[max(1, budget // size) :]
-        yield from _one_pass(sources, now, own)
+        n_now = max(1, budget // (8 * max(widths[i] * widths[j] for i, j in todo)))
+        now, todo = todo[:n_now], todo[n_now:]
+        new = sorted({i for pair in now for i in pair} - set(own))
+        sums, totals, n_rows = _one_pass(sources, [*now, *((i, i) for i in new)])
+        for i, total in totals.items():
+            if i in new:
+                shift, rest = total
+                own[i] = Moments(n_rows, shift + rest / n_rows, sums.pop((i, i)) - np.outer(rest, rest / n_rows))
+        for i, j in now:
+            cross = sums.pop((i, j))
+            cross -= np.outer(totals[i][1], totals[j][1] / n_rows)
+            yield (i, j), JointMoments(own[i], own[j], cross)
+
+
+def norm_products(sources: Sequence[Source]) -> Float[np.ndarray, "source source"]:
+    """For each pair of sources the sum over rows of the product of their squared distances from their means.
+
+    It is what the diagonals of two Gram matrices contribute to their inner product, which debiasing takes off. The
+    rows are read twice: for the means, and for the distances.
+
+    Raises:
+        InputError: there is no row.
+        NumbersError: a value is not finite.
+    """
+    means = [_mean(source) for source in sources]
+    total = np.zeros((len(sources), len(sources)))
+    for blocks in zip(*(source(N_ROWS) for source in sources), strict=True):
+        moved = [block.numpy() - mean for block, mean in zip(blocks, means, strict=True)]
+        squares = np.stack([np.square(rows).sum(axis=1) for rows in moved])
+        total += squares @ squares.T
+    return total
+
+
+def _mean(source: Source) -> Float[np.ndarray, " d"]:
+    means, counts = [], []
+    for block in source(N_ROWS):
+        means.append(finite_mean(block.numpy()))
+        counts.append(len(block))
+    if not counts:
+        raise InputError("there is no row to take moments of")
+    mean: Float[np.ndarray, " d"] = np.average(means, axis=0, weights=counts)
+    return mean
 
 
 def _one_pass(
-    sources: Sequence[Source], pairs: Sequence[tuple[int, int]], own: dict[int, Moments]
-) -> Iterator[tuple[tuple[int, int], Crossed]]:
+    sources: Sequence[Source], pairs: Sequence[tuple[int, int]]
+) -> tuple[Sums, dict[int, tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]], int]:
+    """Sums of products of shifted rows; each source's shift and sum of shifted rows; and the number of rows."""
     wanted = sorted({i for pair in pairs for i in pair})
-    means = {i: own[i].mean.astype(np.float32) for i in wanted}
-    sums = {(i, j): np.zeros((len(means[i]), len(means[j]))) for i, j in pairs}
-    norms = {key: 0.0 for i, j in pairs for key in ((i, i), (j, j), (i, j))}
+    sums: Sums = {}
+    shifts: dict[int, Float[np.ndarray, " d"]] = {}
+    rests: dict[int, Float[np.ndarray, " d"]] = {}
+    n_rows = 0
     for blocks in zip(*(sources[i](N_ROWS) for i in wanted), strict=True):
-        centred = {i: block.numpy() - means[i] for i, block in zip(wanted, blocks, strict=True)}
-        squares = {i: np.einsum("rd,rd->r", rows, rows, dtype=np.float64) for i, rows in centred.items()}
-        for i, j in norms:
-            norms[i, j] += float(squares[i] @ squares[j])
+        moved = {}
+        for i, block in zip(wanted, blocks, strict=True):
+            rows = block.numpy()
+            if i not in shifts:
+                shifts[i] = finite_mean(rows).astype(rows.dtype)
+            moved[i] = rows - shifts[i]
+            rest = finite_mean(moved[i]) * len(rows)
+            rests[i] = rests[i] + rest if i in rests else rest
+        n_rows += len(blocks[0])
         for i, j in pairs:
-            sums[i, j] += centred[i].T @ centred[j]
-    rest = {i: own[i].mean - means[i].astype(np.float64) for i in wanted}
-    for i, j in pairs:
-        cross = sums.pop((i, j))
-        cross -= own[i].n_rows * np.outer(rest[i], rest[j])  # what float32 cannot say of the means
-        yield (i, j), Crossed(JointMoments(own[i], own[j], cross), norms[i, i], norms[j, j], norms[i, j])
+            product = moved[i].T @ moved[j]
+            if (i, j) in sums:
+                sums[i, j] += product
+            else:
+                sums[i, j] = product.astype(np.float64)
+    if not n_rows:
+        raise InputError("there is no row to take moments of")
+    return sums, {i: (shifts[i].astype(np.float64), rests[i]) for i in wanted}, n_rows

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geometry.canonical import KEEP, n_components, svcca_of_moments
-from geometry.cross_moments import Crossed
 from geometry.linalg import centre, row_space
 from geometry.moments import JointMoments
 from geometry.similarity import (
@@ -20,6 +19,7 @@ from geometry.similarity import (
 )
 
 Prepared = Float[np.ndarray, "_ _"]
+Norms = Float[np.ndarray, "2 2"]
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,15 @@ class GridMeasure:
     Attributes:
         prepare: what is computed once for each layer.
         combine: the value from two prepared layers.
-        from_moments: the value from joint moments, for rows that do not fit in memory.
+        from_moments: the value from joint moments, for rows that do not fit in memory, and from the four entries of
+            `norm_products` for the two sides.
+        debiased: whether it looks at those entries; they cost a pass over the rows.
     """
 
     prepare: Callable[[Float[Tensor, "row d"]], Prepared]
     combine: Callable[[Prepared, Prepared], float]
-    from_moments: Callable[[Crossed], float]
+    from_moments: Callable[[JointMoments, Norms], float]
+    debiased: bool = False
 
 
 def _leading(x: Float[Tensor, "row d"]) -> Prepared:
@@ -70,27 +73,26 @@ def _correlation_of_moments(joint: JointMoments) -> float:
     return svcca_of_moments(joint)
 
 
-def _debiased(crossed: Crossed) -> float:
+def _debiased(joint: JointMoments, norms: Norms) -> float:
     """Debiased CKA in feature space: what `u_centred_gram` gives for rows, without any matrix of rows."""
-    joint, n = crossed.joint, crossed.joint.x.n_rows
+    n = joint.x.n_rows
+    products = {(0, 0): joint.x.scatter, (1, 1): joint.y.scatter, (0, 1): joint.cross}
     traces = np.trace(joint.x.scatter), np.trace(joint.y.scatter)
-
-    def hsic(product: Float[np.ndarray, "dx dy"], norms: float, trace_x: float, trace_y: float) -> float:
-        square = float(np.vdot(product, product))
-        return square - norms * n / (n - 2) + trace_x * trace_y / ((n - 1) * (n - 2))
-
-    own_x = hsic(joint.x.scatter, crossed.norms_x, traces[0], traces[0])
-    own_y = hsic(joint.y.scatter, crossed.norms_y, traces[1], traces[1])
-    between = hsic(joint.cross, crossed.norms_xy, *traces)
-    return between / float(np.sqrt(own_x * own_y)) if own_x > 0 and own_y > 0 else float("nan")
+    own_x, own_y, between = (
+        float(np.vdot(products[i, j], products[i, j]))
+        - norms[i, j] * n / (n - 2)
+        + traces[i] * traces[j] / ((n - 1) * (n - 2))
+        for i, j in ((0, 0), (1, 1), (0, 1))
+    )
+    return float(between / np.sqrt(own_x * own_y)) if own_x > 0 and own_y > 0 else float("nan")
 
 
 GRID_MEASURES = MappingProxyType(
     {
-        "cka": GridMeasure(centred_gram, matrix_cosine, lambda crossed: cka_of_moments(crossed.joint)),
-        "cka_debiased": GridMeasure(u_centred_gram, matrix_cosine, _debiased),
-        "svcca": GridMeasure(_leading, _mean_correlation, lambda crossed: _correlation_of_moments(crossed.joint)),
-        "procrustes": GridMeasure(_scores, _turned, lambda crossed: _turned_of_moments(crossed.joint)),
+        "cka": GridMeasure(centred_gram, matrix_cosine, lambda joint, _: cka_of_moments(joint)),
+        "cka_debiased": GridMeasure(u_centred_gram, matrix_cosine, _debiased, debiased=True),
+        "svcca": GridMeasure(_leading, _mean_correlation, lambda joint, _: _correlation_of_moments(joint)),
+        "procrustes": GridMeasure(_scores, _turned, lambda joint, _: _turned_of_moments(joint)),
     }
 )
 """By name."""

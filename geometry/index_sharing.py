@@ -6,7 +6,6 @@ can make a match.
 """
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,7 +31,7 @@ def matched_cosine(x: Float[Tensor, "context member d"], y: Float[Tensor, "conte
     Raises:
         InputError: fewer than 2 contexts or members, or the two differ in shape.
     """
-    return _ratio(np.trace(member_products(x, y)), *(np.trace(member_products(z, z)) for z in (x, y)))
+    return _ratio(*matched_products(x, y))
 
 
 def shared_share(x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]) -> float:
@@ -47,7 +46,7 @@ def shared_share(x: Float[Tensor, "context member d"], y: Float[Tensor, "context
     Raises:
         InputError: as for `matched_cosine`.
     """
-    cross, own_x, own_y = (np.trace(member_products(*pair)) for pair in ((x, y), (x, x), (y, y)))
+    cross, own_x, own_y = matched_products(x, y)
     return float(2 * cross / (own_x + own_y)) if own_x + own_y > 0 else float("nan")
 
 
@@ -88,6 +87,24 @@ def lag_profile(
     return profile
 
 
+def matched_products(
+    x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]
+) -> tuple[float, float, float]:
+    """`c_xy`, `c_xx` and `c_yy`, each summed over members: the traces of `member_products`, without the rest.
+
+    Raises:
+        InputError: as for `matched_cosine`.
+    """
+    _check(x, y)
+    n = len(x)
+    left, right = _centred(x), _centred(y)
+    sums = left.sum(axis=0), right.sum(axis=0)
+    pairs = ((0, 1), (0, 0), (1, 1))
+    sides = (left, right)
+    c_xy, c_xx, c_yy = (float(np.vdot(sums[i], sums[j]) - np.vdot(sides[i], sides[j])) for i, j in pairs)
+    return c_xy / (n * (n - 1)), c_xx / (n * (n - 1)), c_yy / (n * (n - 1))
+
+
 def member_products(
     x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]
 ) -> Float[np.ndarray, "member member"]:
@@ -97,12 +114,11 @@ def member_products(
         InputError: as for `matched_cosine`.
     """
     _check(x, y)
-    x, y = _centred(x), _centred(y)
     n = len(x)
-    everything = x.sum(dim=0) @ y.sum(dim=0).T
-    within = torch.einsum("cid,cjd->ij", x, y)
-    products: Float[np.ndarray, "member member"] = ((everything - within) / (n * (n - 1))).numpy()
-    return products
+    left, right = _centred(x), _centred(y)
+    everything = left.sum(axis=0) @ right.sum(axis=0).T
+    products: Float[np.ndarray, "member member"] = everything - np.tensordot(left, right, axes=((0, 2), (0, 2)))
+    return products / (n * (n - 1))
 
 
 def context_products(
@@ -114,8 +130,7 @@ def context_products(
         InputError: as for `matched_cosine`.
     """
     _check(x, y)
-    products: Float[np.ndarray, "context context"] = (_centred(x).flatten(1) @ _centred(y).flatten(1).T).numpy()
-    return products
+    return _centred(x).reshape(len(x), -1) @ _centred(y).reshape(len(y), -1).T
 
 
 def nearest_members(
@@ -127,29 +142,29 @@ def nearest_members(
         InputError: as for `matched_cosine`.
     """
     _check(x, y)
-    x, y = _centred(x), _centred(y)
-    return (_nearest(x, y) + _nearest(y, x).T) / 2
+    left, right = _centred(x), _centred(y)
+    return (_nearest(left, right) + _nearest(right, left).T) / 2
 
 
 def _nearest(
-    x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]
+    x: Float[np.ndarray, "context member d"], y: Float[np.ndarray, "context member d"]
 ) -> Float[np.ndarray, "member member"]:
     n_contexts, n_members = x.shape[:2]
-    others = torch.nn.functional.normalize((y.sum(dim=0) - y) / (n_contexts - 1), dim=-1)
-    best = torch.einsum("cid,cjd->cij", x, others).argmax(dim=-1)
-    counts: Float[np.ndarray, "member member"] = (
-        torch.nn.functional.one_hot(best, n_members).double().mean(dim=0).numpy()
-    )
-    return counts
+    others = y.sum(axis=0) - y
+    norms = np.linalg.norm(others, axis=2, keepdims=True)
+    others /= np.where(norms > 0, norms, 1.0)
+    best = np.matmul(x, others.transpose(0, 2, 1)).argmax(axis=2)
+    hits = np.bincount((np.arange(n_members) * n_members + best).ravel(), minlength=n_members**2)
+    return hits.reshape(n_members, n_members) / n_contexts
 
 
 def _ratio(cross: float, own_x: float, own_y: float) -> float:
     return float(cross / np.sqrt(own_x * own_y)) if own_x > 0 and own_y > 0 else float("nan")
 
 
-def _centred(x: Float[Tensor, "context member d"]) -> Float[Tensor, "context member d"]:
-    wide = x.double()
-    return wide - wide.mean(dim=1, keepdim=True)
+def _centred(x: Float[Tensor, "context member d"]) -> Float[np.ndarray, "context member d"]:
+    wide = x.numpy().astype(np.float64, copy=False)
+    return wide - wide.mean(axis=1, keepdims=True)
 
 
 def _check(x: Float[Tensor, "context_x member_x d_x"], y: Float[Tensor, "context_y member_y d_y"]) -> None:

@@ -15,7 +15,7 @@ from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.rows import query_rows
 from geometry.analysed_rows import unit_of_rows
-from geometry.cross_moments import cross_moments
+from geometry.cross_moments import cross_moments, norm_products
 from geometry.evidence import interval, jackknife
 from geometry.grid_measures import GRID_MEASURES, GridMeasure
 from geometry.layerwise import LayerResult, site_hooks
@@ -206,11 +206,12 @@ def _streamed(measure: GridMeasure, left: Side, right: Side, *, same: bool) -> V
     sources += [] if same else [partial(right.blocks, hook) for hook in right.hooks]
     values = np.ones((n_left, n_right))
     pairs = [(i, j + offset) for i in range(n_left) for j in range(n_right) if not same or j > i]
-    for (i, j), crossed in cross_moments(sources, pairs):
-        values[i, j - offset] = measure.from_moments(crossed)
+    norms = norm_products(sources) if measure.debiased else np.full((len(sources), len(sources)), math.nan)
+    for (i, j), joint in cross_moments(sources, pairs):
+        values[i, j - offset] = measure.from_moments(joint, norms[np.ix_((i, j), (i, j))])
         if same:
             values[j, i] = values[i, j]
-            for k, side in ((i, crossed.joint.x), (j, crossed.joint.y)):
+            for k, side in ((i, joint.x), (j, joint.y)):
                 values[k, k] = 1 if side.scatter.any() else math.nan
     return values
 

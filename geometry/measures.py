@@ -11,7 +11,14 @@ from torch import Tensor
 
 from geometry.canonical import held_out_cca, pwcca, svcca
 from geometry.decompose import subspace_overlap
-from geometry.index_sharing import matched_cosine, member_products, nearest_members, retrieval, shared_share
+from geometry.index_sharing import (
+    matched_cosine,
+    matched_products,
+    member_products,
+    nearest_members,
+    retrieval,
+    shared_share,
+)
 from geometry.linalg import row_space
 from geometry.permutations import permuted_products, permuted_traces, permuted_values
 from geometry.similarity import (
@@ -66,14 +73,14 @@ def cell_rows(x: Float[Tensor, "context member d"]) -> Float[Tensor, "row d"]:
 
 
 def _matched_null(x: Cells, y: Cells, orders: Orders) -> Null:
-    own = np.trace(member_products(x, x)) * np.trace(member_products(y, y))
-    scale = 1 / np.sqrt(own) if matched_cosine(x, y) == matched_cosine(x, y) else np.nan
+    _, own_x, own_y = matched_products(x, y)
+    scale = 1 / np.sqrt(own_x * own_y) if own_x > 0 and own_y > 0 else np.nan
     return permuted_traces(member_products(x, y), orders) * scale
 
 
 def _shared_null(x: Cells, y: Cells, orders: Orders) -> Null:
-    own = np.trace(member_products(x, x)) + np.trace(member_products(y, y))
-    return permuted_traces(member_products(x, y), orders) * (2 / own if own > 0 else np.nan)
+    _, own_x, own_y = matched_products(x, y)
+    return permuted_traces(member_products(x, y), orders) * (2 / (own_x + own_y) if own_x + own_y > 0 else np.nan)
 
 
 def _retrieval_null(x: Cells, y: Cells, orders: Orders) -> Null:

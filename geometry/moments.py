@@ -153,14 +153,24 @@ def _aligned(
         yield x, y
 
 
+def finite_mean(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, " d"]:
+    """The mean of rows, in float64.
+
+    Raises:
+        NumbersError: a value is not finite.
+    """
+    with np.errstate(invalid="ignore"):
+        mean: Float[np.ndarray, " d"] = rows.mean(axis=0, dtype=np.float64)
+    if not np.isfinite(mean).all():
+        raise NumbersError("the activations are not all finite; geometry verify says whether the file is sound")
+    return mean
+
+
 def _centred(
     rows: Float[np.ndarray, "row d"],
 ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"], Float[np.ndarray, "row d"]]:
     """The mean in float64, what the rows' dtype cannot say of it, and the rows less the rest of it."""
-    with np.errstate(invalid="ignore"):
-        mean = rows.mean(axis=0, dtype=np.float64)
-    if not np.isfinite(mean).all():
-        raise NumbersError("the activations are not all finite; geometry verify says whether the file is sound")
+    mean = finite_mean(rows)
     shift = mean.astype(rows.dtype)
     return mean, mean - shift, rows - shift
 

@@ -157,7 +157,7 @@ def layer_by_layer(rounds: int, n_rows: int, d: int, n_layers: int = 6) -> Resul
 def cka_grid(layers: list[np.ndarray], pairs: list[tuple[int, int]]) -> dict[tuple[int, int], float]:
     """What `geometry.layer_grid` computes of streamed rows; point this elsewhere to time another route."""
     crossed = cross_moments([partial(blocks, layer) for layer in layers], pairs)
-    return {pair: cka_of_moments(found.joint) for pair, found in crossed}
+    return {pair: cka_of_moments(joint) for pair, joint in crossed}
 
 
 def nonnegative(rounds: int, n_rows: int, d: int, k: int = 20) -> Result:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from cache.errors import InputError, NumbersError
 from geometry import cross_moments as module
-from geometry.cross_moments import cross_moments
+from geometry.cross_moments import cross_moments, norm_products
 from geometry.moments import joint_moments
 
 WIDTHS = (7, 5, 9, 7)
@@ -39,19 +40,14 @@ PAIRS = [(0, 1), (0, 2), (3, 1), (2, 3)]
 def test_moments_of_every_pair_are_those_of_its_rows(sites):
     found = dict(cross_moments(sources_of(sites), PAIRS))
     assert list(found) == PAIRS
-    for (i, j), crossed in found.items():
+    for (i, j), joint in found.items():
         x, y = (sites[n].double().numpy() for n in (i, j))
         u, v = x - x.mean(axis=0), y - y.mean(axis=0)
-        np.testing.assert_allclose(crossed.joint.cross, u.T @ v, rtol=1e-5, atol=1e-3)
-        np.testing.assert_allclose(crossed.joint.x.scatter, u.T @ u, rtol=1e-5, atol=1e-3)
-        np.testing.assert_allclose(crossed.joint.y.scatter, v.T @ v, rtol=1e-5, atol=1e-3)
-        assert crossed.joint.x.n_rows == 500
-        squares = (u**2).sum(axis=1), (v**2).sum(axis=1)
-        by_hand = squares[0] @ squares[0], squares[1] @ squares[1], squares[0] @ squares[1]
-        np.testing.assert_allclose((crossed.norms_x, crossed.norms_y, crossed.norms_xy), by_hand, rtol=1e-5)
-        np.testing.assert_allclose(
-            crossed.joint.cross, joint_moments([sites[i]], [sites[j]]).cross, rtol=1e-5, atol=1e-3
-        )
+        np.testing.assert_allclose(joint.cross, u.T @ v, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(joint.x.scatter, u.T @ u, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(joint.y.scatter, v.T @ v, rtol=1e-5, atol=1e-3)
+        assert joint.x.n_rows == 500
+        np.testing.assert_allclose(joint.cross, joint_moments([sites[i]], [sites[j]]).cross, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize(("budget", "n_passes"), [(1, 4), (8 * 63, 4), (8 * 63 * 2, 2), (8 * 63 * 4, 1), (1 << 30, 1)])
@@ -61,16 +57,33 @@ def test_the_budget_changes_the_passes_and_not_the_values(sites, budget, n_passe
     whole = dict(cross_moments(sources_of(sites), PAIRS))
     passes.clear()
     found = dict(cross_moments(sources_of(sites), PAIRS, budget=budget))
-    assert [len(pairs) for pairs in passes] == [len(PAIRS) // n_passes] * n_passes
+    between = [[pair for pair in pairs if pair[0] != pair[1]] for pairs in passes]
+    assert [len(pairs) for pairs in between] == [len(PAIRS) // n_passes] * n_passes
     assert list(found) == PAIRS
     for pair in PAIRS:
-        np.testing.assert_array_equal(found[pair].joint.cross, whole[pair].joint.cross)
-        assert (found[pair].norms_x, found[pair].norms_xy) == (whole[pair].norms_x, whole[pair].norms_xy)
+        for side in ("x", "y"):
+            np.testing.assert_array_equal(getattr(found[pair], side).scatter, getattr(whole[pair], side).scatter)
+        np.testing.assert_array_equal(found[pair].cross, whole[pair].cross)
 
 
 def test_rows_are_asked_for_in_blocks_and_sites_without_a_pair_not_at_all(sites):
     asked = []
     unread = [*sources_of(sites[:2], asked), lambda n: pytest.fail("read in vain")]
     assert len(dict(cross_moments(unread, [(0, 1)]))) == 1
-    assert asked == [module.N_ROWS] * 4  # each site once for its own moments and once for the pair
+    assert [n for n in asked if n != 1] == [module.N_ROWS] * 2  # each site once, but for its width
     assert list(cross_moments(unread, [])) == []
+
+
+def test_norm_products_are_those_of_a_loop_over_rows(sites):
+    squares = np.stack([((z := x.double().numpy()) - z.mean(axis=0)).__pow__(2).sum(axis=1) for x in sites])
+    np.testing.assert_allclose(norm_products(sources_of(sites)), squares @ squares.T, rtol=1e-5)
+
+
+@pytest.mark.parametrize("work", [lambda sources: dict(cross_moments(sources, [(0, 1)])), norm_products])
+def test_values_that_are_not_finite_and_sites_without_rows_are_refused(sites, work):
+    spoilt = sites[1].clone()
+    spoilt[300, 2] = float("inf")
+    with pytest.raises(NumbersError, match="not all finite"):
+        work(sources_of([sites[0], spoilt]))
+    with pytest.raises(InputError, match="there is no row"):
+        norm_products([lambda n: iter(())])

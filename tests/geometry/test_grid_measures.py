@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from geometry.canonical import svcca
-from geometry.cross_moments import cross_moments
+from geometry.cross_moments import cross_moments, norm_products
 from geometry.grid_measures import GRID_MEASURES
 from geometry.similarity import linear_cka, linear_cka_debiased, procrustes
 
@@ -30,7 +30,8 @@ def by_rows(name, x, y):
 
 def by_moments(name, x, y):
     sources = [lambda n, z=z: iter(torch.split(z, 17)) for z in (x, y)]
-    return GRID_MEASURES[name].from_moments(dict(cross_moments(sources, [(0, 1)]))[0, 1])
+    joint = dict(cross_moments(sources, [(0, 1)]))[0, 1]
+    return GRID_MEASURES[name].from_moments(joint, norm_products(sources))
 
 
 def test_there_is_an_oracle_for_every_measure():
