@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache.errors import InputError
-from geometry.moments import JointMoments, Moments, finite_mean
+from geometry.moments import JointMoments, Moments, add_outer, finite_mean
 
 Source = Callable[[int], Iterator[Float[Tensor, "_ d"]]]
 """Gives one site's rows in pieces of at most so many rows; all sources have the same rows."""
@@ -17,7 +17,7 @@ Sums = dict[tuple[int, int], Float[np.ndarray, "dx dy"]]
 BUDGET = 256 * 2**20
 """Bytes of running sums at a time."""
 
-N_ROWS = 2048
+N_ROWS = 4096
 """Rows of each site that are in memory at a time."""
 
 
@@ -40,7 +40,7 @@ def cross_moments(
     """
     own: dict[int, Moments] = {}
     todo = list(pairs)
-    widths = {i: next(sources[i](1)).shape[1] for i in {i for pair in pairs for i in pair}}
+    widths = {i: next(sources[i](N_ROWS)).shape[1] for i in {i for pair in pairs for i in pair}}
     while todo:
         n_now = max(1, budget // (8 * max(widths[i] * widths[j] for i, j in todo)))
         now, todo = todo[:n_now], todo[n_now:]
@@ -49,10 +49,12 @@ def cross_moments(
         for i, total in totals.items():
             if i in new:
                 shift, rest = total
-                own[i] = Moments(n_rows, shift + rest / n_rows, sums.pop((i, i)) - np.outer(rest, rest / n_rows))
+                scatter = sums.pop((i, i))
+                add_outer(scatter, rest, rest / -n_rows)
+                own[i] = Moments(n_rows, shift + rest / n_rows, scatter)
         for i, j in now:
             cross = sums.pop((i, j))
-            cross -= np.outer(totals[i][1], totals[j][1] / n_rows)
+            add_outer(cross, totals[i][1], totals[j][1] / -n_rows)
             yield (i, j), JointMoments(own[i], own[j], cross)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg.blas import dger
 from torch import Tensor
 
 from cache.errors import InputError, NumbersError
@@ -137,7 +138,7 @@ def _add(
 ) -> None:
     """Add a matrix and an outer product in place."""
     total += part
-    total += np.outer(left, right)
+    add_outer(total, left, right)
 
 
 def _aligned(
@@ -151,6 +152,13 @@ def _aligned(
         if x is None or y is None or len(x) != len(y):
             raise InputError("the two sets of blocks do not have the same rows; give the same rows in the same blocks")
         yield x, y
+
+
+def add_outer(
+    total: Float[np.ndarray, "dx dy"], left: Float[np.ndarray, " dx"], right: Float[np.ndarray, " dy"]
+) -> None:
+    """Add the outer product of two vectors to a float64 matrix in place, without a second matrix."""
+    dger(1.0, right, left, a=total.T, overwrite_a=True)
 
 
 def finite_mean(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, " d"]:
@@ -201,5 +209,5 @@ def _product(
     numpy runs SYRK where both are the same array.
     """
     product: Float[np.ndarray, "dx dy"] = (x.T @ y).astype(np.float64)
-    product -= np.outer(x_rest, y_rest * len(x))
+    add_outer(product, x_rest, y_rest * -len(x))
     return product
