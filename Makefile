@@ -29,7 +29,7 @@ study: setup
 	@echo "look at figures/study/families/matched_cosine.png and figures/study/described/described.png"
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

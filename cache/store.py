@@ -26,6 +26,7 @@ from cache.sealed_log import checked_log, committed_blocks
 Where = str | Bool[np.ndarray, "row"] | pd.Series | None
 
 _GAP = 64  # reading so many rows too many costs less than another call
+_SPAN = 8192  # sparse rows are few, and what lies between them many: so much is in memory at a time
 _MODEL_FIELDS = ("model weights", "model processing", "compute dtype", "tokenizer", "bos")
 
 
@@ -277,8 +278,8 @@ def _tables(groups: list[_Group]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _read(dataset: h5py.Dataset, head: int | None, rows: Int[np.ndarray, "chosen"]) -> Float[Tensor, "chosen d"]:
-    """Chosen rows of a dataset, ascending, read in stretches that bridge gaps of at most `_GAP` rows."""
-    breaks = np.flatnonzero(np.diff(rows) > _GAP) + 1
+    """Chosen rows of a dataset, ascending, read in stretches of at most `_SPAN` that bridge gaps of at most `_GAP`."""
+    breaks = np.flatnonzero((np.diff(rows) > _GAP) | (np.diff(rows // _SPAN) > 0)) + 1
     return torch.cat([_read_stretch(dataset, head, part) for part in np.split(rows, breaks)])
 
 

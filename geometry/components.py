@@ -56,7 +56,7 @@ def components(blocks: Blocks, units: Int[np.ndarray, " row"], fit: Fit, *, k: i
     whole = reduce(merge, parts.values())
     result = fit(whole, k=k)
     directions, mean = result.directions.double().numpy(), result.mean.double().numpy()
-    scores, squares = _second_pass(turned(), result)
+    scores, squares = _second_pass(turned(), result, n_rows)
     there = result.explained_variance_ratio > RANK_TOLERANCE**2  # a component without variance is none to be stable
     if back is not None:
         signs = entry_signs(directions @ back)
@@ -128,14 +128,19 @@ def _unit_moments(blocks: Iterator[Float[Tensor, "_ d"]], units: Int[np.ndarray,
 
 
 def _second_pass(
-    blocks: Iterator[Float[Tensor, "_ d"]], result: Decomposition
+    blocks: Iterator[Float[Tensor, "_ d"]], result: Decomposition, n_rows: int
 ) -> tuple[Float[np.ndarray, "row component"], Float[np.ndarray, " row"]]:
     """Scores of every row, and every row's squared distance from the mean."""
-    scores, squares = [], []
+    # filled in place: small results between large temporaries would keep the heap from shrinking
+    scores, squares = np.empty((n_rows, len(result.directions)), dtype=np.float32), np.empty(n_rows)
+    mean, start = result.mean, 0
     for block in blocks:
-        scores.append(result.scores(block).numpy())
-        squares.append((block - result.mean).double().square().sum(dim=1).numpy())
-    return np.concatenate(scores), np.concatenate(squares)
+        stop = start + len(block)
+        scores[start:stop] = result.scores(block).numpy()
+        moved = (block - mean).numpy()
+        squares[start:stop] = np.einsum("rd,rd->r", moved, moved, dtype=np.float64)
+        start = stop
+    return scores, squares
 
 
 def _by_dimension(blocks: Iterator[Float[Tensor, "_ d"]], mean: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
@@ -185,11 +190,14 @@ def _null(
     if n_rows > NULL_ROWS:
         keep[:] = False
         keep[np.random.default_rng(seed).choice(n_rows, NULL_ROWS, replace=False)] = True
-    drawn, start = [], 0
+    drawn, start, filled = torch.empty(0), 0, 0
     for block in blocks:
-        drawn.append(block[torch.from_numpy(keep[start : start + len(block)])])
-        start += len(block)
-    return explained_variance_null(torch.cat(drawn), k=k, n_permutations=N_PERMUTATIONS, seed=seed, centre=centre)
+        kept = block[torch.from_numpy(keep[start : start + len(block)])]
+        if not filled:
+            drawn = torch.empty((int(keep.sum()), block.shape[1]), dtype=block.dtype)
+        drawn[filled : filled + len(kept)] = kept
+        start, filled = start + len(block), filled + len(kept)
+    return explained_variance_null(drawn, k=k, n_permutations=N_PERMUTATIONS, seed=seed, centre=centre)
 
 
 def _padded(values: Float[np.ndarray, " some"], length: int) -> Float[np.ndarray, " length"]:

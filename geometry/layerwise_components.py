@@ -76,7 +76,7 @@ def _by_layer(
     rows = chosen_rows(store, where)
     found = []
     for hook in hooks:
-        blocks = partial(store.blocks, hook, rows.chosen, n_rows=4096)
+        blocks = partial(store.blocks, hook, rows.chosen, n_rows=8192)
         found.append(components(blocks, rows.units, fit, k=k, seed=seed))
         on_hook(hook)
     arrays = {key: (("hook", *axes), np.stack([one[key][1] for one in found])) for key, (axes, _) in found[0].items()}

@@ -23,7 +23,7 @@ from cache import LoadedModel, load_dataset, load_model
 from cache.families import FAMILIES
 from cache.words import CONTROL_WORDS, NAMES, OBJECTS
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tests run on all cores side by side
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,10 @@ with several threads swings threefold on shared machines and proves nothing; rat
 """
 
 import os
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[2])  # else `cache` would be this file
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = "1"
@@ -18,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM

@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import ActivationStore, Hook, Prompts, head_outputs, open_stores, plan_recording, record, verify_store
+from cache import store as module
 from cache.errors import CorruptFileError, FingerprintError, InputError, InterruptedRecordingError, NotAvailableError
 from cache.prompts import Prompt
 from cache.sealed import open_writer
@@ -732,3 +733,20 @@ def test_head_outputs_need_z_and_the_model_it_was_recorded_from(loaded, gpt2, st
         pytest.raises(InputError, match=r"b_first\.h5 has no 'blocks\.0\.attn\.hook_z'; near it are "),
     ):
         head_outputs(without, gpt2, 0)
+
+
+def test_sparse_rows_are_read_in_stretches_that_stay_small(store, monkeypatch):
+    hook = store.hooks[-1]
+    mask = np.zeros(len(store.rows), dtype=bool)
+    mask[[0, 1, 7, 40, 41, len(mask) - 1]] = True
+    whole, lengths, read = store.load(hook, mask), [], module._read_stretch
+
+    def noted(dataset, head, rows):
+        lengths.append(int(rows[-1] - rows[0]) + 1)
+        return read(dataset, head, rows)
+
+    monkeypatch.setattr(module, "_SPAN", 8)
+    monkeypatch.setattr(module, "_read_stretch", noted)
+    torch.testing.assert_close(store.load(hook, mask), whole, rtol=0, atol=0)
+    assert max(lengths) <= 8
+    assert len(lengths) >= 3

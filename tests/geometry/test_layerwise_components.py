@@ -318,7 +318,7 @@ def test_svd_is_numpys_of_the_rows_with_their_mean(store):
         assert not result.values("mean")[i].any()
 
 
-def test_rows_are_asked_for_in_blocks_of_4096_and_never_all_at_once(store, result, monkeypatch):
+def test_rows_are_asked_for_in_blocks_of_8192_and_never_all_at_once(store, result, monkeypatch):
     asked = []
     blocks = ActivationStore.blocks
     monkeypatch.setattr(ActivationStore, "load", lambda *args: pytest.fail("all rows were loaded"))
@@ -326,5 +326,5 @@ def test_rows_are_asked_for_in_blocks_of_4096_and_never_all_at_once(store, resul
         ActivationStore, "blocks", lambda *args, n_rows: asked.append(n_rows) or blocks(*args, n_rows=n_rows)
     )
     again = pca_by_layer(store, layers="2", k=3)
-    assert set(asked) == {4096}
+    assert set(asked) == {8192}
     np.testing.assert_array_equal(again.values("scores")[0], result.values("scores")[-1])
