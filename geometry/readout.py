@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -29,12 +30,14 @@ def readout_directions(model: LoadedModel, words: Iterable[str]) -> Float[Tensor
 def readout_map(model: LoadedModel) -> Float[Tensor, "d_model d_vocab"]:
     """The directions along which each token's logit rises: the unembedding with the final norm's gain in.
 
-    A LayerNorm takes the mean over dimensions away first, an RMSNorm does not. The norm's scale is left out.
+    A LayerNorm takes the mean over dimensions away first, an RMSNorm does not. The norm's scale is left out. Both the
+    gain and the centring are read off the norm's own answers, since models differ in how they store them (Gemma's
+    gain is 1 + weight).
     """
-    gains = [p for name, p in model.bridge.ln_final.named_parameters() if name.endswith("weight")]
     unembedding = model.bridge.W_U.detach().float().cpu()
-    columns = unembedding * gains[0].detach().float().cpu()[:, None] if gains else unembedding
-    return columns - columns.mean(dim=0) if _centres(model) else columns
+    gain, centres = _final_norm(model)
+    columns = unembedding * gain[:, None]
+    return columns - columns.mean(dim=0) if centres else columns
 
 
 def check_source(store: ActivationStore, model: LoadedModel) -> None:
@@ -63,6 +66,18 @@ def family_words(store: ActivationStore) -> Mapping[str, Mapping[int, str]]:
     return words
 
 
-def _centres(model: LoadedModel) -> bool:
-    """Whether the final norm takes the mean over dimensions away, so that no direction along it is read."""
-    return "rms" not in type(model.bridge.ln_final).__name__.lower()
+def _final_norm(model: LoadedModel) -> tuple[Float[Tensor, " d_model"], bool]:
+    """The final norm's gain, and whether it takes the mean over dimensions away."""
+    device = model.bridge.W_U.device
+    probe = torch.ones(1, 1, model.bridge.cfg.d_model, device=device)
+    probe[..., 1::2] = -1
+
+    def normed(x: Float[Tensor, "1 1 d_model"]) -> Float[Tensor, " d_model"]:
+        return torch.as_tensor(model.bridge.ln_final(x.to(model.bridge.W_U.dtype)))[0, 0].float().cpu()
+
+    with torch.no_grad():
+        ahead, behind, moved = normed(probe), normed(-probe), normed(probe + 3)
+    centres = bool(torch.allclose(ahead, moved, rtol=1e-2, atol=1e-3))
+    plain = probe[0, 0].cpu()
+    plain = plain - plain.mean() if centres else plain
+    return (ahead - behind) / 2 / (plain / plain.square().mean().sqrt()), centres

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from transformers import GemmaConfig, GemmaForCausalLM
 
-from cache import Prompts, load_dataset, plan_recording, record
+from cache import Prompts, load_dataset, load_model, plan_recording, record
 from cache.errors import FingerprintError, InputError
 from cache.families import FAMILIES
 from cache.prompts import Prompt
 from cache.sequences import SequenceDesign
 from geometry.linalg import remove_span
-from geometry.readout import check_source, family_words, readout_directions
+from geometry.readout import check_source, family_words, readout_directions, readout_map
 
 MODELS = pytest.mark.parametrize("name", ["gpt2", "llama", "neox"])
 WORDS = ["March", "April", "3", "seven"]
@@ -135,3 +136,17 @@ def test_a_store_is_held_against_the_weights_that_it_was_recorded_from(gpt2, loa
         )
         with pytest.raises(FingerprintError, match=message):
             check_source(store, loaded["llama"])
+
+
+def test_a_gain_of_one_plus_the_weight_is_read_off_the_norm_itself(tokenizer, tmp_path):
+    """Gemma stores its gain less one; the logits' own derivative is the judge."""
+    shape = {"hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = GemmaConfig(vocab_size=len(tokenizer), head_dim=8, num_key_value_heads=1, bos_token_id=0, **shape)
+    model = GemmaForCausalLM(config)
+    with torch.no_grad():
+        model.model.norm.weight.normal_(generator=torch.Generator().manual_seed(0))
+    model.save_pretrained(tmp_path / "gemma")
+    tokenizer.save_pretrained(tmp_path / "gemma")
+    loaded = load_model(str(tmp_path / "gemma"), device="cpu")
+    truth = (1 + model.model.norm.weight.detach())[:, None] * model.lm_head.weight.detach().T
+    torch.testing.assert_close(readout_map(loaded), truth, rtol=1e-4, atol=1e-5)
