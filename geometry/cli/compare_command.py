@@ -24,7 +24,7 @@ def compare(
     file: StoreFile,
     other: Annotated[
         Path | None,
-        typer.Argument(help="A second store of the same prompts: another model's layers.", metavar="[STORE]"),
+        typer.Argument(help="A second store of the same prompts: another model's layers.", metavar="OTHER"),
     ] = None,
     measure: Annotated[
         str,
@@ -106,6 +106,7 @@ def _is_residual(store: "ActivationStore", site: str) -> bool:
 
 def _write_families(result: "LayerResult", folder: Path, *, as_json: bool, quiet: bool) -> None:
     from geometry.between_summary import summary
+    from geometry.evidence import LEAST_CONTROLS
     from geometry.figures_compare import described_by_layer, shared_index_by_layer
     from geometry.measures import MEASURES
     from geometry.report import write_report
@@ -129,6 +130,10 @@ def _write_families(result: "LayerResult", folder: Path, *, as_json: bool, quiet
         )
     else:
         print_table(_highest(result), title="measures that describe: highest value over layers beside its controls")
+    n_controls = int(result.table["n_controls"].min())
+    if deciding and n_controls < LEAST_CONTROLS:
+        hint = f"{n_controls} control families: a verdict takes {LEAST_CONTROLS}; record control:0-19 with the others"
+        say.print(hint, markup=False)
     say.print(f"rows: {result.parameters['where']}\n" + "\n".join(str(path) for path in paths), markup=False)
 
 

@@ -52,7 +52,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 Site = Annotated[str, typer.Option(help="Kind of site: resid_post (with the embedding), mlp_out, z ...")]
 Where = Annotated[
     str | None,
-    typer.Option(help="Rows, as a query over their columns: \"family == 'digits' and is_last\"."),
+    typer.Option(
+        help="Rows, as a query over their columns: \"family == 'digits' and is_last\". Default: each prompt's last "
+        "token (compare, demix), shown members (the others)."
+    ),
 ]
 Components = Annotated[int, typer.Option(help="How many components.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for figures and tables; default figures/<file>-<command>.")]

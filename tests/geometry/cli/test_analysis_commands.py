@@ -89,8 +89,9 @@ def test_without_an_out_folder_each_command_has_its_own(run, stores, tmp_path):
 
 
 def test_the_summary_says_what_it_cannot_decide(run, stores):
-    code, out, _ = run("compare", stores["gpt2"], "--families", "digits,numwords", "--layers", "2")
+    code, out, err = run("compare", stores["gpt2"], "--families", "digits,numwords", "--layers", "2")
     assert code == 0
+    assert "2 control families: a verdict takes 19; record control:0-19 with the others" in " ".join(err.split())
     assert "matched_cosine of index codes" in out
     assert "undecided (n" in " ".join(out.replace("│", " ").split())
     assert "controls = 2)" in " ".join(out.replace("│", " ").split())
