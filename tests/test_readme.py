@@ -42,6 +42,7 @@ def test_every_command_of_the_readme_runs(place, monkeypatch, capsys):
         run(command.replace("0,4-7,-1", "0,1-2,-1"), place / "smollm2-135m")
     assert {path.name for path in (place / "activations").iterdir()} == {
         "families.h5",
+        "gpt2.h5",
         "mine.h5",
         "small.h5",
         "smollm2-135m.h5",
