@@ -18,7 +18,7 @@ from geometry.evidence import interval, jackknife, template_bootstrap_se
 from geometry.index_sharing import MAX_LAG, context_products, lag_profile
 from geometry.layerwise import LayerResult, site_hooks
 from geometry.linalg import RANK_TOLERANCE, remove_span
-from geometry.measures import MEASURES, Cells, Measure
+from geometry.measures import MEASURES, Cells, Measure, Orders
 from geometry.permutations import member_permutations, own_index_p
 from geometry.readout import check_source, family_words, readout_directions
 
@@ -107,11 +107,13 @@ def between_pairs(
     known = [_pair(store, plan, a, b, model) for a, b in pairs]
     if model is not None and site not in RESIDUAL:
         raise InputError(f"the readout is removed from {', '.join(RESIDUAL)} only; got {site}")
+    every_order = [_orders(measures, len(pair.common.members), seed) for pair in known]
     found = []
     for hook in hooks:
         cells = load_cells(store, hook, plan)
         with threadpool_limits(1):  # thousands of small products: threads only wait for each other
-            found += [one for pair in known for one in _compare(hook, cells, plan, pair, measures, seed)]
+            for pair, orders in zip(known, every_order, strict=True):
+                found += _compare(hook, cells, plan, pair, orders, seed)
         on_hook(hook)
     parameters = {
         "site": site,
@@ -142,15 +144,22 @@ def _pair(store: ActivationStore, plan: CellPlan, a: str, b: str, model: LoadedM
     return Pair(a, b, common, controls, readout)
 
 
+def _orders(measures: Sequence[str], n_members: int, seed: int) -> list[tuple[str, Orders]]:
+    """For each measure the orders of the members that its null tries, the same at every layer."""
+    most = {MEASURES[name].most_orders for name in measures}
+    tried = {number: member_permutations(n_members, most=number, seed=seed) for number in most}
+    return [(name, tried[MEASURES[name].most_orders]) for name in measures]
+
+
 def _compare(
     hook: Hook,
-    cells: Float[Tensor, "family context member d"],
+    cells: Float[Tensor, "family context_all member_all d"],
     plan: CellPlan,
     pair: Pair,
-    measures: Sequence[str],
+    orders: Sequence[tuple[str, Orders]],
     seed: int,
 ) -> list[Found]:
-    """All measures of one pair at one hook, plain and with the readout removed."""
+    """All measures of one pair at one hook, plain and with the readout removed; `orders` are those of each measure."""
     taken = [take(cells, plan, family, pair.common) for family in (pair.a, pair.b, *pair.controls)]
     plain = [x - x.mean(dim=1, keepdim=True) for x in taken]
     variants = [("plain", plain)]
@@ -163,7 +172,7 @@ def _compare(
     for variant, (x, y, *controls) in variants:
         own_p = float(np.maximum(_own(x, seed), _own(y, seed)))  # nan where either is
         lags = lag_profile(x, y)
-        for name in measures:
+        for name, tried in orders:
             found.append(
                 Found(
                     hook=hook,
@@ -176,7 +185,7 @@ def _compare(
                     n_templates=x.shape[0],
                     n_rows=n_rows,
                     se_templates=_over_templates(x, y, seed) if name == "matched_cosine" else math.nan,
-                    measured=_measured(MEASURES[name], x, y, controls, seed),
+                    measured=_measured(MEASURES[name], x, y, controls, tried),
                 )
             )
     return found
@@ -188,9 +197,8 @@ def _removed(x: Cells, span: Float[np.ndarray, "token d"]) -> Cells:
     return torch.from_numpy(rest if np.linalg.norm(rest) > RANK_TOLERANCE * np.linalg.norm(x) else np.zeros_like(rest))
 
 
-def _measured(measure: Measure, x: Cells, y: Cells, controls: Sequence[Cells], seed: int) -> Measured:
+def _measured(measure: Measure, x: Cells, y: Cells, controls: Sequence[Cells], orders: Orders) -> Measured:
     n_members = x.shape[1]
-    orders = member_permutations(n_members, most=measure.most_orders, seed=seed)
     value = _value(measure, x, y)
     left_out = []
     if measure.jackknifed and np.isfinite(value):

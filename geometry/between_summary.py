@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from geometry.between_table import DESCRIBES
 from geometry.layerwise import LayerResult
 
 
@@ -18,7 +19,7 @@ def summary(result: LayerResult, *, measure: str | None = None) -> pd.DataFrame:
         readout_removed, n_members, n_templates`: `layer` is that of the highest value, `shared_from` the first layer
         from which on all are shared (nan if none). Empty if the result has no deciding measure.
     """
-    deciding = result.table[result.table["verdict"] != "describes only"]
+    deciding = result.table[result.table["verdict"] != DESCRIBES]
     name = measure or (deciding["measure"].iloc[0] if len(deciding) else None)
     lines = []
     for (a, b), mine in deciding[deciding["measure"] == name].groupby(["a", "b"], sort=False):
@@ -57,7 +58,7 @@ def _shared_from(plain: pd.DataFrame) -> float:
 
 
 def _words(plain: pd.DataFrame, best: pd.Series) -> str:
-    """The verdict over layers: `shared` if any layer is, else the word of the layer with the highest value."""
+    """The verdict over layers: `shared` if any layer is, else `private` if any is, else that of the highest value."""
     if (plain["verdict"] == "shared").any():
         return "shared"
-    return "private" if (plain["verdict"] == "private").any() and best["verdict"] != "shared" else str(best["verdict"])
+    return "private" if (plain["verdict"] == "private").any() else str(best["verdict"])

@@ -1,7 +1,7 @@
 """Canonical correlations and their kin. They describe; with few rows they are high whatever the data.
 
 In-sample correlations of n rows in d dimensions are near 1 as soon as d nears n, so that nothing here may be read
-without the same number for permuted rows (`geometry.comparing` subtracts it) or rows held out.
+without the same number for permuted rows (the nulls of `geometry.measures`) or rows held out.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from cache.errors import InputError, NumbersError
+from cache.errors import InputError
 from geometry.basis import LinearBasis
-from geometry.linalg import RANK_TOLERANCE, centre, eigen, entry_signs, row_space
+from geometry.linalg import RANK_TOLERANCE, centre, check_finite, eigen, entry_signs, row_space
 from geometry.moments import JointMoments
 
 KEEP = 0.99
@@ -292,6 +292,5 @@ def _checked(x: Float[Tensor, "row dx"], y: Float[Tensor, "row_y dy"]) -> tuple[
         raise InputError(f"the two sides need the same rows; got {len(x)} and {len(y)}")
     if len(x) < 3:
         raise InputError(f"a correlation needs 3 rows; got {len(x)}")
-    if not (torch.isfinite(x).all() and torch.isfinite(y).all()):
-        raise NumbersError("the activations are not all finite; geometry verify says whether the file is sound")
+    check_finite(x, y)
     return x, y

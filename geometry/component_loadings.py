@@ -32,15 +32,17 @@ def loadings(result: LayerResult, model: LoadedModel | None = None, *, n: int = 
     directions, scores = result.values("directions"), result.values("scores")
     if model is not None and directions.shape[2] != model.bridge.cfg.d_model:
         model = None
+    n_components = directions.shape[1]
+    flat = np.nan_to_num(directions.reshape(-1, directions.shape[2]))
+    tokens = None if model is None else top_tokens(model, torch.from_numpy(flat), n=n)
     lines = []
     for i, hook in enumerate(result.hooks):
-        tokens = None if model is None else top_tokens(model, torch.from_numpy(np.nan_to_num(directions[i])), n=n)
-        for component in range(directions.shape[1]):
+        for component in range(n_components):
             ends = _ends(result.rows, scores[i, :, component], n)
             share = float(result.values("explained_variance_ratio")[i, component])
             line = {"layer": hook.table_layer, "component": component, "explained_variance_ratio": share} | ends
             if tokens is not None:
-                line |= dict(zip(("promotes", "suppresses"), tokens[component], strict=True))
+                line |= dict(zip(("promotes", "suppresses"), tokens[i * n_components + component], strict=True))
             lines.append(line)
     return pd.DataFrame(lines)
 

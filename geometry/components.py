@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cache.errors import InputError, NumbersError
+from cache.errors import InputError
 from geometry.concentration import largest_share, participation_ratio
 from geometry.decompose import Decomposition, pca_of_moments, subspace_overlap
 from geometry.evidence import LEAST_MEMBERS, explained_variance_null, jackknife
 from geometry.layerwise import Named
-from geometry.linalg import RANK_TOLERANCE, entry_signs, row_space
+from geometry.linalg import RANK_TOLERANCE, check_finite, entry_signs, row_space
 from geometry.moments import Moments, merge, moments, without
 
 N_PERMUTATIONS = 20
@@ -93,9 +93,9 @@ def _turned(
 
     Rows that will be centred are so here: beside a large mean, their spread would count as rounding.
     """
-    x = torch.cat(list(blocks())).double().numpy()
-    if not np.isfinite(x).all():
-        raise NumbersError("the activations are not all finite; geometry verify says whether the file is sound")
+    rows = torch.cat(list(blocks()))
+    check_finite(rows)
+    x = rows.double().numpy()
     offset = x.mean(axis=0) if centred else np.zeros(x.shape[1])
     scores, sizes, right = row_space(x - offset)
     missing = max(0, k - len(sizes))

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from cache.errors import InputError, NumbersError
+from cache.errors import InputError
 from geometry.basis import FeatureBasis, orthonormal_basis
-from geometry.linalg import eigen, fix_signs
+from geometry.linalg import check_finite, eigen, fix_signs
 from geometry.moments import Moments
 
 
@@ -65,7 +65,7 @@ def pca(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
     """
     n_rows, d = x.shape
     _check_k(k, n_rows, d, min(n_rows - 1, d))
-    _check_finite(x)
+    check_finite(x)
     mean = x.double().mean(dim=0)
     values, directions = _principal((x.double() - mean).numpy(), k)
     if values[0] <= 0:
@@ -90,7 +90,7 @@ def svd(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
     """
     n_rows, d = x.shape
     _check_k(k, n_rows, d, min(n_rows, d))
-    _check_finite(x)
+    check_finite(x)
     values, directions = _principal(x.double().numpy(), k)
     if values[0] <= 0:
         raise InputError("all activations are 0; there is nothing to decompose")
@@ -221,8 +221,3 @@ def _decomposition(
 def _check_k(k: int, n_rows: int, d: int, most: int) -> None:
     if not 1 <= k <= most:
         raise InputError(f"{n_rows} rows of width {d} have at most {most} components; got k = {k}")
-
-
-def _check_finite(x: Float[Tensor, "row d"]) -> None:
-    if not torch.isfinite(x).all():
-        raise NumbersError("the activations are not all finite; geometry verify says whether the file is sound")

@@ -83,11 +83,12 @@ def layer_heatmap(result: LayerResult) -> Figure:
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(values, vmin=min(0.0, float(np.nanmin(values))), vmax=1, cmap="viridis", origin="lower")
-    for labels, place, name in ((rows, axis.set_yticks, "layer"), (columns, axis.set_xticks, "layer ")):
+    for labels, place in ((rows, axis.set_yticks), (columns, axis.set_xticks)):
         step = max(1, math.ceil(len(labels) / 16))
         shown = range(0, len(labels), step)
         place(list(shown), ["embed" if labels[i] < 0 else str(labels[i]) for i in shown], fontsize=8)
-        (axis.set_ylabel if name == "layer" else axis.set_xlabel)("layer")
+    axis.set_xlabel("layer")
+    axis.set_ylabel("layer")
     figure.colorbar(image, ax=axis, shrink=0.85)
     first = table.iloc[0]
     axis.set_title(

@@ -1,10 +1,27 @@
 """Linear algebra with its cut-offs stated: float64 throughout, signs fixed."""
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
+
+from cache.errors import NumbersError
 
 RANK_TOLERANCE = 1e-6
 """Singular values below this share of the largest count as zero: float32 activations carry no more digits."""
+
+
+NOT_FINITE = "the activations are not all finite; geometry verify says whether the file is sound"
+
+
+def check_finite(*rows: Float[Tensor, "..."]) -> None:
+    """Make sure that every value is finite.
+
+    Raises:
+        NumbersError: one is not.
+    """
+    if not all(torch.isfinite(one).all() for one in rows):
+        raise NumbersError(NOT_FINITE)
 
 
 def eigen(scatter: Float[np.ndarray, "d d"]) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]:

@@ -9,6 +9,7 @@ from scipy.linalg.blas import dger
 from torch import Tensor
 
 from cache.errors import InputError, NumbersError
+from geometry.linalg import NOT_FINITE
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def finite_mean(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, " d"]:
     with np.errstate(invalid="ignore"):
         mean: Float[np.ndarray, " d"] = rows.mean(axis=0, dtype=np.float64)
     if not np.isfinite(mean).all():
-        raise NumbersError("the activations are not all finite; geometry verify says whether the file is sound")
+        raise NumbersError(NOT_FINITE)
     return mean
 
 

@@ -8,9 +8,10 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from cache.errors import InputError, NumbersError
+from cache.errors import InputError
 from cache.hooks import Hook
 from geometry.decompose import Decomposition
+from geometry.linalg import check_finite
 
 _INNER = 3  # sweeps over the components for each product with the data, which is what costs
 _FLOOR = 1e-12
@@ -93,8 +94,7 @@ def nmf(
         raise InputError(f"{n_rows} rows of width {d} have at most {min(n_rows, d)} components; got k = {k}")
     if n_runs < 1:
         raise InputError(f"n_runs must be 1 or more; got {n_runs}")
-    if not torch.isfinite(x).all():
-        raise NumbersError("the activations are not all finite; geometry verify says whether the file is sound")
+    check_finite(x)
     rows = x.float().numpy()
     split = bool((rows < 0).any())
     columns = split_by_sign(rows) if split else rows

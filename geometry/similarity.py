@@ -13,7 +13,7 @@ from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 
 from cache.errors import InputError, NumbersError
-from geometry.linalg import centre, row_space
+from geometry.linalg import centre, check_finite, row_space
 from geometry.moments import JointMoments
 
 DEBIASED_ROWS = 10
@@ -182,6 +182,5 @@ def _checked(x: Float[Tensor, "row_x d1"], y: Float[Tensor, "row_y d2"]) -> tupl
         raise InputError(f"the two representations need the same rows; got {len(x)} and {len(y)}")
     if len(x) < 3:
         raise InputError(f"a similarity needs 3 rows; got {len(x)}")
-    if not (torch.isfinite(x).all() and torch.isfinite(y).all()):
-        raise NumbersError("the activations are not all finite; geometry verify says whether the file is sound")
+    check_finite(x, y)
     return x, y

@@ -1,6 +1,7 @@
 """`geometry compare`: families, layers or models against each other, with nulls, controls and a verdict."""
 
 import sys
+from contextlib import nullcontext
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -74,7 +75,7 @@ def _families(
     *,
     quiet: bool,
 ) -> "LayerResult":
-    from geometry.between import DEFAULT_MEASURES, between_pairs
+    from geometry.between import DEFAULT_MEASURES, RESIDUAL, between_pairs
     from geometry.cells import CONTROL_PREFIX
     from geometry.layerwise import site_hooks
 
@@ -83,7 +84,7 @@ def _families(
     if not pairs:
         raise InputError(f"a comparison needs two families; the store has {', '.join(known) or 'none'}")
     hooks = site_hooks(store, site, layers)
-    loaded = recorded_model(store, model, quiet=quiet) if _is_residual(store, site) else None
+    loaded = recorded_model(store, model, quiet=quiet) if site in RESIDUAL else None
     with progress("layers", quiet=quiet) as bar:
         task = bar.add_task("layers", total=len(hooks), speed="")
         return between_pairs(
@@ -97,11 +98,6 @@ def _families(
             seed=seed,
             on_hook=lambda _: bar.advance(task),
         )
-
-
-def _is_residual(store: "ActivationStore", site: str) -> bool:
-    """Whether a site is in d_model, where the readout can be removed."""
-    return site in {"resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"}
 
 
 def _write_families(result: "LayerResult", folder: Path, *, as_json: bool, quiet: bool) -> None:
@@ -167,13 +163,14 @@ def _grids(
     say = console(quiet=quiet)
     folder = out or Path("figures") / (f"{file.stem}-layers" if other is None else f"{file.stem}-{other.stem}")
     results = []
-    for name in measures:
-        with ActivationStore.open(file) as a, say.status(f"{name} of all layers"):
-            if other is None:
-                results.append(between_layers(a, measure=name, site=site, layers=layers, where=where, seed=seed))
-            else:
-                with ActivationStore.open(other) as b:
-                    results.append(between_stores(a, b, measure=name, site=site, layers=layers, where=where, seed=seed))
+    with ActivationStore.open(file) as a, ActivationStore.open(other) if other else nullcontext() as b:
+        for name in measures:
+            with say.status(f"{name} of all layers"):
+                results.append(
+                    between_layers(a, measure=name, site=site, layers=layers, where=where, seed=seed)
+                    if b is None
+                    else between_stores(a, b, measure=name, site=site, layers=layers, where=where, seed=seed)
+                )
     paths = [
         path
         for name, result in zip(measures, results, strict=True)
