@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -144,7 +144,7 @@ def _pair(store: ActivationStore, plan: CellPlan, a: str, b: str, model: LoadedM
     return Pair(a, b, common, controls, readout)
 
 
-def _orders(measures: Sequence[str], n_members: int, seed: int) -> list[tuple[str, Orders]]:
+def _orders(measures: Sequence[str], n_members: int, seed: int) -> list[tuple[str, Int[np.ndarray, "_ _"]]]:
     """For each measure the orders of the members that its null tries, the same at every layer."""
     most = {MEASURES[name].most_orders for name in measures}
     tried = {number: member_permutations(n_members, most=number, seed=seed) for number in most}
@@ -156,7 +156,7 @@ def _compare(
     cells: Float[Tensor, "family context_all member_all d"],
     plan: CellPlan,
     pair: Pair,
-    orders: Sequence[tuple[str, Orders]],
+    orders: Sequence[tuple[str, Int[np.ndarray, "_ _"]]],
     seed: int,
 ) -> list[Found]:
     """All measures of one pair at one hook, plain and with the readout removed; `orders` are those of each measure."""
