@@ -108,6 +108,18 @@ def site_hooks(store: ActivationStore, site: str, layers: str = "all") -> tuple[
     return tuple(hooks)
 
 
+def spread_hooks(store: ActivationStore, site: str, n: int = 8) -> tuple[Hook, ...]:
+    """Some of a store's hooks of one kind (all, if fewer), evenly spread up to the last, without the embedding.
+
+    Raises:
+        InputError: the store has no such site.
+    """
+    above = [hook for hook in site_hooks(store, site) if hook.table_layer >= 0]
+    if len(above) <= n:
+        return tuple(above)
+    return tuple(above[i] for i in np.linspace(0, len(above) - 1, n + 1)[1:].round().astype(int).tolist())
+
+
 def per_layer(
     store: ActivationStore,
     analysis: Analysis,

@@ -11,7 +11,7 @@ import pytest
 
 from cache import Hook, plan_recording, record
 from cache.errors import GeometryError, InputError
-from geometry.layerwise import LayerResult, per_layer, site_hooks
+from geometry.layerwise import LayerResult, per_layer, site_hooks, spread_hooks
 
 EMBED = Hook("resid_pre", 0)
 RESID = tuple(Hook("resid_post", layer) for layer in range(3))
@@ -225,3 +225,11 @@ def test_a_file_where_the_folder_should_be_is_told(tmp_path):
     (tmp_path / "report").write_text("something of mine")
     with pytest.raises(GeometryError, match="report"):
         small_result().save(tmp_path / "report")
+
+
+def test_spread_layers_are_even_up_to_the_last_without_the_embedding(store):
+    every = [hook for hook in site_hooks(store, "resid_post") if hook.table_layer >= 0]
+    assert list(spread_hooks(store, "resid_post")) == every
+    assert spread_hooks(store, "resid_post", 1) == (every[-1],)
+    with pytest.raises(InputError, match="the store has no 'q'"):
+        spread_hooks(store, "q")

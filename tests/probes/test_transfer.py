@@ -1,0 +1,248 @@
+"""The transfer matrix: equal to a naive loop, right about planted codes, and its donors' steps are norm matched."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cache import Hook, SequenceDesign, load_dataset, plan_recording, record
+from cache.errors import FingerprintError, InputError
+from cache.families import FAMILIES
+from geometry.evidence import jackknife
+from probes.transfer import matched, transfer_matrix
+from tests.probes.planted_model import planted_model, planted_prompts, planted_store
+from tests.probes.readings import read, rewritten
+
+STARTS = (1, 2, 3, 4, 5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("transfer")
+
+
+@pytest.fixture(scope="module")
+def stores(loaded, folder):
+    """Three families and two controls with two frames, from two random models; months lack the first start."""
+    design = SequenceDesign((FAMILIES["digits"],), ("quote", "list"), lengths=(2,), starts=STARTS, templates=2)
+    found = {}
+    for name in ("gpt2", "llama"):
+        prompts = load_dataset("digits,months,control:0-1", design)
+        kept = [i for i, p in enumerate(prompts) if (p.family, p.values[0]) != ("months", 1)]
+        plan = plan_recording(loaded[name], prompts.subset(kept), sites="resid", positions="members")
+        found[name] = record(loaded[name], plan, folder / f"{name}.h5")
+    yield found
+    for store in found.values():
+        store.close()
+
+
+@pytest.fixture(scope="module")
+def planted(tokenizer, folder):
+    model = planted_model(tokenizer, folder / "planted")
+    with planted_store(model, planted_prompts(), folder / "planted.h5") as store:
+        yield store, model
+
+
+# --- against a naive loop
+
+
+def lookup(store, hook, length=2):
+    """Activations and texts by family, context, index and place, prompt by prompt."""
+    x, rows, texts = store.load(hook).double(), {}, {}
+    for i, row in store.rows.iterrows():
+        prompt = store.prompts.iloc[row["prompt"]]
+        if len(prompt["values"]) == length and prompt["kind"] == "increasing":
+            key = (prompt["family"], f"{prompt['frame']}|{prompt['template']}", prompt["values"][-1])
+            texts[key] = prompt
+            if row["member"] >= 0:
+                rows[*key, row["member"]] = x[i], row["position"]
+            if row["is_last"]:
+                rows[*key, -1] = x[i], row["position"]
+    return rows, texts
+
+
+def naive(found, model, hook, receiver, donor, context, index, target, places):
+    """One edit, one whole forward pass, one hook: top token, answer token, rise of the new over the old answer."""
+    rows, texts = found
+    contexts = {key[1] for key in texts} - {context}
+
+    def code(family, m, place):
+        return torch.stack([rows[family, other, m, place][0] for other in contexts]).mean(dim=0)
+
+    def answer(m):
+        prompt = texts[receiver, context, m]
+        return model.tokenizer.encode(prompt["text"] + prompt["answer"], add_special_tokens=False)[-1]
+
+    def change(output):
+        output = output.clone()
+        for place in places:
+            own = code(receiver, target, place) - code(receiver, index, place)
+            step = code(donor, target, place) - code(donor, index, place)
+            output[0, 1 + rows[receiver, context, index, place][1]] += (step * own.norm() / step.norm()).float()
+        return output
+
+    text = texts[receiver, context, index]["text"]
+    tokens = torch.tensor([[model.tokenizer.bos_token_id, *model.tokenizer.encode(text, add_special_tokens=False)]])
+    plain = read(model, tokens, [])[1][0, -1]
+    with rewritten(model, hook, change):
+        edited = read(model, tokens, [])[1][0, -1]
+    new, old = answer(target), answer(index)
+    effect = float((edited - plain)[new] - (edited - plain)[old])
+    return {
+        "index": index,
+        "target": target,
+        "success": int(edited.argmax()) == new,
+        "unchanged": int(edited.argmax()) == int(plain.argmax()),
+        "right": int(plain.argmax()) == old,
+        "effect": effect,
+    }
+
+
+@pytest.mark.parametrize(("name", "positions", "layer"), [("gpt2", "both", 1), ("llama", "members", 2)])
+def test_the_matrix_is_a_naive_loop_of_whole_forward_passes(stores, loaded, name, positions, layer):
+    store, model, hook = stores[name], loaded[name], Hook("resid_post", layer)
+    places = (0, 1, -1) if positions == "both" else (0, 1)
+    result = transfer_matrix(
+        store, model, receivers=["digits"], donors=["months", "digits"], layers=str(layer), positions=[positions]
+    )
+    table = result.table.set_index("donor")
+    contexts, found = result.parameters["contexts"]["digits"], lookup(store, hook)
+    assert contexts == ["list|0", "quote|0", "quote|1"]
+    cells = pd.DataFrame(
+        [
+            naive(found, model, hook, "digits", "months", c, i, j, places)
+            for c in contexts
+            for i in (3, 4, 5, 6)
+            for j in (3, 4, 5, 6)
+            if i != j
+        ]
+    )
+    line = table.loc["months"]
+    assert line["success"] * line["n_rows"] == pytest.approx(cells["success"].sum())
+    assert line["unchanged"] * line["n_rows"] == pytest.approx(cells["unchanged"].sum())
+    assert line["effect"] == pytest.approx(cells["effect"].mean(), abs=1e-4)
+    assert (line["n_rows"], line["n_members"], line["n_right"]) == (len(cells), 4, cells["right"].sum())
+    assert np.isnan(line["se"])
+    assert table.loc["digits", ["n_rows", "n_members"]].tolist() == [60, 5]
+
+
+def test_the_last_position_is_a_naive_loop_too_with_its_error_over_members(stores, loaded):
+    store, model, hook = stores["llama"], loaded["llama"], Hook("resid_post", 2)
+    line = transfer_matrix(store, model, receivers=["digits"], donors=["control:1"], layers="2").table.iloc[0]
+    found = lookup(store, hook)
+    cells = pd.DataFrame(
+        [
+            naive(found, model, hook, "digits", "control:1", c, i, j, (-1,))
+            for c in ("quote|0", "quote|1", "list|0")
+            for i in range(2, 7)
+            for j in range(2, 7)
+            if i != j
+        ]
+    )
+    assert line["success"] == pytest.approx(cells["success"].mean())
+    assert line["unchanged"] == pytest.approx(cells["unchanged"].mean())
+    assert line["effect"] == pytest.approx(cells["effect"].mean(), abs=1e-4)
+    left = np.array([cells[(cells["index"] != m) & (cells["target"] != m)]["effect"].mean() for m in range(2, 7)])
+    assert line["effect_se"] == pytest.approx(float(jackknife(left)), abs=1e-4)
+    assert np.isnan(line["ci_low"])
+
+
+# --- planted codes
+
+
+@pytest.mark.parametrize("positions", ["last", "both"])
+def test_shared_codes_transfer_and_private_ones_do_not(planted, positions):
+    receivers, layers = ("digits", "numwords", "letters"), (-1, 0) if positions == "last" else (1,)
+    result = transfer_matrix(*planted, receivers=receivers, layers=str(layers[-1]), positions=[positions], n_contexts=2)
+    table = result.table.set_index(["layer", "receiver", "donor"])
+    for layer in layers:
+        for receiver in receivers:
+            assert table.loc[(layer, receiver, receiver), "success"] == 1
+            assert table.loc[(layer, receiver, receiver), ["ci_low", "ci_high"]].tolist() == [1, 1]
+            for control in ("control:0", "control:1", "random"):
+                assert table.loc[(layer, receiver, control), "success"] <= 0.1
+        assert table.loc[(layer, "digits", "numwords"), "success"] == 1
+        assert table.loc[(layer, "numwords", "digits"), "effect"] > 1
+        assert table.loc[(layer, "digits", "months"), ["success", "unchanged"]].tolist() == [0, 1]
+        assert table.loc[(layer, "letters", "digits"), "success"] == 0
+    assert set(table["donor_kind"]) == {"own", "family", "control", "random"}
+    assert (table["success"] == table["success_when_right"]).all()
+    assert (table["n_members"] == 7).all()
+
+
+def test_a_donor_that_is_the_receiver_gives_the_own_edit(planted):
+    """digits and numwords have the same codes in the same contexts, so that their steps are the same."""
+    table = transfer_matrix(*planted, receivers=["digits"], layers="1", n_contexts=2).table.set_index(
+        ["receiver", "donor"]
+    )
+    own, shared = table.loc[("digits", "digits")], table.loc[("digits", "numwords")]
+    for column in ("success", "effect", "effect_se", "unchanged"):
+        assert own[column] == pytest.approx(shared[column], abs=1e-5)
+
+
+def test_steps_have_the_receivers_norm_at_every_place():
+    step, own = torch.randn(3, 8).double(), torch.randn(3, 8).double() * 5
+    out = matched(step, own)
+    torch.testing.assert_close(out.norm(dim=-1), own.norm(dim=-1))
+    torch.testing.assert_close(torch.nn.functional.cosine_similarity(out, step), torch.ones(3).double())
+    torch.testing.assert_close(matched(own, own), own)
+    assert not matched(torch.zeros(3, 8).double(), own).any()
+
+
+def test_arrays_are_the_table_and_parameters_say_what_was_chosen(stores, loaded):
+    told = []
+    result = transfer_matrix(
+        stores["gpt2"], loaded["gpt2"], layers="1,2", positions=["last", "members"], n_contexts=2, on_hook=told.append
+    )
+    assert tuple(told) == result.hooks
+    assert result.parameters["donors"] == ["digits", "months", "control:0", "control:1", "random"]
+    assert result.values("success").shape == (2, 2, 2, 5)
+    line = result.table.set_index(["layer", "positions", "receiver", "donor"]).loc[(2, "members", "months", "random")]
+    for name in ("success", "effect", "n_members"):
+        assert result.values(name)[1, 1, 1, 4] == line[name]
+    assert line["n_templates"] == 2
+    assert result.parameters["members"]["months"] == [3, 4, 5, 6]
+
+
+def test_the_seed_draws_random_steps_and_nothing_else(stores, loaded):
+    one, same, other = (
+        transfer_matrix(stores["gpt2"], loaded["gpt2"], layers="1", receivers=["digits"], seed=seed).table
+        for seed in (0, 0, 1)
+    )
+    pd.testing.assert_frame_equal(one, same)
+    moved = one["effect"] != other["effect"]
+    assert one["donor"][moved].tolist() == ["random"]
+
+
+def test_a_receivers_numbers_do_not_depend_on_the_others(stores, loaded):
+    both = transfer_matrix(stores["gpt2"], loaded["gpt2"], layers="1").table
+    alone = transfer_matrix(stores["gpt2"], loaded["gpt2"], layers="1", receivers=["months"]).table
+    pd.testing.assert_frame_equal(both[both["receiver"] == "months"].reset_index(drop=True), alone)
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"receivers": ["roman"]}, "the store has no family 'roman'"),
+        ({"receivers": []}, "an edit needs a family that receives it and one that gives it; got none"),
+        ({"positions": []}, "no position set is given; give last, members or both"),
+        ({"positions": ["first"]}, "no position set 'first'"),
+        ({"site": "mlp_out"}, "index edits are made between blocks, at resid_post or resid_pre; got 'mlp_out'"),
+        ({"n_contexts": 0}, "edits are made in 1 context or more; got 0"),
+    ],
+)
+def test_what_cannot_be_edited_is_told(stores, loaded, choices, message):
+    with pytest.raises(InputError, match=message):
+        transfer_matrix(stores["gpt2"], loaded["gpt2"], **choices)
+
+
+def test_another_model_and_a_single_context_are_refused(stores, loaded, gpt2, folder):
+    with pytest.raises(FingerprintError):
+        transfer_matrix(stores["gpt2"], loaded["llama"])
+    design = SequenceDesign((FAMILIES["digits"],), ("list",), lengths=(2,), starts=STARTS)
+    plan = plan_recording(gpt2, load_dataset("digits", design), sites="resid", positions="last")
+    with (
+        record(gpt2, plan, folder / "one.h5") as store,
+        pytest.raises(InputError, match=r"come from other contexts than the one that is edited, .* only 'list\|0'"),
+    ):
+        transfer_matrix(store, gpt2)
