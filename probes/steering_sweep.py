@@ -1,0 +1,224 @@
+"""The steering sweep: one family's prompts turned into another's answers, over layers, strengths and positions."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from cache import ActivationStore, Hook, LoadedModel
+from cache.errors import InputError
+from geometry.layerwise import LayerResult, Named, site_hooks
+from geometry.readout import check_source
+from probes.contrasts import contrast
+from probes.directions import METHODS
+from probes.restart import first_block
+from probes.sweep_directions import Material, gather_material, steps_at
+from probes.trials import POSITION_SETS, Trials, edited_logits, set_up_trials
+
+ALPHAS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+EVERY = 3
+"""Controls are tried at every so many layers."""
+
+_OUTCOMES = ("success", "within_families", "probability_moved", "old_rank", "top1")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to steer, tried at every layer or at every third."""
+
+    method: str
+    alpha: float
+    positions: str
+    thinned: bool = False
+
+
+def sweep(
+    store: ActivationStore,
+    model: LoadedModel,
+    source: str,
+    target: str,
+    *,
+    site: str = "resid_post",
+    layers: str = "all",
+    where: str | None = None,
+    alphas: Sequence[float] = ALPHAS,
+    positions: Sequence[str] = ("last", "all"),
+    methods: Sequence[str] = tuple(METHODS),
+    seed: int = 0,
+    on_hook: Callable[[Hook], None] = lambda hook: None,
+) -> LayerResult:
+    """Steer every prompt of `source` towards `target`'s answer with a direction that has not seen that answer.
+
+    A trial is a matched pair of prompts; its direction is estimated without its template, its answer, and prompts that
+    merely show its answer. `mean_difference` is tried over the whole grid; other methods at alpha 1, the unembedding
+    difference at every alpha, the control directions at alpha 1 and at every third layer, all at the first of
+    `positions`; beside them `mean_difference_loose`, which may see prompts that show the answer.
+
+    Args:
+        store: recorded prompts of both groups (families, or groups of own prompts).
+        model: the model that it was recorded from.
+        source: the group that is steered.
+        target: the group whose answers are wanted.
+        site: `resid_post`, with the embedding as layer -1, or `resid_pre`.
+        layers: `all`, or layers and ranges.
+        where: rows that directions are estimated on; None for each prompt's last token.
+        alphas: strengths, in units of each direction's own step.
+        positions: `last`, `all` (BOS excepted), `members`.
+        methods: of `METHODS`.
+        seed: seeds the controls.
+        on_hook: called after every layer.
+
+    Returns:
+        Arrays `(hook, setting, trial)`: `success` (top-1 over the whole vocabulary is the target's answer),
+        `within_families` (top-1 among the answers of both groups is), `probability_moved` (the answer's probability
+        after, less before), `old_rank` (tokens above the source's answer), `top1` (token); nan or -1 where a
+        setting was not tried. `rows` are the trials, `table` has one line a layer and setting.
+
+    Raises:
+        InputError: a choice does not exist, the groups do not match, or leaving out leaves nothing.
+        FingerprintError: the model is not the one recorded.
+    """
+    check_choices(alphas, positions, methods)
+    check_source(store, model)
+    hooks = site_hooks(store, site, layers)
+    for hook in hooks:
+        first_block(hook)
+    trials = set_up_trials(store, model, contrast(store, source, target, where))
+    material = gather_material(store, model, trials.pairs, where=where, seed=seed)
+    settings = plan_settings(material, alphas, positions, methods)
+    before = _outcomes(trials, [batch.clean.logits for batch in trials.batches])
+    found = []
+    for number, hook in enumerate(hooks):
+        chosen = [i for i, setting in enumerate(settings) if not setting.thinned or number % EVERY == 0]
+        found.append(_at_hook(trials, material, hook, settings, chosen, before))
+        on_hook(hook)
+    arrays: Named = {name: (("hook", "setting", "trial"), np.stack([one[name] for one in found])) for name in _OUTCOMES}
+    rows = trials.pairs.table[["context", "answer", "source_answer", "source_prompt", "target_prompt"]].assign(
+        text=store.prompts["text"].iloc[trials.pairs.table["source_prompt"]].tolist(),
+        before=[model.tokenizer.decode([int(token)]) for token in before["top1"]],
+    )
+    parameters = {
+        "source": source,
+        "target": target,
+        "site": site,
+        "layers": layers,
+        "where": where or "is_last",
+        "alphas": list(map(float, alphas)),
+        "positions": list(positions),
+        "methods": list(methods),
+        "settings": [[one.method, one.alpha, one.positions] for one in settings],
+        "wrong_target": material.wrong.target if material.wrong else "",
+        "model": model.name,
+        "tokens": {str(token): model.tokenizer.decode([token]) for token in np.unique(arrays["top1"][1]) if token >= 0},
+        "seed": seed,
+    }
+    return LayerResult(
+        name="sweep",
+        hooks=hooks,
+        arrays=arrays,
+        rows=rows,
+        parameters=parameters,
+        source=store.fingerprint,
+        table=_table(hooks, settings, arrays, rows),
+    )
+
+
+def plan_settings(
+    material: Material, alphas: Sequence[float], positions: Sequence[str], methods: Sequence[str]
+) -> tuple[Setting, ...]:
+    """What a sweep tries: the grid of the mean difference first, then other methods, then controls."""
+    first = positions[0]
+    grid = [Setting("mean_difference", alpha, where) for where in positions for alpha in alphas]
+    other = [Setting(name, 1.0, first) for name in ("mean_difference_loose", *methods) if name != "mean_difference"]
+    boosted = (
+        [Setting("unembedding_difference", alpha, first) for alpha in alphas] if material.words is not None else []
+    )
+    return (*grid, *other, *boosted, *(Setting(name, 1.0, first, thinned=True) for name in material.controls))
+
+
+def check_choices(alphas: Sequence[float], positions: Sequence[str], methods: Sequence[str] = tuple(METHODS)) -> None:
+    """Refuse what a sweep cannot try, before any work.
+
+    Raises:
+        InputError: an alpha is not finite, or a position set or method does not exist; or none is given.
+    """
+    for given, known, what in ((positions, POSITION_SETS, "positions"), (methods, tuple(METHODS), "methods")):
+        unknown = [one for one in given if one not in known]
+        if unknown or not given:
+            raise InputError(f"{what} must be of {', '.join(known)}; got {unknown[0] if unknown else 'none'}")
+    if not len(alphas) or not np.isfinite(alphas).all():
+        raise InputError(f"alphas must be finite numbers; got {list(alphas)}")
+
+
+def _at_hook(
+    trials: Trials,
+    material: Material,
+    hook: Hook,
+    settings: Sequence[Setting],
+    chosen: Sequence[int],
+    before: dict[str, Shaped[np.ndarray, " trial"]],
+) -> dict[str, Shaped[np.ndarray, "setting trial"]]:
+    """Outcomes of all settings at one site; settings not chosen stay empty."""
+    steps = steps_at(material, hook, list(dict.fromkeys(settings[i].method for i in chosen)))
+    empty = {"top1": np.full((len(settings), len(trials)), -1, dtype=np.int64)}
+    out = {name: empty.get(name, np.full((len(settings), len(trials)), np.nan)) for name in _OUTCOMES}
+    for positions in dict.fromkeys(settings[i].positions for i in chosen):
+        mine = [i for i in chosen if settings[i].positions == positions]
+        added = torch.stack([settings[i].alpha * steps[settings[i].method] for i in mine])
+        logits = [edited_logits(batch, hook, added[:, list(batch.numbers)], positions) for batch in trials.batches]
+        for place, i in enumerate(mine):
+            after = _outcomes(trials, [one[place] for one in logits])
+            for name in _OUTCOMES:
+                out[name][i] = after[name] - before[name] if name == "probability_moved" else after[name]
+    return out
+
+
+def _outcomes(trials: Trials, logits: Sequence[Float[Tensor, "_ d_vocab"]]) -> dict[str, Shaped[np.ndarray, " trial"]]:
+    """What the model says in every trial; `probability_moved` is the answer's probability as it is."""
+    out: dict[str, Shaped[np.ndarray, " trial"]] = {name: np.empty(len(trials)) for name in _OUTCOMES}
+    out["top1"] = np.empty(len(trials), dtype=np.int64)
+    for batch, one in zip(trials.batches, logits, strict=True):
+        numbers = list(batch.numbers)
+        target, source = trials.target_tokens[numbers, None], trials.source_tokens[numbers, None]
+        scores = one.cpu()
+        best = scores.argmax(dim=1)
+        among = trials.family_tokens[scores[:, trials.family_tokens].argmax(dim=1)]
+        wanted = scores.gather(1, target)
+        out["top1"][numbers] = best.numpy()
+        out["success"][numbers] = (best == target[:, 0]).numpy()
+        out["within_families"][numbers] = (among == target[:, 0]).numpy()
+        out["probability_moved"][numbers] = (wanted[:, 0] - scores.logsumexp(dim=1)).exp().numpy()
+        out["old_rank"][numbers] = (scores > scores.gather(1, source)).sum(dim=1).numpy()
+    return out
+
+
+def _table(hooks: Sequence[Hook], settings: Sequence[Setting], arrays: Named, rows: pd.DataFrame) -> pd.DataFrame:
+    lines = []
+    for h, hook in enumerate(hooks):
+        for s, setting in enumerate(settings):
+            success = arrays["success"][1][h, s]
+            if np.isnan(success).all():
+                continue
+            by_answer = pd.Series(success).groupby(rows["answer"].to_numpy()).mean()
+            lines.append(
+                {
+                    "layer": hook.table_layer,
+                    "method": setting.method,
+                    "alpha": setting.alpha,
+                    "positions": setting.positions,
+                    "success": success.mean(),
+                    "se": by_answer.std(ddof=1) / len(by_answer) ** 0.5 if len(by_answer) >= 5 else np.nan,
+                    "worst_answer": by_answer.min(),
+                    "within_families": arrays["within_families"][1][h, s].mean(),
+                    "probability_moved": arrays["probability_moved"][1][h, s].mean(),
+                    "old_rank": float(np.median(arrays["old_rank"][1][h, s])),
+                    "n_members": rows["answer"].nunique(),
+                    "n_templates": rows["context"].nunique(),
+                    "n_rows": len(rows),
+                }
+            )
+    return pd.DataFrame(lines)

@@ -1,0 +1,177 @@
+"""What a sweep says once its cell is chosen without the answer that it is judged on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from geometry.evidence import LEAST_MEMBERS, interval
+from geometry.layerwise import LayerResult
+
+SUCCESSFUL = 0.9
+
+
+def nested_cells(
+    result: LayerResult, method: str = "mean_difference", positions: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """For each answer the layer, alpha and positions that do best on the *other* answers, and how it fares there.
+
+    Ties go to the cell that moves the other answers' probability more.
+
+    Args:
+        result: of `sweep`.
+        method: which settings to choose among.
+        positions: the same; None for all tried.
+
+    Returns:
+        One line an answer: `answer, layer, alpha, positions, success, within_families, probability_moved, old_rank,
+        top1_after` (the most frequent), `n_rows`.
+    """
+    chosen = _settings(result, method, positions)
+    answers = result.rows["answer"].to_numpy()
+    lines = []
+    for answer in dict.fromkeys(answers):
+        hook, setting = _best(result, chosen, answers != answer)
+        lines.append({"answer": answer, **_outcome(result, hook, setting, answers == answer)})
+    return pd.DataFrame(lines)
+
+
+def success_by_layer(
+    result: LayerResult, method: str = "mean_difference", positions: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Success of each answer at every layer where the method was tried, alpha chosen on the other answers.
+
+    Returns:
+        One line a layer and answer: `layer, answer, alpha, positions, success, n_rows`.
+    """
+    chosen = _settings(result, method, positions)
+    answers = result.rows["answer"].to_numpy()
+    lines = []
+    for number, hook in enumerate(result.hooks):
+        if np.isnan(result.values("success")[number, chosen]).all():
+            continue
+        for answer in dict.fromkeys(answers):
+            _, setting = _best(result, chosen, answers != answer, hook=number)
+            outcome = _outcome(result, number, setting, answers == answer)
+            kept = {name: outcome[name] for name in ("alpha", "positions", "success", "n_rows")}
+            lines.append({"layer": hook.table_layer, "answer": answer, **kept})
+    return pd.DataFrame(lines)
+
+
+def earliest_layer(
+    result: LayerResult, method: str = "mean_difference", positions: Sequence[str] | None = None
+) -> int | None:
+    """The first layer at which the mean over answers reaches 90 %, alpha chosen on other answers; None if none does."""
+    means = success_by_layer(result, method, positions).groupby("layer")["success"].mean()
+    reached = means[means >= SUCCESSFUL]
+    return int(reached.index.min()) if len(reached) else None
+
+
+def sweep_summary(result: LayerResult) -> pd.DataFrame:
+    """One line a method and position set, each at its nested cells.
+
+    Returns:
+        `method, positions, success` (mean over answers), `se, ci_low, ci_high` (over answers; missing below 5 and 7),
+        `worst_answer, highest` (of any cell, chosen in hindsight: what a control must stay below), `layer` and `alpha`
+        (chosen most often), `earliest_layer, old_rank, n_members, n_templates, n_rows`.
+    """
+    tried = dict.fromkeys((method, positions) for method, _, positions in result.parameters["settings"])
+    lines = []
+    for method, positions in tried:
+        cells = nested_cells(result, method, [positions])
+        n, success = len(cells), cells["success"]
+        se = float(success.std(ddof=1) / n**0.5) if n >= LEAST_MEMBERS else np.nan
+        low, high = interval(float(success.mean()), se, n)
+        mine = _settings(result, method, [positions])
+        means = result.values("success")[:, mine].mean(axis=2)
+        lines.append(
+            {
+                "method": method,
+                "positions": positions,
+                "success": success.mean(),
+                "se": se,
+                "ci_low": max(low, 0.0) if low == low else low,
+                "ci_high": min(high, 1.0) if high == high else high,
+                "worst_answer": success.min(),
+                "highest": np.nanmax(means),
+                "layer": cells["layer"].mode().iloc[0],
+                "alpha": cells["alpha"].mode().iloc[0],
+                "earliest_layer": earliest_layer(result, method, [positions]),
+                "old_rank": cells["old_rank"].median(),
+                "n_members": n,
+                "n_templates": result.rows["context"].nunique(),
+                "n_rows": len(result.rows),
+            }
+        )
+    return pd.DataFrame(lines).astype({"earliest_layer": "Int64"})
+
+
+def before_and_after(result: LayerResult, method: str = "mean_difference") -> pd.DataFrame:
+    """Each prompt with the model's next token before and after, at the cell chosen without its answer.
+
+    Returns:
+        Columns `prompt, answer, before, after, wanted`: texts.
+    """
+    cells = nested_cells(result, method).set_index("answer")
+    settings = result.parameters["settings"]
+    after = []
+    for trial, answer in enumerate(result.rows["answer"]):
+        cell = cells.loc[answer]
+        hook = [hook.table_layer for hook in result.hooks].index(cell["layer"])
+        setting = settings.index([method, cell["alpha"], cell["positions"]])
+        after.append(result.parameters["tokens"][str(result.values("top1")[hook, setting, trial])])
+    return pd.DataFrame(
+        {
+            "prompt": result.rows["text"],
+            "answer": result.rows["source_answer"],
+            "before": result.rows["before"],
+            "after": after,
+            "wanted": result.rows["answer"],
+        }
+    )
+
+
+def _settings(result: LayerResult, method: str, positions: Sequence[str] | None) -> Int[np.ndarray, " chosen"]:
+    wanted = [
+        i
+        for i, (name, _, where) in enumerate(result.parameters["settings"])
+        if name == method and (positions is None or where in positions)
+    ]
+    return np.array(wanted, dtype=np.int64)
+
+
+def _best(
+    result: LayerResult,
+    chosen: Int[np.ndarray, " chosen"],
+    others: Bool[np.ndarray, " trial"],
+    hook: int | None = None,
+) -> tuple[int, int]:
+    """The layer and setting with the highest success on some trials."""
+
+    def mean(name: str) -> Float[np.ndarray, "hook chosen"]:
+        values = result.values(name)[:, chosen][:, :, others].mean(axis=2)
+        return values if hook is None else values[hook : hook + 1]
+
+    success, moved = mean("success"), mean("probability_moved")
+    score = np.where(np.isnan(success), -np.inf, success + 1e-6 * moved)
+    best = np.unravel_index(int(score.argmax()), score.shape)
+    return int(best[0]) if hook is None else hook, int(chosen[best[1]])
+
+
+def _outcome(
+    result: LayerResult, hook: int, setting: int, mine: Bool[np.ndarray, " trial"]
+) -> dict[str, str | float | int]:
+    _, alpha, positions = result.parameters["settings"][setting]
+    tokens = pd.Series(result.values("top1")[hook, setting, mine])
+    return {
+        "layer": result.hooks[hook].table_layer,
+        "alpha": alpha,
+        "positions": positions,
+        "success": float(result.values("success")[hook, setting, mine].mean()),
+        "within_families": float(result.values("within_families")[hook, setting, mine].mean()),
+        "probability_moved": float(result.values("probability_moved")[hook, setting, mine].mean()),
+        "old_rank": float(np.median(result.values("old_rank")[hook, setting, mine])),
+        "top1_after": str(result.parameters["tokens"][str(tokens.mode().iloc[0])]),
+        "n_rows": int(mine.sum()),
+    }

@@ -1,0 +1,113 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from cache import Hook
+from geometry.layerwise import LayerResult
+from probes.sweep_cells import before_and_after, earliest_layer, nested_cells, success_by_layer, sweep_summary
+
+ANSWERS = ("three", "four", "five", "six", "seven")
+
+
+def planted(success, moved=None):
+    """A sweep with two layers, alphas 1 and 2, two prompts an answer, and the success that is given."""
+    success = np.asarray(success, dtype=float)
+    n_hooks, n_settings, n_trials = success.shape
+    names = [answer for answer in ANSWERS for _ in range(n_trials // len(ANSWERS))]
+    settings = [["mean_difference", 1.0, "last"], ["mean_difference", 2.0, "last"], ["random", 1.0, "last"]]
+    axes = ("hook", "setting", "trial")
+    return LayerResult(
+        name="sweep",
+        hooks=tuple(Hook("resid_post", layer) for layer in range(n_hooks)),
+        arrays={
+            "success": (axes, success),
+            "within_families": (axes, success),
+            "probability_moved": (axes, success if moved is None else moved),
+            "old_rank": (axes, 10 * success),
+            "top1": (axes, np.where(np.isnan(success), -1, success).astype(np.int64)),
+        },
+        rows=pd.DataFrame(
+            {
+                "answer": names,
+                "source_answer": names,
+                "context": [f"quote|{i % 2}" for i in range(n_trials)],
+                "text": [f"text {i}" for i in range(n_trials)],
+                "before": "no",
+            }
+        ),
+        parameters={"settings": settings[:n_settings], "tokens": {"0": "no", "1": "yes"}, "positions": ["last"]},
+        source="",
+        table=pd.DataFrame(),
+    )
+
+
+def test_the_cell_is_chosen_without_the_answer_that_it_is_judged_on():
+    """Only `three` succeeds at layer 1, the others at layer 0: in hindsight, `three` would get its own cell."""
+    success = np.zeros((2, 2, 10))
+    success[0, 0, 2:], success[1, 1, :2] = 1, 1
+    cells = nested_cells(planted(success)).set_index("answer")
+    assert cells.loc["three", "success"] == 0
+    assert cells.loc["three", ["layer", "alpha"]].tolist() == [0, 1]
+    assert cells.drop("three")["success"].eq(1).all()
+    assert cells.drop("three")["top1_after"].eq("yes").all()
+    assert cells["n_rows"].eq(2).all()
+
+
+def test_ties_go_to_the_cell_that_moves_more():
+    success, moved = np.ones((2, 2, 10)), np.zeros((2, 2, 10))
+    moved[1, 0] = 0.5
+    cells = nested_cells(planted(success, moved))
+    assert cells[["layer", "alpha"]].drop_duplicates().to_numpy().tolist() == [[1, 1]]
+
+
+def test_success_by_layer_chooses_alpha_at_that_layer():
+    success = np.zeros((2, 2, 10))
+    success[0, 1], success[1, 0] = 1, 1
+    frame = success_by_layer(planted(success))
+    assert frame["success"].eq(1).all()
+    assert frame.groupby("layer")["alpha"].unique().map(list).tolist() == [[2.0], [1.0]]
+    assert len(frame) == 2 * len(ANSWERS)
+
+
+def test_layers_where_a_setting_was_not_tried_are_left_out():
+    success = np.ones((2, 3, 10))
+    success[1, 2] = np.nan
+    frame = success_by_layer(planted(success), "random")
+    assert frame["layer"].unique().tolist() == [0]
+    assert nested_cells(planted(success), "random")["layer"].eq(0).all()
+
+
+@pytest.mark.parametrize(("share", "layer"), [(1.0, 0), (0.8, 1), (0.0, 1)])
+def test_the_earliest_layer_is_the_first_at_nine_tenths(share, layer):
+    success = np.ones((2, 2, 10))
+    success[0, :, round(10 * share) :] = 0
+    assert earliest_layer(planted(success)) == layer
+
+
+def test_no_layer_reaches_it():
+    assert earliest_layer(planted(np.zeros((2, 2, 10)))) is None
+
+
+def test_the_summary_has_its_errors_over_answers_and_the_best_cell_in_hindsight():
+    success = np.zeros((2, 3, 10))
+    success[0, 0] = [1, 1, 1, 1, 1, 1, 1, 1, 1, 0]
+    success[1, 2, :4] = 1
+    table = sweep_summary(planted(success)).set_index("method")
+    mine = table.loc["mean_difference"]
+    assert mine["success"] == pytest.approx(0.9)
+    assert mine["worst_answer"] == 0.5
+    assert mine["se"] == pytest.approx(np.std([1, 1, 1, 1, 0.5], ddof=1) / 5**0.5)
+    assert np.isnan(mine["ci_low"])  # 5 answers: an error, no interval
+    assert mine["earliest_layer"] == 0
+    assert table.loc["random", "highest"] == pytest.approx(0.4)
+    assert table.loc["random", "earliest_layer"] is pd.NA
+    assert table["n_rows"].eq(10).all()
+
+
+def test_before_and_after_are_texts():
+    success = np.zeros((2, 2, 10))
+    success[1, 1] = 1
+    table = before_and_after(planted(success))
+    assert table["after"].eq("yes").all()
+    assert table["before"].eq("no").all()
+    assert table["prompt"].tolist() == [f"text {i}" for i in range(10)]
