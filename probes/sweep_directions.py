@@ -46,7 +46,8 @@ def make_folds(pairs: Contrast) -> Folds:
     if not strict.any(axis=1).all():
         raise InputError(
             f"leaving out a trial's answer and template leaves nothing to estimate {pairs.source} -> {pairs.target} "
-            f"on: there are {len(set(context))} templates and {len(set(answer))} answers; record more"
+            f"on: there are {len(set(context))} templates and {len(set(answer))} answers; record more, or show fewer "
+            "members a prompt"
         )
     return Folds(strict, loose)
 

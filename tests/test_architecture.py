@@ -9,6 +9,7 @@ import pytest
 
 import cache
 import geometry
+import probes
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for package in ("cache", "geometry", "probes") for path in (ROOT / package).rglob("*.py"))
@@ -137,25 +138,28 @@ def test_help_and_bare_imports_load_nothing_heavy(code):
 
 
 def test_every_public_name_exists_and_is_documented():
-    for package in (cache, geometry):
+    for package in (cache, geometry, probes):
         for name in package.__all__:
             assert getattr(package, name).__doc__, name
     with pytest.raises(AttributeError, match="module 'cache' has no attribute 'nothing'"):
         cache.nothing  # noqa: B018
     with pytest.raises(AttributeError, match="module 'geometry' has no attribute 'nothing'"):
         geometry.nothing  # noqa: B018
+    with pytest.raises(AttributeError, match="module 'probes' has no attribute 'nothing'"):
+        probes.nothing  # noqa: B018
+    assert set(dir(probes)) >= set(probes.__all__)
     assert set(dir(cache)) >= set(cache.__all__)
     assert set(dir(geometry)) >= set(geometry.__all__)
 
 
 def test_no_public_name_is_also_a_submodules_which_would_replace_it_once_imported():
-    for package in (cache, geometry):
+    for package in (cache, geometry, probes):
         modules = {path.stem for path in Path(package.__file__).parent.glob("*.py")}
         assert modules & set(package.__all__) == set()
 
 
 def test_type_checkers_see_the_public_names():
-    for package in (cache, geometry):
+    for package in (cache, geometry, probes):
         tree = ast.parse(Path(package.__file__).read_text())
         typed = {alias.asname for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
         assert set(package.__all__) <= typed
@@ -180,6 +184,9 @@ def test_tests_mirror_the_source():
         "geometry/cli/models_command.py": "geometry/cli/test_commands.py",
         "geometry/cli/options.py": "geometry/cli/test_commands.py",
         "geometry/cli/compare_command.py": "geometry/cli/test_analysis_commands.py",
+        "geometry/cli/direction_command.py": "geometry/cli/test_steering_commands.py",
+        "geometry/cli/steer_command.py": "geometry/cli/test_steering_commands.py",
+        "geometry/cli/sweep_command.py": "geometry/cli/test_steering_commands.py",
         "geometry/cli/decompose_commands.py": "geometry/cli/test_analysis_commands.py",
         "geometry/cli/recorded_model.py": "geometry/cli/test_analysis_commands.py",
         "geometry/cli/prompts_command.py": "geometry/cli/test_commands.py",

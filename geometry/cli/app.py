@@ -9,9 +9,14 @@ from cache.errors import GeometryError, InterruptedRecordingError
 from geometry.cli.cache_command import cache
 from geometry.cli.compare_command import compare
 from geometry.cli.decompose_commands import demix, nmf, pca, svd, umap
+from geometry.cli.direction_command import direction
 from geometry.cli.models_command import models
+from geometry.cli.probe_command import probe
 from geometry.cli.prompts_command import prompts
+from geometry.cli.steer_command import steer
 from geometry.cli.store_commands import info, verify
+from geometry.cli.sweep_command import sweep
+from geometry.cli.transfer_commands import erase, transfer
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,7 +25,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (cache, prompts, models, info, verify, svd, pca, nmf, demix, umap, compare):
+READING = (cache, prompts, models, info, verify, svd, pca, nmf, demix, umap, compare, probe)
+STEERING = (direction, steer, sweep, transfer, erase)
+for command in (*READING, *STEERING):
     app.command()(command)
 
 

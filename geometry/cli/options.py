@@ -63,6 +63,9 @@ FamilyNames = Annotated[
     str | None, typer.Option("--families", help="Families, comma-separated; default: all of the store but controls.")
 ]
 Layers = Annotated[str, typer.Option("--layers", help="all, or layers and ranges: 0,4-7,-1.")]
+SpreadLayers = Annotated[
+    str | None, typer.Option("--layers", help="all, or layers and ranges: 8,14,20-24; default: eight, evenly spread.")
+]
 
 
 def sequence_design(

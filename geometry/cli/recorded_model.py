@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cache.errors import GeometryError
+from cache.errors import GeometryError, InputError
 from geometry.cli.terminal import console, load_model_aloud
 
 if TYPE_CHECKING:
@@ -55,4 +55,18 @@ def recorded_model(store: "ActivationStore", name: str | None, *, quiet: bool) -
             raise
         console(quiet=quiet).print(f"without the model ({error}): no tokens, no readout control", markup=False)
         return None
+    return model
+
+
+def needed_model(store: "ActivationStore", name: str | None, *, quiet: bool) -> "LoadedModel":
+    """Load the model that a store was recorded from, for commands that cannot do without.
+
+    Raises:
+        GeometryError: it is not there, or is not the one recorded.
+    """
+    wanted = name or str(store.manifest["soft"].get("model", ""))
+    if wanted in ("", "none"):
+        raise InputError("this command runs the model that was recorded; name it with --model")
+    model = recorded_model(store, wanted, quiet=quiet)
+    assert model is not None
     return model

@@ -1,0 +1,189 @@
+"""`geometry transfer|erase`: does one family's index code act in another, and is it needed there?"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cache.errors import InputError
+from geometry.cli import options
+from geometry.cli.recorded_model import needed_model
+from geometry.cli.store_commands import StoreFile
+from geometry.cli.terminal import console, print_table, progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cache.models import LoadedModel
+    from cache.store import ActivationStore
+    from geometry.layerwise import LayerResult
+
+EditedSite = Annotated[str, typer.Option("--site", help="resid_post (with the embedding) or resid_pre.")]
+EditedPositions = Annotated[
+    str,
+    typer.Option(
+        "--positions",
+        help="last (each prompt's last token), members (every shown member), both; comma-separated.",
+    ),
+]
+Contexts = Annotated[int, typer.Option("--contexts", help="Frames and templates that are edited.")]
+EditedModel = Annotated[
+    str | None, typer.Option("--model", help="The model recorded; default: the one that the store names.")
+]
+Rank = Annotated[int, typer.Option("--rank", help="Directions that are removed.")]
+
+
+def transfer(
+    file: StoreFile,
+    families: options.FamilyNames = None,
+    layers: options.SpreadLayers = None,
+    positions: EditedPositions = "last",
+    contexts: Contexts = 4,
+    model: EditedModel = None,
+    site: EditedSite = "resid_post",
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Add a family's step from index to index in another's prompts: how often is the answer the one moved to?"""
+    from geometry.figures_interventions import transfer_by_layer, transfer_matrices
+    from probes.transfer import transfer_matrix
+
+    with _opened(file, model, site, layers, quiet=quiet) as (store, loaded, on_hook):
+        result = transfer_matrix(
+            store,
+            loaded,
+            receivers=options.families_of(families),
+            donors=_donors(store, families),
+            site=site,
+            layers=layers,
+            positions=_words(positions),
+            n_contexts=contexts,
+            seed=seed,
+            on_hook=on_hook,
+        )
+    figures = {"matrix": transfer_matrices, "by_layer": transfer_by_layer}
+    short = _short(result, "success", ["success_when_right", "effect"])
+    _write(result, figures, short, out or Path("figures") / f"{file.stem}-transfer", as_json=as_json, quiet=quiet)
+
+
+def erase(
+    file: StoreFile,
+    families: options.FamilyNames = None,
+    layers: options.SpreadLayers = None,
+    positions: EditedPositions = "last",
+    contexts: Contexts = 4,
+    rank: Rank = 4,
+    model: EditedModel = None,
+    site: EditedSite = "resid_post",
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Remove a family's index subspace in another's prompts: how often is the answer still right?"""
+    from geometry.figures_interventions import erasure_by_layer, erasure_matrices
+    from probes.index_erasure import erasure_matrix
+
+    with _opened(file, model, site, layers, quiet=quiet) as (store, loaded, on_hook):
+        result = erasure_matrix(
+            store,
+            loaded,
+            receivers=options.families_of(families),
+            donors=_donors(store, families),
+            rank=rank,
+            site=site,
+            layers=layers,
+            positions=_words(positions),
+            n_contexts=contexts,
+            seed=seed,
+            on_hook=on_hook,
+        )
+    figures = {"matrix": erasure_matrices, "by_layer": erasure_by_layer}
+    short = _short(result, "left", ["unedited", "null_mean", "necessary"])
+    _write(result, figures, short, out or Path("figures") / f"{file.stem}-erase", as_json=as_json, quiet=quiet)
+
+
+@contextmanager
+def _opened(
+    file: Path, name: str | None, site: str, layers: str | None, *, quiet: bool
+) -> "Iterator[tuple[ActivationStore, LoadedModel, Callable[[Any], None]]]":
+    """The store, the model that it was recorded from, and a progress bar that moves with every layer."""
+    from cache.store import ActivationStore
+    from probes.receiver_prompts import edited_hooks
+
+    with ActivationStore.open(file) as store:
+        hooks = edited_hooks(store, site, layers)
+        loaded = needed_model(store, name, quiet=quiet)
+        with progress("layers", quiet=quiet) as bar:
+            task = bar.add_task("layers", total=len(hooks), speed="")
+            yield store, loaded, lambda _: bar.advance(task)
+
+
+def _donors(store: "ActivationStore", families: str | None) -> list[str] | None:
+    """The named families, and the store's first controls beside them."""
+    from geometry.cells import CONTROL_PREFIX
+    from probes.transfer import N_CONTROLS
+
+    names = options.families_of(families)
+    if names is None:
+        return None
+    known = dict.fromkeys(store.prompts["family"])
+    controls = [name for name in known if name.startswith(CONTROL_PREFIX) and name not in names]
+    return [*names, *controls[:N_CONTROLS]]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not words:
+        raise InputError("--positions takes last, members, both; got none")
+    return words
+
+
+def _short(result: "LayerResult", value: str, beside: list[str]) -> "pd.DataFrame":
+    """A line a layer and receiver: its own edit, the other families' mean, and the controls' mean and maximum."""
+    import pandas as pd
+
+    lines = []
+    for (layer, positions, receiver), mine in result.table.groupby(["layer", "positions", "receiver"], sort=False):
+        own = mine[mine["donor_kind"] == "own"]
+        families = mine.loc[mine["donor_kind"] == "family"].set_index("donor")[value]
+        controls = mine.loc[mine["donor_kind"] == "control", value]
+        line: dict[str, object] = {"layer": layer, "positions": positions, "receiver": receiver}
+        for name in (value, "se", *beside, "n_members"):
+            line[f"own {name}" if name in (value, "se") else name] = own[name].iloc[0] if len(own) else float("nan")
+        line |= {str(donor): share for donor, share in families.items()}
+        line |= {"controls mean": controls.mean(), "controls max": controls.max()}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _write(
+    result: "LayerResult",
+    figures: Mapping[str, Callable[..., Any]],
+    short: "pd.DataFrame",
+    folder: Path,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Save everything, print the short table or all of it as JSON, and say where the files are."""
+    from geometry.report import write_report
+
+    say = console(quiet=quiet)
+    sets = result.parameters["positions"]
+    with say.status("drawing"):
+        drawn = {f"{name}-{one}": draw(result, one) for name, draw in figures.items() for one in sets}
+        paths = write_report(result, drawn, folder, {"summary": short})
+    if as_json:
+        sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
+    else:
+        first = result.table.iloc[0]
+        print_table(
+            short, title=f"{result.name} of {result.parameters['site']}: {first['n_templates']} contexts edited"
+        )
+    say.print("\n".join(str(path) for path in paths), markup=False)

@@ -1,0 +1,149 @@
+"""`geometry direction`, `steer` and `sweep`, run as a user types them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cache import Hook
+from geometry.cli import main
+from probes.direction_files import load_direction, save_direction
+from probes.directions import direction_of
+from probes.generation import generate, text_tokens
+from probes.steering import steer
+from tests.probes.sweeps import small_store
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a command in an empty folder; gives exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return go
+
+
+@pytest.fixture(scope="module")
+def store(gpt2, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("steering")
+    small_store(gpt2, folder).close()
+    return folder / "sweep.h5"
+
+
+def test_a_direction_is_saved_with_its_stability(run, store, tmp_path, gpt2):
+    code, out, err = run("direction", store, "--from", "digits", "--to", "numwords", "--layer", 1)
+    path = tmp_path / "directions" / "digits-numwords-resid_post-1.safetensors"
+    assert (code, path.is_file()) == (0, True), err
+    assert "24 pairs, 6 answers, 4 templates, cosine between halves of the templates" in out
+    assert f"geometry steer --model {gpt2.name} --direction directions" in " ".join(err.split())
+    assert load_direction(path).hook == Hook("resid_post", 1)
+
+
+@pytest.mark.parametrize("method", ["pca", "logistic", "lda", "mean_only", "unembedding_difference"])
+def test_every_method_can_be_asked_for(run, store, tmp_path, method):
+    code, out, err = run(
+        *("direction", store, "--from", "digits", "--to", "numwords", "--layer", "-1", "--method", method),
+        *("--out", "d/two.safetensors", "--json"),
+    )
+    assert code == 0, err
+    described = json.loads(out)
+    found = load_direction(tmp_path / "d" / "two.safetensors")
+    assert (found.method, found.hook.layer) == (method, 2)
+    assert described["norm"] == found.norm > 0
+    assert described["n_pairs"] == 24
+
+
+def test_steer_shows_tokens_before_and_after_and_goes_on(run, gpt2, model_folders, tmp_path):
+    step = 30 * torch.randn(33, generator=torch.Generator().manual_seed(3))
+    one = direction_of(step, Hook("resid_post", 1), "drawn", source="a", target="b")
+    save_direction(one, tmp_path / "d.safetensors")
+    asked = ("steer", "--model", model_folders["gpt2"], "--direction", "d.safetensors", "--prompt", "1,2,3,")
+    code, out, err = run(*asked, "--json", "--top", 3, "--tokens", 4, "--alpha", 2)
+    assert code == 0, err
+    said = json.loads(out)
+    with steer(gpt2, one, 2.0), torch.inference_mode():
+        chances = gpt2.last_logits(text_tokens(gpt2, "1,2,3,"))[0].softmax(dim=0)
+        goes_on = generate(gpt2, "1,2,3,", 4)
+    assert [line["token"] for line in said["after"]["top"]] == [
+        gpt2.tokenizer.decode([int(i)]) for i in chances.topk(3).indices
+    ]
+    assert [line["probability"] for line in said["after"]["top"]] == pytest.approx(chances.topk(3).values.tolist())
+    assert said["after"]["continuation"] == gpt2.tokenizer.decode(goes_on)
+    assert said["before"] != said["after"]
+    code, out, _ = run(*asked, "--alpha", 0)
+    before, after = [
+        line.split(":", 1)[1] for line in out.splitlines() if line.lstrip().startswith(("before:", "after:"))
+    ]
+    assert before == after
+
+
+def test_sweep_writes_tables_and_figures(run, store, tmp_path):
+    code, out, err = run(
+        *("sweep", store, "--from", "digits", "--to", "numwords", "--layers", "0,2", "--alphas", "1,3"),
+        *("--positions", "last,members", "--out", "swept", "--seed", 4),
+    )
+    assert code == 0, err
+    names = {path.name for path in (tmp_path / "swept").iterdir()}
+    tables = {f"{name}.csv" for name in ("table", "rows", "summary", "answers", "before_after", "collateral")}
+    figures = {f"{name}.{suffix}" for name in ("success", "grid") for suffix in ("png", "svg")}
+    assert names == tables | figures | {"result.npz", "result.json"}
+    described = json.loads((tmp_path / "swept" / "result.json").read_text())
+    assert described["parameters"]["seed"] == 4
+    summary = pd.read_csv(tmp_path / "swept" / "summary.csv")
+    assert {"mean_difference", "unembedding_difference", "sign_flipped", "wrong_target"} <= set(summary["method"])
+    assert {"n_members", "n_templates", "n_rows", "se"} <= set(summary.columns)
+    answers = pd.read_csv(tmp_path / "swept" / "answers.csv")
+    assert len(answers) == 6
+    assert "mean_difference, answer by answer" in out
+    with np.load(tmp_path / "swept" / "result.npz", allow_pickle=False) as arrays:
+        assert arrays["success"].shape[0] == 3  # the embedding, and layers 0 and 2
+    code, out, _ = run(
+        *("sweep", store, "--from", "digits", "--to", "numwords", "--layers", "2", "--alphas", "1", "--json", "--quiet")
+    )
+    assert (code, len(json.loads(out))) == (0, len(json.loads(out)))
+    assert (tmp_path / "figures" / "sweep-digits-numwords" / "summary.csv").is_file()
+
+
+WRONG = {
+    "no family or group": ("direction", "--from", "digit", "--to", "numwords", "--layer", "1"),
+    "leads from one group to another": ("direction", "--from", "digits", "--to", "digits", "--layer", "1"),
+    "no method 'mean'": ("direction", "--from", "digits", "--to", "numwords", "--layer", "1", "--method", "mean"),
+    "has no 'blocks.9.hook_resid_post'": ("direction", "--from", "digits", "--to", "numwords", "--layer", "9"),
+    "--alphas takes numbers": ("sweep", "--from", "digits", "--to", "numwords", "--alphas", "one"),
+    "positions must be of": ("sweep", "--from", "digits", "--to", "numwords", "--positions", "first"),
+    "layers": ("sweep", "--from", "digits", "--to", "numwords", "--layers", "7"),
+    "name it with --model": ("sweep", "--from", "digits", "--to", "numwords", "--model", "none"),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_is_wrong_is_said_in_one_line(run, store, message):
+    command, *options = WRONG[message]
+    code, out, err = run(command, store, *options)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1 or "loading" in err
+
+
+def test_steer_refuses_what_it_cannot_do(run, model_folders, tmp_path):
+    asked = ("steer", "--model", model_folders["gpt2"], "--prompt", "1,2,3,", "--direction")
+    code, _, err = run(*asked, "missing.safetensors")
+    assert (code, "no direction 'missing.safetensors'" in err) == (3, True)
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing of the kind")
+    code, _, err = run(*asked, "bad.safetensors")
+    assert (code, "is no direction" in err) == (4, True)
+    save_direction(direction_of(torch.ones(20), Hook("resid_post", 1), "ones"), tmp_path / "d.safetensors")
+    code, _, err = run(*asked, "d.safetensors")
+    assert (code, "has width 33; the edit has 20" in " ".join(err.split())) == (2, True)
+    code, _, err = run(*asked, "d.safetensors", "--positions", "first")
+    assert (code, "--positions takes last, all, or numbers" in err) == (2, True)
+    code, _, err = run(*asked, "d.safetensors", "--top", 0)
+    assert (code, "--top and --tokens must be 1 or more" in err) == (2, True)
