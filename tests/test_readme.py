@@ -17,6 +17,15 @@ TABLE = [command for line in README.splitlines() if line.startswith("|") for com
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 
 
+LAYERS = {
+    "0,4-7,-1": "0,1-2,-1",
+    "--layer 24 ": "--layer 2 ",
+    "--layers 24-28": "--layers 1-2",
+    "--layers 24 ": "--layers 2 ",
+}
+"""Layers of the real model, and those of the small one that stand for them."""
+
+
 def run(command: str, folder: Path) -> None:
     """Run a `geometry` command in this process, the small model in place of the real ones."""
     arguments = shlex.split(command, comments=True)
@@ -39,7 +48,9 @@ def test_every_command_of_the_readme_runs(place, monkeypatch, capsys):
     commands = [line for line in [*TABLE, *SHELL] if line.startswith("geometry ")]
     assert len(commands) >= 20
     for command in commands:
-        run(command.replace("0,4-7,-1", "0,1-2,-1"), place / "smollm2-135m")
+        for real, small in LAYERS.items():
+            command = command.replace(real, small)
+        run(command, place / "smollm2-135m")
     assert {path.name for path in (place / "activations").iterdir()} == {
         "families.h5",
         "gpt2.h5",
@@ -52,7 +63,7 @@ def test_every_command_of_the_readme_runs(place, monkeypatch, capsys):
 
 def test_every_python_snippet_of_the_readme_runs(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
-    assert len(PYTHON) == 4
+    assert len(PYTHON) == 5
     model = place / "smollm2-135m"
     for code in PYTHON:
         scope: dict[str, object] = {}
@@ -68,6 +79,15 @@ def test_the_demo_runs(place, monkeypatch, capsys):
     assert len(commands) == 3
     for command in commands:
         run(command, place / "smollm2-135m")
+    script = next(line for line in recipe.splitlines() if "scripts/" in line)
+    assert "scripts/steer_digit_to_word.py activations/demo.h5" in script
+    scope: dict[str, object] = {"__name__": "script"}
+    exec((ROOT / "scripts" / "steer_digit_to_word.py").read_text(), scope)
+    capsys.readouterr()
+    scope["main"]("activations/demo.h5")
+    printed = capsys.readouterr().out
+    assert "mean_difference" in printed
+    assert printed.count("done in") >= 7  # a line an answer
     for name in ("task-table.csv", "scatter.png", "explained_variance.svg", "table.csv", "result.json"):
         assert (place / "figures" / "demo" / name).exists()
 
@@ -96,6 +116,7 @@ def help_of(capsys, *arguments: str) -> str:
 def test_readme_and_help_name_the_same_commands_and_options(capsys):
     overview = help_of(capsys)
     commands = ("cache", "prompts", "models", "info", "verify", "svd", "pca", "nmf", "demix", "umap", "compare")
+    commands += ("direction", "steer", "sweep", "transfer", "erase", "probe")
     helps = {command: help_of(capsys, command) for command in commands}
     for command in commands:
         assert command in overview
