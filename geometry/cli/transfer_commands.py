@@ -36,6 +36,10 @@ EditedModel = Annotated[
 Rank = Annotated[int, typer.Option("--rank", help="Directions that are removed.")]
 
 
+_SAVED = ("success_when_right", "effect", "necessary")
+"""Columns of the summary that are saved and not printed."""
+
+
 def transfer(
     file: StoreFile,
     families: options.FamilyNames = None,
@@ -148,6 +152,8 @@ def _short(result: "LayerResult", value: str, beside: list[str]) -> "pd.DataFram
     """A line a layer and receiver: its own edit, the other families' mean, and the controls' mean and maximum."""
     import pandas as pd
 
+    giving = result.table[result.table["donor_kind"].isin(["own", "family"])]
+    donors = [name for name in result.parameters["donors"] if name in set(giving["donor"])]
     lines = []
     for (layer, positions, receiver), mine in result.table.groupby(["layer", "positions", "receiver"], sort=False):
         own = mine[mine["donor_kind"] == "own"]
@@ -156,7 +162,7 @@ def _short(result: "LayerResult", value: str, beside: list[str]) -> "pd.DataFram
         line: dict[str, object] = {"layer": layer, "positions": positions, "receiver": receiver}
         for name in (value, "se", *beside, "n_members"):
             line[f"own {name}" if name in (value, "se") else name] = own[name].iloc[0] if len(own) else float("nan")
-        line |= {str(donor): share for donor, share in families.items()}
+        line |= {donor: families.get(donor, float("nan")) for donor in donors}
         line |= {"controls mean": controls.mean(), "controls max": controls.max()}
         lines.append(line)
     return pd.DataFrame(lines)
@@ -184,6 +190,7 @@ def _write(
     else:
         first = result.table.iloc[0]
         print_table(
-            short, title=f"{result.name} of {result.parameters['site']}: {first['n_templates']} contexts edited"
+            short.drop(columns=[name for name in _SAVED if name in short]),
+            title=f"{result.name} of {result.parameters['site']}: {first['n_templates']} contexts edited",
         )
     say.print("\n".join(str(path) for path in paths), markup=False)
