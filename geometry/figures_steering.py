@@ -26,7 +26,7 @@ def steering_by_layer(result: LayerResult, by_answer: Mapping[str, pd.DataFrame]
         result: of a sweep.
         by_answer: for each position set a frame with columns `layer, answer, success`, alpha chosen without the answer.
     """
-    figure = Figure(figsize=(6.2 * len(by_answer) + 0.3, 4.3), layout="constrained")
+    figure = Figure(figsize=(max(9.5, 6.2 * len(by_answer) + 0.3), 4.3), layout="constrained")
     axes = figure.subplots(1, len(by_answer), squeeze=False, sharey=True)[0]
     for axis, (positions, frame) in zip(axes, by_answer.items(), strict=True):
         _controls(axis, result.table[result.table["positions"] == positions])

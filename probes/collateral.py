@@ -15,7 +15,7 @@ from cache.tokens import tokenize
 from geometry.layerwise import LayerResult
 from probes.contrasts import contrast, load_pairs, stored_prompts
 from probes.plain_sentences import PLAIN_SENTENCES
-from probes.sweep_cells import nested_cells
+from probes.sweep_cells import modal_cell, nested_cells
 from probes.trials import edited_logits, run_batches
 
 _MOST = 50
@@ -44,8 +44,7 @@ def collateral(
         Kullback-Leibler divergence of the steered from the clean next-token distribution, in nats), `kl_se` (over
         texts), `kl_random` (mean over drawn directions), `top1_changed` (share), `layer, alpha, positions, n_texts`.
     """
-    cells = nested_cells(result, method)[["layer", "alpha", "positions"]]
-    layer, alpha, positions = cells.value_counts(sort=True).index[0]
+    layer, alpha, positions = modal_cell(nested_cells(result, method))
     hook = next(hook for hook in result.hooks if hook.table_layer == layer)
     source, target, where = (result.parameters[name] for name in ("source", "target", "where"))
     x, y = load_pairs(store, hook, contrast(store, source, target, where))

@@ -114,5 +114,7 @@ def _labelled(store: ActivationStore, chosen: Bool[np.ndarray, " row"], label: s
     mine = mine if len(mine) else rows[rows["group"] == label]
     if not len(mine):
         known = sorted({*store.rows["family"], *store.rows["group"]} - {""})
+        if label in known:
+            raise InputError(f"the query leaves no row of {label!r}; it is over the columns {', '.join(rows.columns)}")
         raise InputError(f"no family or group {label!r} among the chosen rows; the store has {', '.join(known)}")
     return mine[["prompt", "pair_key", "member", "is_last"]]

@@ -55,7 +55,7 @@ def sweep(
 
     A trial is a matched pair of prompts; its direction is estimated without its template, its answer, and prompts that
     merely show its answer. `mean_difference` is tried over the whole grid; other methods at alpha 1, the unembedding
-    difference at every alpha, the control directions at alpha 1 and at every third layer, all at the first of
+    difference at every alpha, the control directions at every alpha and every third layer, all at the first of
     `positions`; beside them `mean_difference_loose`, which may see prompts that show the answer.
 
     Args:
@@ -84,6 +84,7 @@ def sweep(
     """
     check_choices(alphas, positions, methods)
     check_source(store, model)
+    alphas, positions = tuple(dict.fromkeys(alphas)), tuple(dict.fromkeys(positions))
     hooks = site_hooks(store, site, layers)
     for hook in hooks:
         first_block(hook)
@@ -134,10 +135,11 @@ def plan_settings(
     first = positions[0]
     grid = [Setting("mean_difference", alpha, where) for where in positions for alpha in alphas]
     other = [Setting(name, 1.0, first) for name in ("mean_difference_loose", *methods) if name != "mean_difference"]
+    controls = [Setting(name, alpha, first, thinned=True) for name in material.controls for alpha in alphas]
     boosted = (
         [Setting("unembedding_difference", alpha, first) for alpha in alphas] if material.words is not None else []
     )
-    return (*grid, *other, *boosted, *(Setting(name, 1.0, first, thinned=True) for name in material.controls))
+    return (*grid, *other, *boosted, *controls)
 
 
 def check_choices(alphas: Sequence[float], positions: Sequence[str], methods: Sequence[str] = tuple(METHODS)) -> None:

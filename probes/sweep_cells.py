@@ -37,6 +37,17 @@ def nested_cells(
     return pd.DataFrame(lines)
 
 
+def modal_cell(cells: pd.DataFrame) -> tuple[int, float, str]:
+    """The layer, alpha and positions that most answers chose together; of equals the one that succeeds most.
+
+    Args:
+        cells: of `nested_cells`.
+    """
+    by_cell = cells.groupby(["layer", "alpha", "positions"])["success"].agg(["size", "mean"])
+    layer, alpha, positions = by_cell.sort_values(["size", "mean"], ascending=False, kind="stable").index[0]
+    return int(layer), float(alpha), str(positions)
+
+
 def success_by_layer(
     result: LayerResult, method: str = "mean_difference", positions: Sequence[str] | None = None
 ) -> pd.DataFrame:
@@ -74,13 +85,15 @@ def sweep_summary(result: LayerResult) -> pd.DataFrame:
     Returns:
         `method, positions, success` (mean over answers), `se, ci_low, ci_high` (over answers; missing below 5 and 7),
         `worst_answer, highest` (of any cell, chosen in hindsight: what a control must stay below), `layer` and `alpha`
-        (chosen most often), `earliest_layer, old_rank, n_members, n_templates, n_rows`.
+        (the cell that most answers chose), `chosen` (how many did), `earliest_layer` (at 90 %), `old_rank` (of the old
+        answer, median), `n_members, n_templates, n_rows`.
     """
     tried = dict.fromkeys((method, positions) for method, _, positions in result.parameters["settings"])
     lines = []
     for method, positions in tried:
         cells = nested_cells(result, method, [positions])
         n, success = len(cells), cells["success"]
+        layer, alpha, _ = modal_cell(cells)
         se = float(success.std(ddof=1) / n**0.5) if n >= LEAST_MEMBERS else np.nan
         low, high = interval(float(success.mean()), se, n)
         mine = _settings(result, method, [positions])
@@ -95,8 +108,9 @@ def sweep_summary(result: LayerResult) -> pd.DataFrame:
                 "ci_high": min(high, 1.0) if high == high else high,
                 "worst_answer": success.min(),
                 "highest": np.nanmax(means),
-                "layer": cells["layer"].mode().iloc[0],
-                "alpha": cells["alpha"].mode().iloc[0],
+                "layer": layer,
+                "alpha": alpha,
+                "chosen": int(((cells["layer"] == layer) & (cells["alpha"] == alpha)).sum()),
                 "earliest_layer": earliest_layer(result, method, [positions]),
                 "old_rank": cells["old_rank"].median(),
                 "n_members": n,
@@ -111,7 +125,7 @@ def before_and_after(result: LayerResult, method: str = "mean_difference") -> pd
     """Each prompt with the model's next token before and after, at the cell chosen without its answer.
 
     Returns:
-        Columns `prompt, answer, before, after, wanted`: texts.
+        Columns `prompt, answer, before, after, wanted` (texts) and `layer, alpha, positions` of the cell.
     """
     cells = nested_cells(result, method).set_index("answer")
     settings = result.parameters["settings"]
@@ -128,6 +142,7 @@ def before_and_after(result: LayerResult, method: str = "mean_difference") -> pd
             "before": result.rows["before"],
             "after": after,
             "wanted": result.rows["answer"],
+            **{name: result.rows["answer"].map(cells[name]) for name in ("layer", "alpha", "positions")},
         }
     )
 

@@ -88,8 +88,15 @@ def set_up_trials(store: ActivationStore, model: LoadedModel, pairs: Contrast) -
     """Run the source prompts of a contrast; pairs whose answers are not one token there are left out.
 
     Raises:
-        InputError: none is left.
+        InputError: none is left, the target's prompts have no answers, or a prompt has several rows.
     """
+    if pairs.table["source_prompt"].duplicated().any():
+        raise InputError("a trial is a prompt, and the chosen rows have several of one; add 'and is_last' to the query")
+    if not pairs.table["answer"].str.len().any():
+        raise InputError(
+            f"prompts of {pairs.target!r} have no answers to be steered to; give your file a column answer, or use "
+            "geometry direction and steer"
+        )
     prompts = stored_prompts(store, pairs.table["source_prompt"].to_numpy())
     tokenized = tokenize(prompts, model.tokenizer, bos=model.bos)
     targets, sources = (

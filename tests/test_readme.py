@@ -67,7 +67,7 @@ def test_every_python_snippet_of_the_readme_runs(place, monkeypatch, capsys):
     model = place / "smollm2-135m"
     for code in PYTHON:
         scope: dict[str, object] = {}
-        exec(code.replace('("resid_post", 24)', '("resid_post", 2)').replace("smollm2-135m", str(model)), scope)
+        exec(code.replace('"resid_post", 24)', '"resid_post", 2)').replace("smollm2-135m", str(model)), scope)
         if "import h5py" in code:
             assert scope["x"].shape[0] == len(scope["text"]) == 105
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geometry.cli import options
-from geometry.cli.recorded_model import RecordedModel, needed_model
+from geometry.cli.recorded_model import NeededModel, needed_model
 from geometry.cli.store_commands import StoreFile
 from geometry.cli.terminal import console
 
@@ -33,9 +33,9 @@ def direction(
     site: options.Site = "resid_post",
     head: Annotated[int | None, typer.Option(help="With --site z: which attention head.")] = None,
     where: options.Where = None,
-    model: RecordedModel = None,
+    model: NeededModel = None,
     out: Annotated[
-        Path | None, typer.Option(help="Default: directions/<from>-<to>-<site>-<layer>.safetensors.")
+        Path | None, typer.Option(help="Default: directions/<from>-<to>-<site>-<layer>[-<method>].safetensors.")
     ] = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -52,7 +52,9 @@ def direction(
         hook = Hook(site, layer if layer >= 0 else last + 1 + layer, head)
         found = _found(store, pairs, hook, method, model, quiet=quiet)
         stability = _stability(store, pairs, hook, method)
-    name = f"{source}-{target}-{site}-{hook.layer}".replace(":", "").replace("/", "-")
+    parts = [source, target, site, str(hook.layer), *([] if head is None else [f"head{head}"])]
+    parts += [] if method == "mean_difference" else [method]
+    name = "-".join(parts).replace(":", "").replace("/", "-")
     path = save_direction(found, out or Path("directions") / f"{name}.safetensors")
     described = {
         "hook": hook.name,
@@ -70,9 +72,10 @@ def direction(
     if as_json:
         sys.stdout.write(json.dumps(described, indent=2) + "\n")
         return
-    steady = "of one template" if stability is None else f"cosine between halves of the templates {stability:.3f}"
+    steady = "no halves to compare" if stability is None else f"cosine between halves of the templates {stability:.3f}"
+    place = hook.name if head is None else f"{hook.name} head {head}"
     sys.stdout.write(
-        f"{source} -> {target} at {hook.name}: norm {found.norm:.4g}, {len(pairs)} pairs, "
+        f"{method}, {source} -> {target} at {place}: norm {found.norm:.4g}, {len(pairs)} pairs, "
         f"{described['n_members']} answers, {described['n_templates']} templates, {steady}\n"
     )
     console(quiet=quiet).print(

@@ -21,6 +21,10 @@ RecordedModel = Annotated[
 ]
 
 
+NeededModel = Annotated[
+    str | None, typer.Option("--model", help="The model recorded; default: the one that the store names.")
+]
+
 _COMMIT = 40  # hexadecimal digits of a Hub commit; a GGUF file's SHA-256 has 64
 
 

@@ -26,7 +26,7 @@ def steer(
     prompt: Annotated[str, typer.Option(help="The text to steer.")],
     alpha: Annotated[float, typer.Option(help="How often the direction's own step is added; 0 changes nothing.")] = 1.0,
     positions: Annotated[
-        str, typer.Option(help="last, all, or positions counted in the text's tokens from 0: 0,4.")
+        str, typer.Option(help="last (of the prompt), all (and what is generated), or places counted from 0: 0,4.")
     ] = "last",
     tokens: Annotated[int, typer.Option(help="How many tokens to continue with.")] = 12,
     top: Annotated[int, typer.Option(help="How many likely next tokens to show.")] = 5,
@@ -40,6 +40,8 @@ def steer(
     from probes.edits import Addition
 
     where = _positions(positions)
+    if not prompt:
+        raise InputError("--prompt takes a text of at least one character; got none")
     if top < 1 or tokens < 1:
         raise InputError(f"--top and --tokens must be 1 or more; got {min(top, tokens)}")
     added = [Addition(load_direction(path), alpha) for path in direction]

@@ -9,7 +9,7 @@ import typer
 from cache.errors import InputError
 from geometry.cli import options
 from geometry.cli.direction_command import Source, Target
-from geometry.cli.recorded_model import RecordedModel, needed_model
+from geometry.cli.recorded_model import NeededModel, needed_model
 from geometry.cli.store_commands import StoreFile
 from geometry.cli.terminal import console, print_table, progress
 
@@ -28,7 +28,7 @@ def sweep(
     where: options.Where = None,
     alphas: Annotated[str, typer.Option(help="Strengths in units of the direction's own step.")] = "0.5,1,1.5,2,3,5",
     positions: Annotated[str, typer.Option(help="Of last, all and members; comma-separated.")] = "last,all",
-    model: RecordedModel = None,
+    model: NeededModel = None,
     out: options.Out = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,

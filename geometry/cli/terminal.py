@@ -56,7 +56,11 @@ def progress(unit: str, *, quiet: bool) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console(quiet=quiet), disable=quiet) as bar:
-        yield bar
+        try:
+            yield bar
+        except BaseException:
+            bar.live.transient = True  # an error is one line, without the bar that it broke off
+            raise
 
 
 def print_table(frame: "pd.DataFrame", *, title: str | None = None) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from cache.errors import InputError
 from geometry.cli import options
-from geometry.cli.recorded_model import needed_model
+from geometry.cli.recorded_model import NeededModel, needed_model
 from geometry.cli.store_commands import StoreFile
 from geometry.cli.terminal import console, print_table, progress
 
@@ -30,9 +30,6 @@ EditedPositions = Annotated[
     ),
 ]
 Contexts = Annotated[int, typer.Option("--contexts", help="Frames and templates that are edited.")]
-EditedModel = Annotated[
-    str | None, typer.Option("--model", help="The model recorded; default: the one that the store names.")
-]
 Rank = Annotated[int, typer.Option("--rank", help="Directions that are removed.")]
 
 
@@ -46,7 +43,7 @@ def transfer(
     layers: options.SpreadLayers = None,
     positions: EditedPositions = "last",
     contexts: Contexts = 4,
-    model: EditedModel = None,
+    model: NeededModel = None,
     site: EditedSite = "resid_post",
     out: options.Out = None,
     seed: options.Seed = 0,
@@ -82,7 +79,7 @@ def erase(
     positions: EditedPositions = "last",
     contexts: Contexts = 4,
     rank: Rank = 4,
-    model: EditedModel = None,
+    model: NeededModel = None,
     site: EditedSite = "resid_post",
     out: options.Out = None,
     seed: options.Seed = 0,

@@ -141,7 +141,7 @@ def test_stored_prompts_are_those_recorded(store, prompts, own, folder):
         (("digits", "digits"), None, "a direction leads from one group to another; got 'digits' twice"),
         (("digits", "days"), None, "no family or group 'days' among the chosen rows; the store has digits, months"),
         (("nobody", "digits"), None, "no family or group 'nobody'"),
-        (("digits", "months"), "value == 99", "no family or group 'digits' among the chosen rows"),
+        (("digits", "months"), "value == 99", "the query leaves no row of 'digits'"),
         (("digits", "months"), "values == 1", "no query .*values == 1.*: name 'values' is not defined"),
         (
             ("digits", "months"),
@@ -161,5 +161,5 @@ def test_what_cannot_be_matched_is_told(store, labels, where, message):
 
 
 def test_a_stores_one_row_of_each_text_is_never_bos(store):
-    with pytest.raises(InputError, match="no family or group 'digits' among the chosen rows"):
+    with pytest.raises(InputError, match="the query leaves no row of 'digits'"):
         contrast(store, "digits", "months", "position == -1")

@@ -4,7 +4,14 @@ import pytest
 
 from cache import Hook
 from geometry.layerwise import LayerResult
-from probes.sweep_cells import before_and_after, earliest_layer, nested_cells, success_by_layer, sweep_summary
+from probes.sweep_cells import (
+    before_and_after,
+    earliest_layer,
+    modal_cell,
+    nested_cells,
+    success_by_layer,
+    sweep_summary,
+)
 
 ANSWERS = ("three", "four", "five", "six", "seven")
 
@@ -111,3 +118,24 @@ def test_before_and_after_are_texts():
     assert table["after"].eq("yes").all()
     assert table["before"].eq("no").all()
     assert table["prompt"].tolist() == [f"text {i}" for i in range(10)]
+
+
+def test_the_modal_cell_is_one_that_answers_chose_together():
+    """Layer 26 and alpha 2 are each the most frequent, and no two answers chose them together."""
+    cells = pd.DataFrame(
+        {
+            "layer": [26, 26, 26, 24, 24],
+            "alpha": [1.0, 1.0, 2.0, 2.0, 2.0],
+            "positions": "last",
+            "success": [1.0, 0.5, 1.0, 1.0, 1.0],
+        }
+    )
+    assert modal_cell(cells) == (24, 2.0, "last")  # as many as at (26, 1), and more successful
+    assert modal_cell(cells.iloc[:3]) == (26, 1.0, "last")
+
+
+def test_the_summary_names_a_cell_and_how_many_chose_it():
+    success = np.zeros((2, 2, 10))
+    success[0, 0, 2:], success[1, 1, :2] = 1, 1
+    mine = sweep_summary(planted(success)).set_index("method").loc["mean_difference"]
+    assert (mine["layer"], mine["alpha"], mine["chosen"]) == (0, 1.0, 5)

@@ -85,3 +85,12 @@ def test_answers_of_several_tokens_are_refused(gpt2, tmp_path):
         pairs.table["answer"] = "no such word"
         with pytest.raises(InputError, match="no answer of 'numwords' is one token"):
             set_up_trials(store, gpt2, pairs)
+
+
+def test_several_rows_of_a_prompt_and_prompts_without_answers_are_refused(store, gpt2):
+    with pytest.raises(InputError, match="add 'and is_last' to the query"):
+        set_up_trials(store, gpt2, contrast(store, "digits", "numwords", "member >= 0"))
+    pairs = contrast(store, "digits", "numwords")
+    pairs.table["answer"] = ""
+    with pytest.raises(InputError, match="prompts of 'numwords' have no answers to be steered to"):
+        set_up_trials(store, gpt2, pairs)
