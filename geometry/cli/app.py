@@ -18,6 +18,8 @@ from geometry.cli.store_commands import info, verify
 from geometry.cli.sweep_command import sweep
 from geometry.cli.transfer_commands import erase, transfer
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -59,6 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
         code: Any = app(arguments, prog_name="geometry", standalone_mode=False)
+        if code == _INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
+            _say("interrupted; results are written when all is done, so none were")
         return int(code or 0)
     except GeometryError as error:
         if debug:
@@ -67,7 +71,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted")
-        return 130
+        return _INTERRUPTED
     except Exception as error:
         # typer vendors its own click, whose usage errors have no public name
         if debug or not hasattr(error, "format_message"):

@@ -149,3 +149,14 @@ def test_steer_refuses_what_it_cannot_do(run, model_folders, tmp_path):
     assert (code, "--prompt takes a text" in err) == (2, True)
     code, _, err = run(*asked, "d.safetensors", "--top", 0)
     assert (code, "--top and --tokens must be 1 or more" in err) == (2, True)
+
+
+def test_an_interrupted_command_says_so_and_leaves_nothing(run, store, tmp_path, monkeypatch):
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("probes.contrasts.contrast", stopped)
+    code, out, err = run("direction", store, "--from", "digits", "--to", "numwords", "--layer", 1)
+    assert (code, out) == (130, "")
+    assert err.strip() == "interrupted; results are written when all is done, so none were"
+    assert list(tmp_path.iterdir()) == []
