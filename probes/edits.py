@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cache import Hook
 from cache.errors import InputError
-from geometry.basis import FeatureBasis
+from geometry.basis import FeatureBasis, orthonormal_basis
 from geometry.linalg import RANK_TOLERANCE
 from probes.directions import Direction, check_same_site
 
@@ -95,14 +95,12 @@ class Removal:
     basis: FeatureBasis
 
     def __post_init__(self) -> None:
-        if self.basis.hook is None:
-            raise InputError("a basis that is to be ablated must know its site; make it with hook=...")
+        _site_of(self.basis)
 
     @property
     def hook(self) -> Hook:
         """The basis's site."""
-        assert self.basis.hook is not None
-        return self.basis.hook
+        return _site_of(self.basis)
 
     @property
     def width(self) -> int:
@@ -180,10 +178,14 @@ class Exchange:
 def removal_of(what: Direction | FeatureBasis) -> Removal:
     """The removal of a direction's component, or of all features of a basis."""
     if isinstance(what, Direction):
-        from geometry.basis import orthonormal_basis
-
         return Removal(orthonormal_basis(what.vector[None], torch.zeros_like(what.vector), what.hook))
     return Removal(what)
+
+
+def _site_of(basis: FeatureBasis) -> Hook:
+    if basis.hook is None:
+        raise InputError("a basis that is to be ablated must know its site; make it with hook=...")
+    return basis.hook
 
 
 def check_alone(edits: Sequence[Edit]) -> None:

@@ -171,9 +171,9 @@ def _at_hook(
     for positions in dict.fromkeys(settings[i].positions for i in chosen):
         mine = [i for i in chosen if settings[i].positions == positions]
         added = torch.stack([settings[i].alpha * steps[settings[i].method] for i in mine])
-        logits = [edited_logits(batch, hook, added[:, list(batch.numbers)], positions) for batch in trials.batches]
-        for place, i in enumerate(mine):
-            after = _outcomes(trials, [one[place] for one in logits])
+        by_batch = [edited_logits(batch, hook, added[:, list(batch.numbers)], positions) for batch in trials.batches]
+        for i, *logits in zip(mine, *by_batch, strict=True):
+            after = _outcomes(trials, logits)
             for name in _OUTCOMES:
                 out[name][i] = after[name] - before[name] if name == "probability_moved" else after[name]
     return out

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -127,7 +126,8 @@ def steps_at(material: Material, hook: Hook, methods: Sequence[str]) -> Mapping[
         elif method == "mean_only":
             step = strict @ y.double()
         elif method == "unembedding_difference":
-            assert material.words is not None
+            if material.words is None:
+                raise InputError("the answers are not one token each, so they have no unembedding difference")
             step = _as_long(material.words.double(), lengths)
         elif method in CONTROLS:
             step = _control(material, method, hook, (x, y), lengths)
@@ -153,7 +153,8 @@ def _control(
         rows = torch.cat([x - x.mean(dim=0), y - y.mean(dim=0)])
         return _as_long(torch.from_numpy(rng.normal(size=(n, len(rows)))) @ rows, lengths)
     pairs = material.wrong if method == "wrong_target" else material.unrelated
-    assert pairs is not None
+    if pairs is None:
+        raise InputError(f"the store has no families to make {method} from; it has {', '.join(material.controls)}")
     left, right = load_pairs(material.store, hook, pairs)
     mine = material.pairs.table["context"].to_numpy()[:, None] != pairs.table["context"].to_numpy()[None]
     step = _averaging(mine) @ (right - left).double()
@@ -212,9 +213,3 @@ def _averaging(keep: Bool[np.ndarray, "trial pair"]) -> Float[Tensor, "trial pai
 
 def _as_long(step: Float[Tensor, "trial d"], lengths: Float[Tensor, "trial 1"]) -> Float[Tensor, "trial d"]:
     return step * (lengths / step.norm(dim=1, keepdim=True).clamp_min(1e-300))
-
-
-def fold_sizes(material: Material) -> pd.DataFrame:
-    """How many pairs each trial's direction is estimated on: columns `answer, context, strict, loose`."""
-    table = material.pairs.table[["answer", "context"]]
-    return table.assign(strict=material.folds.strict.sum(axis=1), loose=material.folds.loose.sum(axis=1))

@@ -1,7 +1,7 @@
 """Trials: the prompts that a direction is tried on, run once, to be restarted with every edit."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -123,8 +123,8 @@ def set_up_trials(store: ActivationStore, model: LoadedModel, pairs: Contrast) -
 
 def edited_logits(
     batch: Batch, hook: Hook, steps: Float[Tensor, "copy batch d_model"], positions: str
-) -> Sequence[Float[Tensor, "batch d_vocab"]]:
-    """Logits at the last position after steps are added to the residual stream, one tensor a copy.
+) -> Iterator[Float[Tensor, "batch d_vocab"]]:
+    """Logits at the last position after steps are added to the residual stream, copy by copy: all would fill memory.
 
     Args:
         batch: the texts.
@@ -139,4 +139,4 @@ def edited_logits(
     mask = batch.edited(positions).to(steps.device)
     stream = batch.clean.streams[block][:, -mask.shape[1] :]
     leaving = restart(batch.clean, stream + steps[:, :, None] * mask[:, :, None], block)
-    return [logits_of(batch.clean.model, one) for one in leaving[:, :, -1]]
+    return (logits_of(batch.clean.model, one) for one in leaving[:, :, -1])

@@ -37,29 +37,15 @@ def recorded_model(store: "ActivationStore", name: str | None, *, quiet: bool) -
     Raises:
         GeometryError: the model that the user named is not there, or is not the one recorded.
     """
-    from geometry.readout import check_source
-
     if name == "none":
         return None
-    wanted = name or str(store.manifest["soft"].get("model", ""))
-    fields = store.manifest["hard"]
-    commit = str(fields["model revision"])
     try:
-        model = load_model_aloud(
-            wanted,
-            device="cpu",
-            bos=bool(fields["bos"]),
-            revision=commit if len(commit) == _COMMIT else None,
-            processing=str(fields["model processing"]),
-            quiet=quiet,
-        )
-        check_source(store, model)
+        return _load(store, name or _named(store), quiet=quiet)
     except GeometryError as error:
         if name is not None:
             raise
         console(quiet=quiet).print(f"without the model ({error}): no tokens, no readout control", markup=False)
         return None
-    return model
 
 
 def needed_model(store: "ActivationStore", name: str | None, *, quiet: bool) -> "LoadedModel":
@@ -68,9 +54,29 @@ def needed_model(store: "ActivationStore", name: str | None, *, quiet: bool) -> 
     Raises:
         GeometryError: it is not there, or is not the one recorded.
     """
-    wanted = name or str(store.manifest["soft"].get("model", ""))
+    wanted = name or _named(store)
     if wanted in ("", "none"):
         raise InputError("this command runs the model that was recorded; name it with --model")
-    model = recorded_model(store, wanted, quiet=quiet)
-    assert model is not None
+    return _load(store, wanted, quiet=quiet)
+
+
+def _named(store: "ActivationStore") -> str:
+    return str(store.manifest["soft"].get("model", ""))
+
+
+def _load(store: "ActivationStore", name: str, *, quiet: bool) -> "LoadedModel":
+    """Load a model as it was recorded, and make sure that it is the one."""
+    from geometry.readout import check_source
+
+    fields = store.manifest["hard"]
+    commit = str(fields["model revision"])
+    model = load_model_aloud(
+        name,
+        device="cpu",
+        bos=bool(fields["bos"]),
+        revision=commit if len(commit) == _COMMIT else None,
+        processing=str(fields["model processing"]),
+        quiet=quiet,
+    )
+    check_source(store, model)
     return model

@@ -6,7 +6,7 @@ from cache import Hook
 from cache.errors import InputError
 from probes.contrasts import contrast, load_pairs
 from probes.directions import METHODS, unembedding_difference
-from probes.sweep_directions import CONTROLS, fold_sizes, gather_material, make_folds, steps_at
+from probes.sweep_directions import CONTROLS, gather_material, make_folds, steps_at
 from tests.probes.sweeps import small_store
 
 HOOK = Hook("resid_post", 1)
@@ -110,9 +110,3 @@ def test_one_template_cannot_be_left_out(store):
     one = contrast(store, "digits", "numwords", "is_last and frame == 'list'")
     with pytest.raises(InputError, match="there are 1 templates and 6 answers"):
         make_folds(one)
-
-
-def test_fold_sizes_are_counted(material):
-    sizes = fold_sizes(material)
-    assert sizes["strict"].tolist() == material.folds.strict.sum(axis=1).tolist()
-    assert (sizes["loose"] >= sizes["strict"]).all()

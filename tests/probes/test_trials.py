@@ -53,7 +53,7 @@ def test_restarted_edits_are_what_steering_the_whole_model_gives(loaded, kind, p
     tokenized = tokenize(prompts, model.tokenizer, bos=model.bos)
     steps = torch.randn(2, len(prompts), model.bridge.cfg.d_model, generator=torch.Generator().manual_seed(0))
     for batch in run_batches(model, tokenized):
-        got = edited_logits(batch, hook, steps[:, list(batch.numbers)], positions)
+        got = list(edited_logits(batch, hook, steps[:, list(batch.numbers)], positions))
         for copy in range(2):
             for row, number in enumerate(batch.numbers):
                 where = positions
@@ -69,7 +69,7 @@ def test_no_step_changes_nothing(trials):
     for batch in trials.batches:
         none = torch.zeros(1, len(batch.numbers), 33)
         for positions in ("all", "members"):
-            logits = edited_logits(batch, Hook("resid_post", 1), none, positions)[0]
+            logits = next(edited_logits(batch, Hook("resid_post", 1), none, positions))
             assert torch.allclose(logits, batch.clean.logits, atol=1e-5)
 
 
