@@ -148,7 +148,7 @@ def _heatmap_panels(
     donors = [*dict.fromkeys(table["donor"]), *beside]
     columns = min(2, len(layers))
     lines = math.ceil(len(layers) / columns)
-    size = (columns * (0.56 * len(donors) + 1.5) + 0.9, lines * (0.52 * len(receivers) + 1.3) + 0.9)
+    size = (max(9.5, columns * (0.56 * len(donors) + 1.5) + 0.9), lines * (0.52 * len(receivers) + 1.3) + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis in axes[len(layers) :]:

@@ -37,7 +37,14 @@ def steering_by_layer(result: LayerResult, by_answer: Mapping[str, pd.DataFrame]
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("top-1 is the target's answer")
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(4, 2 + len(by_answer)),
+        fontsize=9,
+        frameon=False,
+    )
     first, parameters = result.table.iloc[0], result.parameters
     figure.suptitle(
         f"{parameters['source']} -> {parameters['target']} at {parameters['site']}: {first['n_rows']} prompts, "
