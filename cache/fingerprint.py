@@ -12,9 +12,9 @@ from typing import Any
 from cache.models import LoadedModel
 from cache.plan import RecordingPlan
 from cache.prompts import Prompts
+from cache.sealed_footer import SEALED_VERSION
 
 FORMAT = "activation-store"
-FORMAT_VERSION = 1
 _LIBRARIES = ("h5py", "numpy", "torch", "transformer-lens", "transformers")
 
 
@@ -22,11 +22,12 @@ def hard_fields(model: LoadedModel, plan: RecordingPlan) -> dict[str, Any]:
     """Everything that stored values or their meaning depend on; another value refuses to continue a store."""
     prompts = plan.tokenized.prompts
     return {
-        "format version": FORMAT_VERSION,
+        "format version": SEALED_VERSION,
         "model weights": model.weights,
         "model revision": model.revision,
         "model processing": model.processing,
         "compute dtype": model.dtype,
+        "attention": model.attention,
         "tokenizer": model.tokenizer_rules,
         "bos": plan.bos,
         "prompt texts": _digest(sorted(prompt.text for prompt in prompts)),

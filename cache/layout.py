@@ -11,11 +11,11 @@ import pandas as pd
 from jaxtyping import Shaped
 
 from cache.errors import CorruptFileError
-from cache.fingerprint import FORMAT, FORMAT_VERSION, canonical, fingerprint_of, hard_fields, soft_fields
+from cache.fingerprint import FORMAT, canonical, fingerprint_of, hard_fields, soft_fields
 from cache.models import LoadedModel
 from cache.plan import RecordingPlan
 from cache.safe_open import read_attribute
-from cache.sealed import SealedLayout
+from cache.sealed_layout import SealedLayout
 
 ROW_COLUMNS = ("prompt", "position", "token", "token_text", "member", "is_last")
 _TEXT_COLUMNS = ("text", "family", "frame", "kind", "answer", "distractor", "group", "pair_key")
@@ -41,7 +41,6 @@ def store_layout(model: LoadedModel, plan: RecordingPlan, *, command: str = "") 
         block=block_of_prompt[rows["prompt"]],
         attributes={
             "format": FORMAT,
-            "version": str(FORMAT_VERSION),
             "fingerprint": fingerprint_of(hard),
             "manifest": canonical({"hard": hard, "soft": soft_fields(model)}),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -54,14 +53,11 @@ def read_manifest(file: h5py.File) -> dict[str, Any]:
     """The manifest of an open store: `hard` fields that its fingerprint covers, and `soft` ones.
 
     Raises:
-        CorruptFileError: the file is no store, is of a later version, or its manifest was changed.
+        CorruptFileError: the file is no store, or its manifest was changed.
     """
     path = Path(file.filename)
     if "format" not in file.attrs or read_attribute(file, "format") != FORMAT:
         raise CorruptFileError(f"{path} is HDF5 but not an activation store; geometry cache makes them")
-    version = read_attribute(file, "version") if "version" in file.attrs else None
-    if version != str(FORMAT_VERSION):
-        raise CorruptFileError(f"{path} has format version {version}; this geometry reads {FORMAT_VERSION}")
     try:
         manifest = json.loads(read_attribute(file, "manifest"))
         intact = fingerprint_of(manifest["hard"]) == read_attribute(file, "fingerprint")
@@ -78,10 +74,16 @@ def read_rows(file: h5py.File) -> pd.DataFrame:
 
 
 def read_prompt_table(file: h5py.File) -> pd.DataFrame:
-    """The prompts of an open store, one row each; lists come back as tuples."""
+    """The prompts of an open store, one row each; lists come back as tuples.
+
+    Raises:
+        CorruptFileError: what should be lists is something else.
+    """
     table = pd.DataFrame({name: _column(file[f"prompts/{name}"]) for name in PROMPT_COLUMNS})
     for name in _LIST_COLUMNS:
         table[name] = [_tuples(json.loads(text)) for text in table[name]]
+        if not table[name].map(lambda value: isinstance(value, tuple)).all():
+            raise CorruptFileError(f"{file.filename} has something else than lists in /prompts/{name}")
     return table
 
 

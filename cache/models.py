@@ -61,6 +61,11 @@ class LoadedModel:
         """Blocks of the model."""
         return int(self.bridge.cfg.n_layers)
 
+    @property
+    def attention(self) -> str:
+        """The implementation of attention, as Hugging Face names it: values depend on it in their last digits."""
+        return str(getattr(self.bridge.original_model.config, "_attn_implementation", None) or "")
+
     def row_shape(self, hook: Hook) -> tuple[int, ...]:
         """The shape of one row at a hook: `(d_model,)`, `(head, d_head)` or `(d_mlp,)`.
 
@@ -218,7 +223,11 @@ def _bridge(hf_model: Any, tokenizer: Any) -> Any:
     parameter = next(hf_model.parameters())
     # the bridge changes the tokenizer it is given and loads it anew from where it came from: it gets a copy
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
+        try:
+            tokenizer.save_pretrained(folder)
+        except Exception as error:  # the tokenizer's own, which has no other name
+            reason = f"no room for a tokenizer in {folder!r} ({error}); set TMPDIR to another folder"
+            raise NotAvailableError(reason) from error
         return TransformerBridge.boot_transformers(
             _object_name(hf_model),
             hf_model=hf_model,

@@ -25,9 +25,11 @@ from cache.plan import RecordingPlan, plan_recording
 from cache.prompts import Prompts
 from cache.safe_open import safe_open
 from cache.sealed import SealedWriter, check_space, create_sealed, open_writer
-from cache.sealed_log import committed_blocks
+from cache.sealed_log import read_log
 from cache.sink import Sink
 from cache.store import ActivationStore
+
+_LONGEST_NAME = 255 - len(".lock")  # which, and .tmp, stand beside a store while it is written
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,18 @@ class RecordingState:
         nbytes: size of the file.
         free: bytes free on its file system.
         n_pending: blocks that are still to be recorded.
+        finished: whether the file is marked complete.
     """
 
     nbytes: int
     free: int
     n_pending: int
+    finished: bool
 
     @property
     def complete(self) -> bool:
         """Nothing is left to record."""
-        return self.n_pending == 0
+        return self.n_pending == 0 and self.finished
 
 
 def recording_state(
@@ -80,10 +84,12 @@ def recording_state(
     if overwrite or not path.exists():
         need = store_layout(model, plan).nbytes
         check_space(path.parent, need)
-        return RecordingState(need, free, len(plan.blocks))
+        return RecordingState(need, free, len(plan.blocks), finished=False)
     with safe_open(path) as file:
         check_same_recording(path, read_manifest(file)["hard"], hard_fields(model, plan))
-        return RecordingState(path.stat().st_size, free, int((~committed_blocks(file)).sum()))
+        log = read_log(file)
+    pending = int((~log.committed).sum())
+    return RecordingState(path.stat().st_size, free, pending, finished=log.mark == "right")
 
 
 def record(
@@ -133,11 +139,18 @@ def prepare_path(path: str | Path) -> Path:
     """The absolute path of a store to be written, its folder made.
 
     Raises:
-        InputError: the path is a folder or a symbolic link.
+        InputError: the path is a folder or a symbolic link, or its name is too long.
         NotAvailableError: the folder cannot be made.
     """
     path = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  # resolve() would follow links
-    if path.is_dir() or path.is_symlink():
+    too_long = len(os.fsencode(path.name)) - _LONGEST_NAME
+    if too_long > 0:
+        raise InputError(f"the file name {path.name[:20]!r}... is too long by {too_long} bytes; give a shorter one")
+    try:
+        unusable = path.is_dir() or path.is_symlink()
+    except OSError as error:
+        raise NotAvailableError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    if unusable:
         raise InputError(f"{str(path)!r} is a {'symbolic link' if path.is_symlink() else 'folder'}; give a file name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,3 +189,4 @@ def _record_blocks(
             writer.commit(number, sink.run(number))
             done += 1
             on_block(Progress(done, len(plan.blocks), int(plan.tokenized.lengths[list(plan.blocks[number])].sum())))
+    writer.finish()

@@ -1,18 +1,22 @@
 """The one way in: HDF5 files of ours, and nothing that a file could make HDF5 do besides."""
 
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from cache.errors import CorruptFileError, GeometryError, NotAvailableError
+from cache.sealed_footer import checked_footer
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_OBJECTS = 100_000
+_MAX_ATTRIBUTES = 64
 _MAX_DEPTH = 4
-_READ_ERRORS = (OSError, RuntimeError, LookupError, TypeError, ValueError)
+_READ_ERRORS = (OSError, RuntimeError, LookupError, TypeError, ValueError, MemoryError)
 
 
 @contextmanager
@@ -21,7 +25,7 @@ def safe_open(path: str | Path) -> Iterator[h5py.File]:
 
     Raises:
         NotAvailableError: there is no such file.
-        CorruptFileError: the file is not HDF5, is truncated, or holds something refused; or a read in the
+        CorruptFileError: the file is not sealed, is damaged, or holds something refused; or a read in the
             block fails.
     """
     with open_checked(path) as file, reading(path):
@@ -29,23 +33,67 @@ def safe_open(path: str | Path) -> Iterator[h5py.File]:
 
 
 def open_checked(path: str | Path) -> h5py.File:
-    """Open a sealed file for reading after checking that it holds only what a sealed file can hold.
+    """Open a sealed file for reading after checking that it is whole and holds only what a sealed file can hold.
 
-    Refused are links of any kind, external and virtual storage, chunked or compressed data (and with them
-    filter plug-ins), types other than numbers and fixed-length strings, and datasets larger than the file.
-    HDF5's C library is no security boundary: a malformed file may still crash it.
+    First its own footer is read and every byte that never changes is compared with a digest, without HDF5, so
+    that a file damaged by accident never reaches HDF5's C library. Against files made to harm, links of any kind
+    are refused, and external and virtual storage, chunked or compressed data (and with them filter plug-ins),
+    types other than numbers and fixed-length strings, and datasets larger than the file. HDF5's C library is no
+    security boundary: a file made to harm may still crash it.
 
     Raises:
         NotAvailableError: there is no such file.
-        CorruptFileError: the file is not HDF5, is truncated, or holds something refused.
+        CorruptFileError: the file is not sealed, is damaged, or holds something refused.
     """
     path = Path(path)
-    _check_signature(path)
-    with ExitStack() as stack, reading(path):
-        file = stack.enter_context(_open_shared(path))
-        _check_group(file, path.stat().st_size)
-        stack.pop_all()
-        return file
+    handle = open_regular(path)
+    try:
+        footer = checked_footer(handle, path)
+        with ExitStack() as stack, reading(path):
+            file = stack.enter_context(_open_shared(path))
+            _check_same(handle, file)
+            _check_attributes(file, file)
+            _check_groups(file, footer.offset)
+            stack.pop_all()
+            return file
+    finally:
+        os.close(handle)
+
+
+def open_beside(file: h5py.File) -> int:
+    """Another handle for reading the same file without HDF5, which the caller closes.
+
+    Raises:
+        NotAvailableError, CorruptFileError: it was removed or replaced meanwhile.
+    """
+    handle = open_regular(Path(file.filename))
+    try:
+        _check_same(handle, file)
+    except CorruptFileError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def open_regular(path: Path) -> int:
+    """A handle for reading a regular file, which the caller closes.
+
+    Raises:
+        NotAvailableError: there is none, or it may not be read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe is not waited for
+    except FileNotFoundError as error:
+        raise NotAvailableError(f"{str(path)!r} is not there; give an .h5 file made by geometry cache") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise NotAvailableError(f"cannot read {str(path)!r}: {reason}") from error
+    kind = os.fstat(handle).st_mode
+    if stat.S_ISREG(kind):
+        return handle
+    os.close(handle)
+    what = "a folder" if stat.S_ISDIR(kind) else "no regular file"
+    raise NotAvailableError(f"{str(path)!r} is {what}; give an .h5 file made by geometry cache")
 
 
 @contextmanager
@@ -77,20 +125,12 @@ def _open_shared(path: Path) -> h5py.File:
         return h5py.File(path, "r", locking=False)
 
 
-def _check_signature(path: Path) -> None:
-    try:
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "is not there"
-            raise NotAvailableError(f"{str(path)!r} {what}; give an .h5 file made by geometry cache")
-        with path.open("rb") as handle:
-            start = handle.read(len(_SIGNATURE))
-    except OSError as error:
-        raise NotAvailableError(f"cannot read {str(path)!r}: {error.strerror}") from error
-    if start != _SIGNATURE:
-        raise CorruptFileError(f"{path} is not an HDF5 file")
+def _check_same(handle: int, file: h5py.File) -> None:
+    if not os.path.samestat(os.fstat(handle), os.fstat(file.id.get_vfd_handle())):
+        raise CorruptFileError(f"{file.filename} was replaced while it was opened; try again")
 
 
-def _check_group(file: h5py.File, size: int) -> None:
+def _check_groups(file: h5py.File, size: int) -> None:
     """Walk every hard link once, refusing whatever a sealed file does not use."""
     todo: list[tuple[h5py.Group, int]] = [(file, 0)]
     count = 0
@@ -104,12 +144,24 @@ def _check_group(file: h5py.File, size: int) -> None:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise CorruptFileError(f"{file.filename} holds a link at {where}; stores have none")
             item = group[name]
+            _check_attributes(file, item)
             if isinstance(item, h5py.Group):
                 todo.append((item, depth + 1))
             elif isinstance(item, h5py.Dataset):
                 _check_dataset(file.filename, item, size)
             else:
                 raise CorruptFileError(f"{file.filename} holds something at {where} that is not an array")
+
+
+def _check_attributes(file: h5py.File, item: Any) -> None:
+    """Attributes are few, and text or numbers of fixed length: reading others could follow references."""
+    count = h5py.h5a.get_num_attrs(item.id)
+    if count > _MAX_ATTRIBUTES:
+        raise CorruptFileError(f"{file.filename} has {count:,} attributes at {item.name}; stores have few")
+    for index in range(count):
+        attribute = h5py.h5a.open(item.id, index=index)
+        if not _plain(attribute.dtype):
+            raise CorruptFileError(f"{file.filename} has an attribute of type {attribute.dtype} at {item.name}")
 
 
 def _check_dataset(filename: str, dataset: h5py.Dataset, size: int) -> None:

@@ -63,8 +63,8 @@ class Sink:
     def _stored(self, hook: Hook, rows: Float[Tensor, "row ..."]) -> Float[np.ndarray, "row ..."]:
         """The rows as they go to disk, checked before the cast: half precision overflows silently."""
         wanted = getattr(torch, self._plan.dtype)
-        largest = float(rows.abs().amax())
-        if not largest <= torch.finfo(wanted).max:
+        lowest, highest = (float(bound) for bound in torch.aminmax(rows))
+        if not -torch.finfo(wanted).max <= lowest <= highest <= torch.finfo(wanted).max:  # false for nan, too
             raise NumbersError(self._complaint(hook, rows.float()))
         return rows.to("cpu", wanted).contiguous().numpy()
 

@@ -7,38 +7,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-import h5py
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cache.errors import CorruptFileError, FingerprintError, InputError
+from cache.errors import FingerprintError, InputError
 from cache.fingerprint import differences
 from cache.hooks import Hook, select_hooks
-from cache.layout import read_manifest, read_prompt_table, read_rows
 from cache.models import LoadedModel
 from cache.rows import join_labels, query_rows
-from cache.safe_open import open_checked, read_attribute, reading
-from cache.sealed_log import checked_log, committed_blocks
+from cache.store_file import StoreFile, open_store_file, site_name
 
 Where = str | Bool[np.ndarray, "row"] | pd.Series | None
 
-_GAP = 64  # reading so many rows too many costs less than another call
-_SPAN = 8192  # sparse rows are few, and what lies between them many: so much is in memory at a time
 _MODEL_FIELDS = ("model weights", "model processing", "compute dtype", "tokenizer", "bos")
+_AT_ONCE = 1 << 16  # rows that `load` reads and checks at a time
 
 
 @dataclass(frozen=True)
 class _Group:
     """Files with the same rows (the same prompts at the same positions), each with sites of its own."""
 
-    files: tuple[h5py.File, ...]
+    files: tuple[StoreFile, ...]
     recorded: Int[np.ndarray, "row"]  # the file's rows that every file of the group has
 
-    def dataset(self, hook: Hook) -> h5py.Dataset:
-        return next(file["activations"][hook.name] for file in self.files if hook.name in file["activations"])
+    def file_of(self, hook: Hook) -> StoreFile:
+        name = Hook(hook.kind, hook.layer)
+        return next(file for file in self.files if name in file.hooks)
 
 
 class ActivationStore:
@@ -66,12 +63,11 @@ class ActivationStore:
         self.paths = paths
         self._groups = groups
         files = [file for group in groups for file in group.files]
-        self.manifest = read_manifest(files[0])
-        self.fingerprint = "+".join(read_attribute(file, "fingerprint") for file in files)
-        self.created = read_attribute(files[0], "created")
-        self.command = read_attribute(files[0], "command")
-        self.complete = all(len(group.recorded) == len(group.files[0]["log/block"]) for group in groups)
-        named = [{name for file in group.files for name in file["activations"]} for group in groups]
+        self.manifest = files[0].manifest
+        self.fingerprint = "+".join(file.fingerprint for file in files)
+        self.created, self.command = files[0].created, files[0].command
+        self.complete = all(len(group.recorded) == len(group.files[0].rows) for group in groups)
+        named = [{hook.name for file in group.files for hook in file.hooks} for group in groups]
         self.hooks = _in_order(set.intersection(*named))
         self.prompts, self.rows = _tables(groups)
 
@@ -89,21 +85,21 @@ class ActivationStore:
         """Activations of one site, float32 on the CPU; heads stand side by side unless the hook names one.
 
         Args:
-            hook: a `Hook`, its name, or kind and layer: `("resid_post", 6)`. Layers count from the end if
-                negative.
+            hook: a `Hook`, its name, or kind and layer: `("resid_post", 6)`. A negative layer counts from the
+                last one that the store has of that kind.
             where: which rows: a mask over `rows`, or a pandas query over its columns, such as
                 `family == 'digits' and is_last`; None for all.
 
         Raises:
             InputError: the store has no such site (the message names near ones), or `where` is no such thing.
+            CorruptFileError: a block that holds one of the rows is not what was written.
         """
-        chosen = self._hook(hook)
-        mask = self._mask(where)
-        out = torch.empty((int(mask.sum()), self._width(chosen)), dtype=torch.float32)
+        chosen, mask = self._hook(hook), self._mask(where)
+        out = _empty(int(mask.sum()), self._width(chosen))
         start = 0
-        for part in self._slabs(chosen, mask, 1 << 16):
-            out[start : start + len(part)] = part
-            start += len(part)
+        for file, rows in self._parts(chosen, mask, _AT_ONCE):
+            file.reader.read(site_name(chosen), chosen.head, rows, out[start : start + len(rows)])
+            start += len(rows)
         return out
 
     def __getitem__(self, hook: Hook | str | tuple[str, int]) -> Float[Tensor, "chosen d"]:
@@ -127,13 +123,14 @@ class ActivationStore:
         """
         if n_rows < 1:
             raise InputError(f"n_rows must be 1 or more; got {n_rows}")
-        return self._slabs(self._hook(hook), self._mask(where), n_rows)
+        chosen = self._hook(hook)
+        return self._pieces(chosen, self._parts(chosen, self._mask(where), n_rows))
 
     def close(self) -> None:
         """Close the files; tables and tensors already read stay."""
         for group in self._groups:
             for file in group.files:
-                file.close()
+                file.reader.close()
 
     def __enter__(self) -> "ActivationStore":
         return self
@@ -146,8 +143,10 @@ class ActivationStore:
     def _hook(self, hook: Hook | str | tuple[str, int]) -> Hook:
         if isinstance(hook, tuple):
             kind, layer = hook
-            layers = [known.layer for known in self.hooks]
-            hook = Hook(kind, layer if layer >= 0 else max(layers) + 1 + layer)
+            last = max((known.layer for known in self.hooks if known.kind == kind), default=-1)
+            if layer < 0 <= last and last + 1 + layer < 0:
+                raise InputError(f"{self.paths[0].name} has layers up to {last} of {kind}; got {layer}")
+            hook = Hook(kind, layer if layer >= 0 or last < 0 else last + 1 + layer)
         name = hook if isinstance(hook, str) else hook.name
         if name not in {known.name for known in self.hooks}:
             names = [known.name for known in self.hooks]
@@ -168,23 +167,33 @@ class ActivationStore:
         return mask
 
     def _width(self, hook: Hook) -> int:
-        if not self._groups[0].files[0]:
-            raise InputError(f"{self.paths[0].name} is closed; open it again")
-        shape = self._groups[0].dataset(hook).shape[1:]
+        shape = self._groups[0].file_of(hook).row_shape(hook)
+        if hook.head is not None and hook.head >= shape[0]:
+            raise InputError(f"{hook.name} has heads 0 to {shape[0] - 1}; got {hook.head}")
         return int(shape[-1] if hook.head is not None else np.prod(shape))
 
-    def _slabs(self, hook: Hook, mask: Bool[np.ndarray, "row"], n_rows: int) -> Iterator[Float[Tensor, "chosen d"]]:
-        if not self._groups[0].files[0]:
-            raise InputError(f"{self.paths[0].name} is closed; open it again")
+    def _parts(
+        self, hook: Hook, mask: Bool[np.ndarray, "row"], n_rows: int
+    ) -> Iterator[tuple[StoreFile, Int[np.ndarray, "chosen"]]]:
+        """The chosen rows, at most `n_rows` of one file at a time."""
         first = 0
         for group in self._groups:
+            file = group.file_of(hook)
+            if file.reader.closed:
+                raise InputError(f"{self.paths[0].name} is closed; open it again")
             chosen = group.recorded[mask[first : first + len(group.recorded)]]
             first += len(group.recorded)
-            dataset = group.dataset(hook)
-            if hook.head is not None and hook.head >= dataset.shape[1]:
-                raise InputError(f"{hook.name} has heads 0 to {dataset.shape[1] - 1}; got {hook.head}")
             for start in range(0, len(chosen), n_rows):
-                yield _read(dataset, hook.head, chosen[start : start + n_rows])
+                yield file, chosen[start : start + n_rows]
+
+    def _pieces(
+        self, hook: Hook, parts: Iterator[tuple[StoreFile, Int[np.ndarray, "chosen"]]]
+    ) -> Iterator[Float[Tensor, "chosen d"]]:
+        width = self._width(hook)
+        for file, rows in parts:
+            out = _empty(len(rows), width)
+            file.reader.read(site_name(hook), hook.head, rows, out)
+            yield out
 
 
 def open_stores(paths: Iterable[str | Path]) -> ActivationStore:
@@ -198,27 +207,13 @@ def open_stores(paths: Iterable[str | Path]) -> ActivationStore:
     resolved = tuple(Path(path) for path in paths)
     if not resolved:
         raise InputError("no store given; give one or more .h5 files made by geometry cache")
-    with (
-        ExitStack() as stack,
-        reading(resolved[0] if len(resolved) == 1 else " or ".join(map(str, resolved))),
-    ):
-        files = [stack.enter_context(open_checked(path)) for path in resolved]
-        hard = [read_manifest(file)["hard"] for file in files]
-        for path, fields in zip(resolved[1:], hard[1:], strict=True):
-            chosen = [{name: field[name] for name in _MODEL_FIELDS} for field in (hard[0], fields)]
-            unlike = differences(*chosen)
-            if unlike:
-                raise FingerprintError(f"{resolved[0]} and {path} cannot be joined: another {', '.join(unlike)}")
-        members: dict[str, list[h5py.File]] = {}
-        for file, fields in zip(files, hard, strict=True):
-            key = str([fields[name] for name in ("prompt order", "prompt labels", "prompt tokens")])
-            members.setdefault(key, []).append(file)
-            if fields["positions"] != read_manifest(members[key][0])["hard"]["positions"]:
-                raise InputError(
-                    f"{members[key][0].filename} and {file.filename} keep other positions of the same prompts"
-                )
-        groups = [_Group(tuple(group), _recorded(group)) for group in members.values()]
-        store = ActivationStore(resolved, groups)
+    with ExitStack() as stack:
+        files = []
+        for path in resolved:
+            files.append(open_store_file(path))
+            stack.callback(files[-1].reader.close)
+        _check_joinable(files)
+        store = ActivationStore(resolved, _grouped(files))
         if not store.hooks:
             raise InputError(f"no site is in all of {', '.join(map(str, resolved))}")
         stack.pop_all()  # the store closes them from here on
@@ -242,22 +237,40 @@ def head_outputs(
     return torch.einsum("rhd,hdm->rhm", z.reshape(len(z), *w_o.shape[:2]), w_o)
 
 
-def _in_order(names: set[str]) -> tuple[Hook, ...]:
-    try:
-        return select_hooks(sorted(names), "all", 1 + max(Hook.parse(name).layer for name in names)) if names else ()
-    except InputError as error:
-        raise CorruptFileError(f"the store has a site of an unknown name: {error}") from error
+def _empty(n_rows: int, width: int) -> Float[Tensor, "chosen d"]:
+    """Memory to read into: numpy's, which takes large pages where torch takes many small ones."""
+    return torch.from_numpy(np.empty((n_rows, width), dtype=np.float32))
 
 
-def _recorded(files: list[h5py.File]) -> Int[np.ndarray, "row"]:
-    """The rows that are recorded in every one of these files."""
-    mask = np.ones(len(files[0]["log/block"]), dtype=bool)
+def _check_joinable(files: list[StoreFile]) -> None:
+    first = files[0]
+    for file in files[1:]:
+        fields = [{name: one.manifest["hard"].get(name) for name in _MODEL_FIELDS} for one in (first, file)]
+        unlike = differences(*fields)
+        if unlike:
+            raise FingerprintError(f"{first.path} and {file.path} cannot be joined: another {', '.join(unlike)}")
+
+
+def _grouped(files: list[StoreFile]) -> list[_Group]:
+    """Files of the same prompts together."""
+    members: dict[str, list[StoreFile]] = {}
     for file in files:
-        blocks, _ = checked_log(file)
-        if len(blocks) != len(mask):
-            raise CorruptFileError(f"{file.filename} has {len(blocks)} rows where its manifest means {len(mask)}")
-        mask &= committed_blocks(file)[blocks]
-    return np.flatnonzero(mask)
+        hard = file.manifest["hard"]
+        key = str([hard[name] for name in ("prompt order", "prompt labels", "prompt tokens")])
+        first = members.setdefault(key, [file])[0]
+        if file is not first:
+            members[key].append(file)
+        if hard["positions"] != first.manifest["hard"]["positions"] or len(file.rows) != len(first.rows):
+            raise InputError(f"{first.path} and {file.path} keep other positions of the same prompts")
+    groups = []
+    for group in members.values():
+        recorded = [file.log.committed[file.log.block] for file in group]
+        groups.append(_Group(tuple(group), np.flatnonzero(np.all(recorded, axis=0))))
+    return groups
+
+
+def _in_order(names: set[str]) -> tuple[Hook, ...]:
+    return select_hooks(sorted(names), "all", 1 + max(Hook.parse(name).layer for name in names)) if names else ()
 
 
 def _tables(groups: list[_Group]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -265,29 +278,10 @@ def _tables(groups: list[_Group]) -> tuple[pd.DataFrame, pd.DataFrame]:
     prompts, rows = [], []
     first = 0
     for group in groups:
-        table, row = read_prompt_table(group.files[0]), read_rows(group.files[0]).iloc[group.recorded]
-        if len(row) and not 0 <= row["prompt"].min() <= row["prompt"].max() < len(table):
-            raise CorruptFileError(f"{group.files[0].filename} has rows of prompts that it does not have")
-        if any(member >= len(table["members"][p]) for p, member in zip(row["prompt"], row["member"], strict=True)):
-            raise CorruptFileError(f"{group.files[0].filename}: a row names a member that its prompt does not show")
-        prompts.append(table)
-        rows.append(row.assign(prompt=row["prompt"] + first))
-        first += len(table)
+        file = group.files[0]
+        prompts.append(file.prompts)
+        recorded = file.rows.iloc[group.recorded]
+        rows.append(recorded.assign(prompt=recorded["prompt"] + first))
+        first += len(file.prompts)
     prompt_table = pd.concat(prompts, ignore_index=True)
     return prompt_table, join_labels(prompt_table, pd.concat(rows, ignore_index=True))
-
-
-def _read(dataset: h5py.Dataset, head: int | None, rows: Int[np.ndarray, "chosen"]) -> Float[Tensor, "chosen d"]:
-    """Chosen rows of a dataset, ascending, read in stretches of at most `_SPAN` that bridge gaps of at most `_GAP`."""
-    breaks = np.flatnonzero((np.diff(rows) > _GAP) | (np.diff(rows // _SPAN) > 0)) + 1
-    return torch.cat([_read_stretch(dataset, head, part) for part in np.split(rows, breaks)])
-
-
-def _read_stretch(dataset: h5py.Dataset, head: int | None, rows: Int[np.ndarray, "part"]) -> Float[Tensor, "part d"]:
-    start, stop = int(rows[0]), int(rows[-1]) + 1
-    shape = (stop - start, *dataset.shape[1:]) if head is None else (stop - start, dataset.shape[-1])
-    stretch = torch.empty(shape, dtype=getattr(torch, dataset.dtype.name))
-    selection = np.s_[start:stop] if head is None else np.s_[start:stop, head]
-    dataset.read_direct(stretch.numpy(), source_sel=selection)
-    flat = stretch.reshape(len(stretch), -1)
-    return (flat if len(rows) == len(flat) else flat[torch.from_numpy(rows - start)]).float()

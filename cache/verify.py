@@ -1,17 +1,13 @@
 """What of a sealed file is as it was written."""
 
-import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-import numpy as np
-import xxhash
-
-from cache.safe_open import data_offset, safe_open
-from cache.sealed_log import block_runs, checked_log, committed_blocks, frozen_digest
+from cache.safe_open import open_beside, safe_open
+from cache.sealed_log import Log, read_log
+from cache.site_reader import block_digests
 
 
 @dataclass(frozen=True)
@@ -19,8 +15,8 @@ class Damage:
     """A part of a sealed file that is not what was written.
 
     Attributes:
-        part: what is damaged: a site's name, `log`, or `frozen` (metadata, rows and labels).
-        block: the block, or None where the part has none.
+        part: what is damaged: a site's name, or `log`.
+        block: the block, or None for the mark of a complete file.
         rows: its first and last row, inclusive, or None.
     """
 
@@ -46,48 +42,41 @@ class Verification:
     damage: tuple[Damage, ...]
 
 
-def verify_store(path: str | Path, *, quick: bool = False) -> Verification:
+def verify_store(
+    path: str | Path, *, quick: bool = False, on_site: Callable[[int, int], None] = lambda done, total: None
+) -> Verification:
     """Compare every byte of a sealed file with its checksums; with `quick` all but the sites' data.
+
+    Args:
+        path: the file.
+        quick: leave out the sites' data.
+        on_site: called with how many sites are done, and how many there are.
 
     Raises:
         NotAvailableError: there is no such file.
-        CorruptFileError: the file cannot be read as a sealed file at all.
+        CorruptFileError: the file is no sealed file, or is damaged outside its log and its sites' data.
     """
     path = Path(path)
     with safe_open(path) as file:
-        runs = block_runs(*checked_log(file))
-        committed = committed_blocks(file)
-        damage = list(_frozen_and_log(path, file, committed))
-        if not quick:
-            damage += _sites(path, file, committed, runs)
-    checked = 0 if quick else int(committed.sum())
-    return Verification(len(committed), int(committed.sum()), checked, tuple(damage))
-
-
-def manifest_fingerprint(manifest: str) -> str:
-    """SHA-256 of a manifest's text: the fingerprint that its file carries."""
-    return hashlib.sha256(manifest.encode()).hexdigest()
-
-
-def _frozen_and_log(path: Path, file: h5py.File, committed: np.ndarray) -> Iterator[Damage]:
-    if frozen_digest(path, file) != file["log/frozen"][:].tobytes():
-        yield Damage("frozen")
-    for block in np.flatnonzero((file["log/state"][:] != 0) & ~committed):
-        yield Damage("log", int(block))
-
-
-def _sites(path: Path, file: h5py.File, committed: np.ndarray, runs: list[list[tuple[int, int]]]) -> Iterator[Damage]:
-    checksums = file["log/checksum"][:]
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        log = read_log(file)
+        handle = open_beside(file)
     try:
-        for index, name in enumerate(name.decode() for name in file["log/sites"][:]):
-            width = file[name].nbytes // max(len(file[name]), 1)
-            for block in np.flatnonzero(committed):
-                digest = xxhash.xxh3_64()
-                for start, stop in runs[block]:
-                    digest.update(os.pread(handle, (stop - start) * width, data_offset(file[name]) + start * width))
-                if digest.intdigest() != int(checksums[block, index]):
-                    rows = (runs[block][0][0], runs[block][-1][1] - 1) if runs[block] else None
-                    yield Damage(name, int(block), rows)
+        damage = [Damage("log", block) for block in log.damaged]
+        if log.mark == "wrong":
+            damage.append(Damage("log"))
+        if not quick:
+            damage += _sites(path, handle, log, on_site)
     finally:
         os.close(handle)
+    n_committed = int(log.committed.sum())
+    return Verification(len(log.committed), n_committed, 0 if quick else n_committed, tuple(damage))
+
+
+def _sites(path: Path, handle: int, log: Log, on_site: Callable[[int, int], None]) -> Iterator[Damage]:
+    runs = log.runs()
+    for column, name in enumerate(log.sites):
+        digests = block_digests(handle, path, log, name, log.committed)
+        for block, digest in digests.items():
+            if digest != int(log.checksums[block, column]):
+                yield Damage(name, block, (runs[block][0][0], runs[block][-1][1] - 1))
+        on_site(column + 1, len(log.sites))

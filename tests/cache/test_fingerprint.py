@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cache import Prompts, plan_recording, record
@@ -37,6 +37,7 @@ FIELDS = {
     "model revision",
     "model processing",
     "compute dtype",
+    "attention",
     "tokenizer",
     "bos",
     "prompt texts",
@@ -92,6 +93,20 @@ def one_more_token(gpt2) -> dict:
     return {"model": replace(gpt2, tokenizer_rules=tokenizer_hash(tokenizer))}
 
 
+def one_merge_less(gpt2) -> dict:
+    tokenizer = AutoTokenizer.from_pretrained(gpt2.name)
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    backend["model"]["merges"].pop()
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(backend))
+    return {"model": replace(gpt2, tokenizer_rules=tokenizer_hash(tokenizer))}
+
+
+def another_attention(gpt2) -> dict:
+    config = SimpleNamespace(_attn_implementation="sdpa")
+    model = SimpleNamespace(base_model=None, config=config)
+    return {"model": replace(gpt2, bridge=SimpleNamespace(cfg=gpt2.bridge.cfg, original_model=model))}
+
+
 def relabelled(**labels) -> dict:
     return {"prompts": Prompts((PROMPTS[0], replace(PROMPTS[1], **labels), PROMPTS[2]))}
 
@@ -102,6 +117,8 @@ CHANGES = {
     "revision": (lambda gpt2: {"model": replace(gpt2, revision="0123abc")}, {"model revision"}),
     "processing": (lambda gpt2: {"model": replace(gpt2, processing="compatibility")}, {"model processing"}),
     "compute dtype": (lambda gpt2: {"model": replace(gpt2, dtype="bfloat16")}, {"compute dtype"}),
+    "attention": (another_attention, {"attention"}),
+    "one merge less": (one_merge_less, {"tokenizer"}),
     "one more token": (one_more_token, {"tokenizer"}),
     "no bos": (lambda gpt2: {"model": replace(gpt2, bos=False)}, {"bos"}),
     "a family": (lambda gpt2: relabelled(family="animals"), {"prompt labels"}),
@@ -147,6 +164,17 @@ def test_a_changed_configuration_is_refused_naming_exactly_what_differs(gpt2, st
     assert refusal.value.exit_code == 5
     assert store.read_bytes() == before
     assert [file.name for file in store.parent.iterdir()] == ["a.h5"]
+
+
+def test_a_store_of_another_format_version_is_refused_naming_both(gpt2, store, tmp_path):
+    content = store.read_bytes()
+    other = tmp_path / "other.h5"
+    other.write_bytes(content.replace(b"geometry sealed file 2", b"geometry sealed file 7", 1))
+    before = other.read_bytes()
+    with pytest.raises(FingerprintError, match=r"other\.h5 has format version 7; this geometry reads 2") as refusal:
+        record(gpt2, plan_recording(gpt2, PROMPTS, **OPTIONS), other)
+    assert refusal.value.exit_code == 5
+    assert other.read_bytes() == before
 
 
 def test_the_same_configuration_planned_anew_is_never_refused(gpt2, store):
@@ -245,7 +273,7 @@ model, plan = pickle.load(sys.stdin.buffer)
 hooks = select_hooks({"z", "resid_post"}, "0-1", 3)
 print(fingerprint_of(hard_fields(model, replace(plan, hooks=hooks, blocks=plan_blocks(plan.tokenized.lengths, 16)))))
 """
-    fields = ("weights", "revision", "processing", "dtype", "tokenizer_rules")
+    fields = ("weights", "revision", "processing", "dtype", "attention", "tokenizer_rules")
     model = SimpleNamespace(**{name: getattr(gpt2, name) for name in fields})
     processes = [
         subprocess.Popen(

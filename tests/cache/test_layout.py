@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cache import ActivationStore, Prompts, plan_recording
-from cache.errors import CorruptFileError
+from cache.errors import CorruptFileError, FingerprintError
 from cache.fingerprint import fingerprint_of, hard_fields, soft_fields
 from cache.layout import PROMPT_COLUMNS, ROW_COLUMNS, read_manifest, read_prompt_table, read_rows, store_layout
 from cache.prompts import Prompt
 from cache.safe_open import safe_open
 from cache.sealed import create_sealed
+from tests.cache.resealing import change
 
 UNICODE = Prompts(
     (
@@ -170,12 +171,14 @@ def test_the_manifest_holds_both_kinds_of_fields_and_its_fingerprint(gpt2, path)
 
 
 def change_attributes(path: Path, **attributes) -> None:
-    with h5py.File(path, "r+") as file:
+    def set_them(file):
         for name, value in attributes.items():
             if value is None:
                 del file.attrs[name]
             else:
                 file.attrs[name] = np.bytes_(value)
+
+    change(path, set_them)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +186,6 @@ def change_attributes(path: Path, **attributes) -> None:
     [
         ({"format": None}, "a.h5 is HDF5 but not an activation store; geometry cache makes them"),
         ({"format": "anndata"}, "a.h5 is HDF5 but not an activation store"),
-        ({"version": "2"}, "a.h5 has format version 2; this geometry reads 1"),
-        ({"version": None}, "a.h5 has format version None; this geometry reads 1"),
         ({"manifest": None}, "a.h5 has no readable manifest; record it anew"),
         ({"manifest": "{not json"}, "a.h5 has no readable manifest"),
         ({"manifest": "[" * 5000}, "a.h5 has no readable manifest"),
@@ -203,6 +204,18 @@ def test_a_file_without_a_sound_manifest_of_this_format_is_refused(gpt2, path, a
     assert str(path) in str(refusal.value)
     with pytest.raises(CorruptFileError):
         ActivationStore.open(path)
+
+
+@pytest.mark.parametrize("version", [1, 3, 12])
+def test_a_store_of_another_format_version_is_refused_by_its_number(gpt2, path, version):
+    written(gpt2, ["one"], path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"geometry sealed file 2\r\n", f"geometry sealed file {version}\r\n".encode()))
+    told = rf"a\.h5 has format version {version}; this geometry reads 2$"
+    with pytest.raises(FingerprintError, match=told) as refusal:
+        ActivationStore.open(path)
+    assert str(refusal.value).startswith(str(path))
+    assert refusal.value.exit_code == 5
 
 
 @pytest.mark.parametrize("name", ["created", "command"])

@@ -301,7 +301,7 @@ def test_paths_that_cannot_be_a_store_are_refused(gpt2, tmp_path):
     with pytest.raises(NotAvailableError, match="cannot make the folder"):
         record(gpt2, plan, tmp_path / "file" / "a.h5")
     (tmp_path / "not.h5").write_text("something of mine")
-    with pytest.raises(CorruptFileError, match=r"not.h5 is not an HDF5 file"):
+    with pytest.raises(CorruptFileError, match=r"not.h5 is not an HDF5 file, or its first bytes are damaged"):
         record(gpt2, plan, tmp_path / "not.h5")
     assert (tmp_path / "not.h5").read_text() == "something of mine"
 

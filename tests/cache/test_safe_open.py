@@ -1,6 +1,5 @@
-"""Opening files that anybody may have made: a sealed file opens, and nothing outside it is ever touched."""
+"""Opening files that anybody may have made: a sealed file opens; what is another, or not whole, is told apart."""
 
-import ctypes
 import os
 import re
 import stat
@@ -15,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cache.errors import CorruptFileError, InputError, NotAvailableError
-from cache.safe_open import data_offset, open_checked, read_attribute, reading, safe_open
-
-SECRET = b"nobody may read this file's text"
+from cache.errors import CorruptFileError, FingerprintError, InputError, NotAvailableError
+from cache.safe_open import data_offset, open_beside, open_checked, read_attribute, reading, safe_open
+from tests.cache.resealing import MAGIC, end_of_hdf5, resealed, sealed_around
+from tests.cache.sealed_files import open_files
 
 
 @pytest.fixture
@@ -26,257 +25,19 @@ def path(tmp_path) -> Path:
     return tmp_path / "a.h5"
 
 
-@pytest.fixture
-def outside(tmp_path) -> Path:
-    """Files outside the store: a text, and an HDF5 file with a plain array at /x."""
-    folder = tmp_path / "outside"
-    folder.mkdir()
-    (folder / "secret.txt").write_bytes(SECRET)
-    with h5py.File(folder / "other.h5", "w") as file:
-        file["x"] = np.arange(8.0)
-    return folder
-
-
-class Opens:
-    """Counts how often files in a folder are opened, by whatever code (inotify)."""
-
-    def __init__(self, folder: Path) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self.handle = self._libc.inotify_init1(os.O_NONBLOCK)
-        assert self._libc.inotify_add_watch(self.handle, str(folder).encode(), 0x20) >= 0  # IN_OPEN
-
-    def __len__(self) -> int:
-        try:
-            return len(os.read(self.handle, 65536))
-        except BlockingIOError:
-            return 0
-
-
-@pytest.fixture
-def opens(outside):
-    counter = Opens(outside)
-    yield counter
-    os.close(counter.handle)
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def read_all(path: Path) -> dict[str, np.ndarray]:
-    """Every array of a file, as anybody reads it."""
-    found = {}
-
-    def visit(name, item):
-        if isinstance(item, h5py.Dataset):
-            found[name] = item[()]
-
-    with h5py.File(path, "r") as file:
-        file.visititems(visit)
-    return found
-
-
-def plant_external_storage(group, outside):
-    secret = outside / "secret.txt"
-    group.create_dataset("bad", (len(SECRET),), "u1", external=[(str(secret), 0, len(SECRET))])
-
-
-def plant_external_link(group, outside):
-    group["bad"] = h5py.ExternalLink(str(outside / "other.h5"), "/x")
-
-
-def plant_virtual(group, outside):
-    layout = h5py.VirtualLayout((8,), "f8")
-    layout[:] = h5py.VirtualSource(str(outside / "other.h5"), "x", (8,))
-    group.create_virtual_dataset("bad", layout)
-
-
-def plant_virtual_without_source(group, outside):
-    layout = h5py.VirtualLayout((8,), "f8")
-    layout[:] = h5py.VirtualSource(str(outside / "missing.h5"), "x", (8,))
-    group.create_virtual_dataset("bad", layout)
-
-
-def plant_soft_link(group, outside):
-    group["bad"] = h5py.SoftLink("/fine")
-
-
-def plant_dangling_soft_link(group, outside):
-    group["bad"] = h5py.SoftLink("/nowhere")
-
-
-def plant_soft_cycle(group, outside):
-    group["bad"] = h5py.SoftLink(f"{group.name}/worse")
-    group["worse"] = h5py.SoftLink(f"{group.name}/bad")
-
-
-def plant_hard_cycle(group, outside):
-    group["bad"] = group.file["/"]
-
-
-def plant_depth(group, outside):
-    group["bad/b/c/d/e"] = np.zeros(1)
-
-
-def plant_chunks(group, outside):
-    group.create_dataset("bad", (8,), "f4", chunks=(4,))
-
-
-def plant_growth(group, outside):
-    group.create_dataset("bad", (8,), "f4", maxshape=(None,))
-
-
-def plant_gzip(group, outside):
-    group.create_dataset("bad", (1 << 20,), "f4", compression="gzip")
-
-
-def plant_compact(group, outside):
-    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    creation.set_layout(h5py.h5d.COMPACT)
-    group.create_dataset("bad", (2,), "f4", dcpl=creation)
-
-
-def plant_varying_strings(group, outside):
-    group["bad"] = ["text", "of any length"]
-
-
-def plant_varying_arrays(group, outside):
-    group.create_dataset("bad", (2,), h5py.vlen_dtype("f4"))[0] = np.zeros(3, "f4")
-
-
-def plant_object_reference(group, outside):
-    group.create_dataset("bad", (1,), h5py.ref_dtype)[0] = group.file["fine"].ref
-
-
-def plant_region_reference(group, outside):
-    group.create_dataset("bad", (1,), h5py.regionref_dtype)[0] = group.file["fine"].regionref[:2]
-
-
-def plant_compound(group, outside):
-    group["bad"] = np.zeros(3, [("a", "f4"), ("b", "i4")])
-
-
-def plant_enum(group, outside):
-    group.create_dataset("bad", (3,), h5py.enum_dtype({"NO": 0, "YES": 1}))[:] = 1
-
-
-def plant_bool(group, outside):
-    group["bad"] = np.array([True, False])
-
-
-def plant_complex(group, outside):
-    group["bad"] = np.zeros(3, "c8")
-
-
-def plant_opaque(group, outside):
-    group["bad"] = np.array([b"ab", b"cd"], "V2")
-
-
-def plant_named_type(group, outside):
-    group["bad"] = np.dtype("f4")
-
-
-def plant_terabytes(group, outside):
-    group.create_dataset("bad", (1 << 40,), "f4")
-
-
-def plant_overflowing_shape(group, outside):
-    space = h5py.h5s.create_simple((1 << 62, 4))  # its bytes are 0 modulo 2 ** 64
-    h5py.h5d.create(group.id, b"bad", h5py.h5t.IEEE_F32LE, space)
-
-
-def plant_unallocated(group, outside):
-    group.create_dataset("bad", (3,), "f4")
-
-
-LINK, ELSEWHERE, SCATTERED = "holds a link", "has data kept in other files", "has data that is not contiguous"
-TYPE, BEYOND, NESTED = "has data of type", "has data beyond the file's end", "holds too many or too deeply nested"
-POISONS = {
-    plant_external_storage: ELSEWHERE,
-    plant_virtual: ELSEWHERE,
-    plant_virtual_without_source: ELSEWHERE,
-    plant_external_link: LINK,
-    plant_soft_link: LINK,
-    plant_dangling_soft_link: LINK,
-    plant_soft_cycle: LINK,
-    plant_hard_cycle: NESTED,
-    plant_depth: NESTED,
-    plant_chunks: SCATTERED,
-    plant_growth: SCATTERED,
-    plant_gzip: SCATTERED,
-    plant_compact: SCATTERED,
-    plant_varying_strings: TYPE,
-    plant_varying_arrays: TYPE,
-    plant_object_reference: TYPE,
-    plant_region_reference: TYPE,
-    plant_compound: TYPE,
-    plant_enum: TYPE,
-    plant_bool: TYPE,
-    plant_complex: TYPE,
-    plant_opaque: TYPE,
-    plant_named_type: "holds something",
-    plant_terabytes: BEYOND,
-    plant_overflowing_shape: BEYOND,
-    plant_unallocated: BEYOND,
-}
-
-
-@pytest.mark.parametrize("group", ["/", "/one/two"])
-@pytest.mark.parametrize("plant", POISONS, ids=lambda plant: plant.__name__.removeprefix("plant_"))
-def test_what_no_sealed_file_holds_is_refused_by_name_and_nothing_outside_is_opened(path, outside, opens, plant, group):
-    with h5py.File(path, "w") as file:
-        file["fine"] = np.arange(4.0)
-        plant(file.require_group(group), outside)
-    len(opens)  # what making the file opened
-    before = open_files()
-    with pytest.raises(CorruptFileError, match=f"^{re.escape(str(path))} {POISONS[plant]}") as refusal:
-        open_checked(path)
-    place = str(refusal.value).split(" at ")[1].split(";")[0].split()[0]
-    assert place in {f"{group.rstrip('/')}/{name}" for name in ("bad", "worse")} or POISONS[plant] == NESTED
-    assert refusal.value.exit_code == 4
-    assert len(opens) == 0
-    assert open_files() == before
-
-
-def test_plain_h5py_does_open_what_lies_outside(path, outside, opens):
-    for plant in (plant_external_storage, plant_external_link, plant_virtual):
-        with h5py.File(path, "w") as file:
-            plant(file, outside)
-        len(opens)
-        with h5py.File(path, "r") as file:
-            assert len(file["bad"][:])
-        assert len(opens) > 0, "the oracle of the test above is blind"
-
-
-def test_data_placed_beyond_the_end_of_the_file_are_refused(path):
-    with h5py.File(path, "w") as file:
-        file["x"] = np.arange(8.0)
-        offset = file["x"].id.get_offset()
-    whole = path.read_bytes()
-    place = offset.to_bytes(8, "little") + (64).to_bytes(8, "little")
-    assert whole.count(place) == 1
-    for moved, opens in ((len(whole) - 64, True), (len(whole) - 63, False), (1 << 40, False)):
-        path.write_bytes(whole.replace(place, moved.to_bytes(8, "little") + place[8:]))
-        if opens:
-            open_checked(path).close()
-        else:
-            with pytest.raises(
-                CorruptFileError, match=r"has data beyond the file's end at /x|cannot be read: .*corruption"
-            ):
-                open_checked(path)
-
-
-def test_more_objects_than_any_store_has_are_refused(path, monkeypatch):
-    monkeypatch.setattr("cache.safe_open._MAX_OBJECTS", 10)
-    for count, opened in ((10, True), (11, False)):
-        with h5py.File(path, "w") as file:
-            for number in range(count):
-                file[f"n{number:02}"] = number
-        if opened:
-            open_checked(path).close()
-        else:
-            with pytest.raises(CorruptFileError, match="holds too many or too deeply nested objects at /n10"):
-                open_checked(path)
+# --- what passes
+
+
+def test_numbers_and_fixed_strings_are_read_as_text(path):
+    def fill(file):
+        file.attrs["fixed"] = np.bytes_("één".encode())
+        file.attrs["number"] = 3
+
+    sealed_around(path, fill)
+    with safe_open(path) as file:
+        assert [read_attribute(file, name) for name in ("fixed", "number")] == ["één", "3"]
+        with pytest.raises(KeyError, match="missing"):
+            read_attribute(file, "missing")
 
 
 def plain_arrays() -> st.SearchStrategy[np.ndarray]:
@@ -290,9 +51,7 @@ def plain_arrays() -> st.SearchStrategy[np.ndarray]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrays=st.dictionaries(st.sampled_from(["a", "g/b", "g/h/c", "g/h/k/d", "é ü"]), plain_arrays(), max_size=5))
 def test_numbers_and_fixed_strings_of_any_shape_come_back_as_they_are(path, arrays):
-    with h5py.File(path, "w") as file:
-        for name, array in arrays.items():
-            file[name] = array
+    sealed_around(path, lambda file: file.update(arrays))
     with safe_open(path) as file:
         for name, array in arrays.items():
             assert file[name].dtype == array.dtype
@@ -301,27 +60,158 @@ def test_numbers_and_fixed_strings_of_any_shape_come_back_as_they_are(path, arra
             assert raw == array.tobytes() or not array.size
 
 
+# --- files that are not ours, or not whole
+
+
+@pytest.fixture
+def no_hdf5(monkeypatch):
+    """HDF5 is given nothing to read."""
+    monkeypatch.setattr("cache.safe_open.h5py.File", lambda *arguments, **options: pytest.fail("HDF5 read the file"))
+
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=st.binary(max_size=200), signed=st.booleans())
-def test_bytes_that_are_no_hdf5_file_are_refused_in_one_line(path, content, signed):
-    path.write_bytes(b"\x89HDF\r\n\x1a\n" * signed + content)
-    with pytest.raises(CorruptFileError, match=r"(is not an HDF5 file|cannot be read: ).*") as refusal:
+@given(content=st.binary(max_size=200), start=st.sampled_from([b"", SIGNATURE, SIGNATURE + bytes(5) + b"\x08", MAGIC]))
+def test_bytes_that_are_no_sealed_file_are_refused_in_one_line_and_never_reach_hdf5(path, no_hdf5, content, start):
+    path.write_bytes(start + content)
+    with pytest.raises(CorruptFileError) as refusal:
         open_checked(path)
     assert "\n" not in str(refusal.value)
-    assert str(path) in str(refusal.value)
+    assert str(refusal.value).startswith(f"{path} ")
 
 
-def test_a_file_truncated_at_any_length_is_refused(path):
-    with h5py.File(path, "w") as file:
+def plain_hdf5(path, **options):
+    with h5py.File(path, "w", **options) as file:
+        file["x"] = np.arange(3.0)
+
+
+def sealed(path) -> bytes:
+    sealed_around(path, lambda file: file.update(x=np.arange(3.0)))
+    return path.read_bytes()
+
+
+def of_version(version):
+    return lambda path: path.write_bytes(sealed(path).replace(MAGIC, MAGIC.replace(b"2", version), 1))
+
+
+NO_HDF5 = "is not an HDF5 file, or its first bytes are damaged"
+NOT_OURS = "is HDF5 but not a file that this geometry wrote, or was cut off or changed by another program"
+OTHERS = {
+    "empty": (lambda path: path.touch(), NO_HDF5),
+    "text": (lambda path: path.write_text("text"), NO_HDF5),
+    "signature": (lambda path: path.write_bytes(SIGNATURE), NO_HDF5),
+    "HDF5": (plain_hdf5, NOT_OURS),
+    "HDF5 under a user block": (lambda path: plain_hdf5(path, userblock_size=512), NO_HDF5),
+    "new HDF5": (lambda path: plain_hdf5(path, libver="latest"), NOT_OURS),
+    "version of bytes": (of_version(b"\xff"), NOT_OURS),
+    "version of nothing": (of_version(b""), NOT_OURS),
+    "line end damaged": (lambda path: path.write_bytes(sealed(path).replace(MAGIC, MAGIC[:-1] + b"\0")), NOT_OURS),
+    "version 1": (of_version(b"1"), "has format version 1; this geometry reads 2"),
+    "version 3": (of_version(b"3"), "has format version 3; this geometry reads 2"),
+    "version 10": (of_version(b"10"), "has format version 10; this geometry reads 2"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_each_kind_of_file_without_our_footer_is_told_apart_and_never_reaches_hdf5(path, kind, request):
+    write, message = OTHERS[kind]
+    write(path)
+    request.getfixturevalue("no_hdf5")
+    before = open_files()
+    with pytest.raises(FingerprintError if "format version" in message else CorruptFileError) as refusal:
+        open_checked(path)
+    assert str(refusal.value) == f"{path} {message}"
+    assert open_files() == before
+
+
+def test_a_truncated_or_extended_file_is_told_with_its_bytes_and_never_reaches_hdf5(path, request):
+    def fill(file):
         file["group/numbers"] = np.arange(500.0)
-        file.attrs["name"] = "value"
+        file.attrs["name"] = np.bytes_("value")
+
+    sealed_around(path, fill)
     whole = path.read_bytes()
+    end = end_of_hdf5(whole)
     open_checked(path).close()
-    for length in [*range(0, 100, 5), *range(100, len(whole), 83), len(whole) - 1]:
+    request.getfixturevalue("no_hdf5")
+    before = open_files()
+    for length in [*range(60), *range(60, end, 83), *range(end - 1, len(whole))]:
         path.write_bytes(whole[:length])
-        expected = "is not an HDF5 file" if length < 8 else "cannot be read: "
-        with pytest.raises(CorruptFileError, match=expected):
+        told = f"is cut off: it has {length:,} of {end:,} bytes; copy it again or record it anew"
+        told = NO_HDF5 if length < 48 else told if length < end else NOT_OURS
+        with pytest.raises(CorruptFileError, match=rf"^{re.escape(f'{path} {told}')}$"):
             open_checked(path)
+    for more in (1, 64, 5000):
+        path.write_bytes(whole + bytes(more))
+        told = f"has {len(whole) + more:,} bytes where it had {len(whole):,}; copy it again or record it anew"
+        with pytest.raises(CorruptFileError, match=rf"^{re.escape(f'{path} {told}')}$"):
+            open_checked(path)
+    assert open_files() == before
+
+
+def test_what_h5py_changes_in_a_sealed_file_is_refused_without_hdf5_reading_it(path, request):
+    whole = sealed(path)
+    with h5py.File(path, "r+") as file:
+        file["x"][1] = 7
+    changed = path.read_bytes()
+    request.getfixturevalue("no_hdf5")
+    for content, told in (
+        (changed, NOT_OURS),
+        (changed[: end_of_hdf5(whole)] + whole[end_of_hdf5(whole) :], "is damaged outside its activations (in its"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(CorruptFileError, match=rf"^{re.escape(f'{path} {told}')}"):
+            open_checked(path)
+
+
+def test_a_valid_footer_behind_what_is_no_hdf5_is_refused_in_one_line(path):
+    whole = sealed(path)
+    random = np.random.default_rng(0)
+    for kept in (48, 60, 100, end_of_hdf5(whole) - 1):
+        hdf5 = whole[:40] + kept.to_bytes(8, "little") + random.bytes(kept)[48:]
+        path.write_bytes(resealed(hdf5, []))
+        with pytest.raises(CorruptFileError, match=rf"^{re.escape(str(path))} cannot be read: .*") as refusal:
+            open_checked(path)
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_file_replaced_while_it_is_opened_is_told_and_nothing_stays_open(path, monkeypatch):
+    other = path.with_name("other.h5")
+    sealed_around(path, lambda file: file.update(x=np.zeros(3)))
+    sealed_around(other, lambda file: file.update(x=np.ones(3)))
+    before = open_files()
+
+    def swapped(place):
+        os.replace(other, place)
+        return h5py.File(place, "r")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cache.safe_open._open_shared", swapped)
+        with pytest.raises(CorruptFileError, match=r"a\.h5 was replaced while it was opened; try again"):
+            open_checked(path)
+    assert open_files() == before
+    with safe_open(path) as file:
+        assert file["x"][:].tolist() == [1, 1, 1]
+
+
+def test_a_second_handle_is_of_the_same_file_or_none(path):
+    sealed_around(path, lambda file: file.update(x=np.zeros(3)))
+    before = open_files()
+    with open_checked(path) as file:
+        handle = open_beside(file)
+        assert os.path.samestat(os.fstat(handle), path.stat())
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.write(handle, b"x")
+        os.close(handle)
+        moved = path.rename(path.with_name("moved.h5"))
+        with pytest.raises(NotAvailableError, match=r"a\.h5' is not there"):
+            open_beside(file)
+        path.write_bytes(moved.read_bytes())
+        with pytest.raises(CorruptFileError, match=r"a\.h5 was replaced while it was opened; try again"):
+            open_beside(file)
+    assert open_files() == before
 
 
 def test_a_file_that_is_not_there_is_named(path):
@@ -388,8 +278,7 @@ def test_a_file_in_a_folder_without_permission_is_told_in_a_sentence(public_fold
 
 
 def test_the_file_is_closed_after_the_block_and_after_an_error_in_it(path):
-    with h5py.File(path, "w") as file:
-        file["x"] = np.arange(3.0)
+    sealed_around(path, lambda file: file.update(x=np.arange(3.0)))
     before = open_files()
     with safe_open(path) as file:
         assert file["x"][:].tolist() == [0, 1, 2]
@@ -400,8 +289,7 @@ def test_the_file_is_closed_after_the_block_and_after_an_error_in_it(path):
 
 
 def test_the_file_cannot_be_written_through_it(path):
-    with h5py.File(path, "w") as file:
-        file["x"] = np.arange(3.0)
+    sealed_around(path, lambda file: file.update(x=np.arange(3.0)))
     content = path.read_bytes()
     with pytest.raises(CorruptFileError, match="cannot be read"), safe_open(path) as file:
         file["x"][:] = 7.0
@@ -409,28 +297,15 @@ def test_the_file_cannot_be_written_through_it(path):
 
 
 def test_a_file_that_the_user_has_open_in_h5py_opens(path):
-    with h5py.File(path, "w") as file:
-        file["x"] = np.arange(3.0)
+    sealed_around(path, lambda file: file.update(x=np.arange(3.0)))
     with h5py.File(path, "r") as plain, safe_open(path) as file:
         assert file["x"][:].tolist() == plain["x"][:].tolist()
 
 
 def test_a_file_that_we_have_open_opens_in_the_users_h5py(path):
-    with h5py.File(path, "w") as file:
-        file["x"] = np.arange(3.0)
+    sealed_around(path, lambda file: file.update(x=np.arange(3.0)))
     with open_checked(path) as file, h5py.File(path, "r") as plain:
         assert file["x"][:].tolist() == plain["x"][:].tolist()
-
-
-def test_an_attribute_is_read_as_text_of_whatever_kind_it_is(path):
-    with h5py.File(path, "w") as file:
-        file.attrs["fixed"] = np.bytes_("één".encode())
-        file.attrs["varying"] = "één"
-        file.attrs["number"] = 3
-    with safe_open(path) as file:
-        assert [read_attribute(file, name) for name in ("fixed", "varying", "number")] == ["één", "één", "3"]
-        with pytest.raises(KeyError, match="missing"):
-            read_attribute(file, "missing")
 
 
 @pytest.mark.parametrize(

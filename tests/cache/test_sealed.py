@@ -1,7 +1,6 @@
 """Sealed files: whole from the start, true after any interruption, the same bytes however often it was broken off."""
 
 import errno
-import hashlib
 import itertools
 import os
 import re
@@ -23,41 +22,23 @@ from hypothesis import strategies as st
 from cache.errors import CorruptFileError, NoSpaceError, NotAvailableError
 from cache.safe_open import safe_open
 from cache.sealed import SealedLayout, check_space, create_sealed, open_writer, storage_error
-from cache.sealed_log import block_runs, committed_blocks, frozen_digest, seal_of
-
-BLOCK = np.array([0, 0, 1, 0, 2, 2, 1, 3], dtype=np.int32)  # blocks 0 and 1 are in two pieces
-SITES = {"activations/a": ((3,), "float32"), "activations/b": ((2, 2), "float16")}
-FINGERPRINT = "5ea1" * 16
-TEXTS = np.array([text.encode() for text in ("één", "", "日本 twee")])
-
-
-def layout(block=BLOCK, fingerprint=FINGERPRINT) -> SealedLayout:
-    return SealedLayout(
-        sites=SITES,
-        frozen={"rows/prompt": np.arange(len(block), dtype=np.int32), "prompts/text": TEXTS},
-        block=block,
-        attributes={"format": "made by hånd", "fingerprint": fingerprint, "command": ""},
-    )
-
-
-def values(block=BLOCK) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(0)
-    return {site: random.normal(size=(len(block), *shape)).astype(dtype) for site, (shape, dtype) in SITES.items()}
-
-
-def fill(path: Path, block=BLOCK, order=None) -> None:
-    """Write and commit what is not committed yet."""
-    truth = values(block)
-    with open_writer(path) as writer:
-        for number in range(len(writer.committed)) if order is None else order:
-            if not writer.committed[number]:
-                writer.commit(int(number), {s: writer.write(int(number), s, truth[s][block == number]) for s in SITES})
-
-
-def create_and_fill(path: Path) -> None:
-    if not path.exists():
-        create_sealed(path, layout())
-    fill(path)
+from cache.sealed_log import read_log
+from tests.cache.resealing import sealed_around
+from tests.cache.sealed_files import (
+    BLOCK,
+    FINGERPRINT,
+    SITES,
+    TEXTS,
+    Calls,
+    create_and_fill,
+    fill,
+    layout,
+    open_files,
+    seal,
+    span,
+    truly_committed,
+    values,
+)
 
 
 @pytest.fixture
@@ -73,62 +54,6 @@ def whole(tmp_path_factory) -> bytes:
     return path.read_bytes()
 
 
-def span(path: Path, name: str) -> slice:
-    """The bytes of a dataset in its file, by plain h5py."""
-    with h5py.File(path, "r") as file:
-        offset = file[name].id.get_offset()
-        return slice(offset, offset + file[name].nbytes)
-
-
-def seal(block: int, checksums: bytes, fingerprint: str = FINGERPRINT) -> int:
-    """The seal as documented, computed apart."""
-    return xxhash.xxh3_64_intdigest(f"{fingerprint}:{block}:".encode() + checksums)
-
-
-def truly_committed(path: Path) -> list[int]:
-    """The committed blocks by the documented format alone; each is checked against the truth, value for value."""
-    truth = values()
-    with h5py.File(path, "r") as file:
-        states, sums, block = file["log/state"][:], file["log/checksum"][:], file["log/block"][:]
-        blocks = [b for b in range(len(states)) if int(states[b]) == seal(b, sums[b].astype("<u8").tobytes())]
-        for number in blocks:
-            for site in SITES:
-                np.testing.assert_array_equal(file[site][:][block == number], truth[site][block == number])
-    with safe_open(path) as file:
-        assert np.flatnonzero(committed_blocks(file)).tolist() == blocks
-    return blocks
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-class Calls:
-    """Stands for `os` in cache.sealed: notes the calls that change files, and fails at the n-th."""
-
-    watched = ("pwrite", "fdatasync", "fsync", "replace", "posix_fallocate")
-
-    def __init__(self, fail_at: int = 0, failure: BaseException | None = None) -> None:
-        self.fail_at, self.failure = fail_at, failure
-        self.made: list[tuple] = []
-
-    def __getattr__(self, name):
-        real = getattr(os, name)
-        if name not in self.watched:
-            return real
-
-        def call(*arguments):
-            content = (bytes(arguments[1]), arguments[2]) if name == "pwrite" else ()
-            self.made.append((name, *content))
-            if len(self.made) == self.fail_at:
-                if name == "pwrite":  # torn
-                    os.pwrite(arguments[0], content[0][: len(content[0]) // 2], content[1])
-                raise self.failure
-            return real(*arguments)
-
-        return call
-
-
 # --- what is created
 
 
@@ -138,14 +63,14 @@ def test_a_new_file_is_whole_contiguous_and_reserved_to_the_last_byte(path):
         names = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         assert set(names) == {*SITES, "rows/prompt", "prompts/text"} | {
-            f"log/{name}" for name in ("block", "sites", "checksum", "state", "frozen")
+            f"log/{name}" for name in ("block", "sites", "checksum", "state", "complete")
         }
         assert all(file[name].chunks is None and file[name].id.get_offset() for name in names)
         assert [text.decode() for text in file["prompts/text"][:]] == ["één", "", "日本 twee"]
         assert h5py.check_string_dtype(file["prompts/text"].dtype) == ("utf-8", TEXTS.itemsize)
         assert [name.decode() for name in file["log/sites"][:]] == list(SITES)
         assert file["log/block"][:].tolist() == BLOCK.tolist()
-        assert not file["log/state"][:].any()
+        assert not any(file[f"log/{name}"][:].any() for name in ("checksum", "state", "complete"))
         assert {name: (file[name].shape[1:], file[name].dtype.name) for name in SITES} == SITES
         assert file.attrs["fingerprint"].decode() == FINGERPRINT
         kinds = [h5py.h5g.get_objinfo(file.id, name.encode()) for name in names]
@@ -160,27 +85,6 @@ def test_all_its_space_is_taken_before_the_first_row_is_written(path):
     assert path.stat().st_blocks * 512 >= path.stat().st_size
 
 
-def test_nothing_in_a_file_has_variable_length_not_even_its_attributes(path):
-    create_sealed(path, layout())
-    with h5py.File(path, "r") as file:
-        for name in file.attrs:
-            stored = file.attrs.get_id(name).get_type()
-            assert not stored.is_variable_str(), name
-            assert stored.get_cset() == h5py.h5t.CSET_UTF8
-        assert file.attrs["format"].decode() == "made by hånd"
-        assert file.attrs["command"] == b""
-
-
-def test_the_frozen_digest_is_sha256_of_all_bytes_outside_sites_and_log(path, whole):
-    path.write_bytes(whole)
-    rest = bytearray(whole)
-    changing = [*SITES, "log/checksum", "log/state", "log/frozen"]
-    for part in sorted((span(path, name) for name in changing), key=lambda part: -part.start):
-        del rest[part]
-    with h5py.File(path, "r") as file:
-        assert file["log/frozen"][:].tobytes() == hashlib.sha256(rest).digest() == frozen_digest(path, file)
-
-
 def test_filling_changes_no_byte_outside_sites_and_log(path, whole):
     create_sealed(path, layout())
     before = path.read_bytes()
@@ -188,12 +92,12 @@ def test_filling_changes_no_byte_outside_sites_and_log(path, whole):
     after = path.read_bytes()
     assert after == whole
     changed = {i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b}
-    parts = [span(path, name) for name in (*SITES, "log/checksum", "log/state")]
+    parts = [span(path, name) for name in (*SITES, "log/checksum", "log/state", "log/complete")]
     assert changed <= {i for part in parts for i in range(part.start, part.stop)}
     assert all(changed & set(range(part.start, part.stop)) for part in parts)
 
 
-def test_the_log_holds_the_documented_checksums_and_seals(path, whole):
+def test_the_log_holds_the_documented_checksums_seals_and_mark(path, whole):
     path.write_bytes(whole)
     truth = values()
     with h5py.File(path, "r") as file:
@@ -201,6 +105,7 @@ def test_the_log_holds_the_documented_checksums_and_seals(path, whole):
             expected = [xxhash.xxh3_64_intdigest(truth[site][number == BLOCK].tobytes()) for site in SITES]
             assert sums.tolist() == expected
             assert int(file["log/state"][number]) == seal(number, np.array(expected, "<u8").tobytes())
+        assert file["log/complete"][:].tolist() == [seal(4, file["log/state"][:].astype("<u8").tobytes())]
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -217,22 +122,7 @@ def test_blocks_of_any_rows_committed_in_any_order_give_the_same_bytes(path, dat
         for site, truth in values(block).items():
             np.testing.assert_array_equal(file[site][:], truth)
     with safe_open(path) as file:
-        assert committed_blocks(file).all()
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    shapes=st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=2).map(tuple), min_size=1, max_size=12),
-    rows=st.integers(1, 300),
-    dtype=st.sampled_from(["float32", "float16"]),
-)
-def test_the_announced_size_is_enough_and_little_more(path, shapes, rows, dtype):
-    sites = {f"activations/blocks.{i}.hook_resid_post": (shape, dtype) for i, shape in enumerate(shapes)}
-    planned = SealedLayout(
-        sites, {"rows/x": np.zeros(rows)}, np.arange(rows, dtype=np.int32) // 7, {"fingerprint": "f"}
-    )
-    create_sealed(path, planned)
-    assert planned.nbytes - (8 << 20) <= path.stat().st_size <= planned.nbytes
+        assert read_log(file).committed.all()
 
 
 # --- replacing, and refusing
@@ -276,28 +166,52 @@ def test_exactly_enough_space_is_enough(tmp_path, monkeypatch):
         check_space(tmp_path, 1001)
 
 
-def test_a_limit_on_file_size_ends_in_an_error_and_not_in_a_signal(path, whole):
+@pytest.mark.parametrize("foreseen", [True, False])
+def test_a_limit_on_file_size_ends_in_an_error_and_not_in_a_signal(path, whole, foreseen):
     path.write_bytes(whole)
     script = """
 import pathlib, resource, sys
 import numpy as np
+import cache.sealed
 from cache.errors import NoSpaceError
 from cache.sealed import SealedLayout, create_sealed
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 layout = SealedLayout({"activations/a": ((64,), "float32")}, {}, np.zeros(50_000, np.int32), {"fingerprint": "f"})
+if sys.argv[2] == "False":
+    cache.sealed.check_space = lambda folder, need: None
 try:
     create_sealed(pathlib.Path(sys.argv[1]), layout)
 except NoSpaceError as error:
-    print(error, layout.nbytes, sep="|")
+    print(error, layout.nbytes, cache.sealed.blueprint(layout).footer.size, sep="|")
     sys.exit(error.exit_code)
 """
-    command = [sys.executable, "-c", script, str(path)]
+    command = [sys.executable, "-c", script, str(path), str(foreseen)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
     assert done.returncode == 7, done.stderr
-    message, need = done.stdout.strip().split("|")
-    assert message == f"no room to write {str(path)!r} (File too large); the file needs {int(need):,} bytes"
+    message, need, size = done.stdout.strip().split("|")
+    assert message == (
+        f"files may have 1,048,576 bytes here (ulimit -f): need {int(need):,} bytes, have 1,048,576"
+        if foreseen
+        else f"no room to write {str(path)!r} (File too large); the file needs {int(size):,} bytes"
+    )
     assert path.read_bytes() == whole
     assert [file.name for file in path.parent.iterdir()] == ["a.h5"]
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, None])
+def test_where_space_cannot_be_reserved_the_file_is_made_all_the_same(path, whole, monkeypatch, code):
+    def refuse(*arguments):
+        raise OSError(code, os.strerror(code))
+
+    if code is None:  # macOS
+        monkeypatch.delattr(os, "posix_fallocate")
+        monkeypatch.delattr(os, "fdatasync")
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", refuse)
+    create_sealed(path, layout())
+    assert path.stat().st_size == len(whole)
+    fill(path)
+    assert path.read_bytes() == whole
 
 
 def test_a_folder_that_is_not_there_is_told_in_a_sentence(tmp_path):
@@ -310,6 +224,13 @@ def test_a_command_with_bytes_that_are_no_text_can_be_noted(path):
     create_sealed(path, SealedLayout(SITES, {}, BLOCK, {"fingerprint": FINGERPRINT, "command": command}))
     with h5py.File(path, "r") as file:
         assert file.attrs["command"].decode().startswith("geometry cache --out caf")
+
+
+def test_a_command_longer_than_hdf5_can_note_is_told_in_a_sentence_and_leaves_nothing(path):
+    attributes = {"fingerprint": FINGERPRINT, "command": "x" * 70_000}
+    with pytest.raises(NotAvailableError, match=r"cannot write '.*a\.h5': Unable to .*too large"):
+        create_sealed(path, SealedLayout(SITES, {}, BLOCK, attributes))
+    assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -340,10 +261,19 @@ def test_only_a_sealed_file_of_its_own_name_can_be_written(path, whole):
     with pytest.raises(NotAvailableError, match=r"cannot write '.*a\.h5': No such file"), open_writer(path):
         pass
     path.write_bytes(b"no HDF5 here")
-    with pytest.raises(CorruptFileError, match="is not an HDF5 file"), open_writer(path):
+    with (
+        pytest.raises(CorruptFileError, match="is not an HDF5 file, or its first bytes"),
+        open_writer(path),
+    ):
         pass
     with h5py.File(path, "w") as file:
         file["x"] = np.zeros(3)
+    with (
+        pytest.raises(CorruptFileError, match="is HDF5 but not a file that this geometry wrote"),
+        open_writer(path),
+    ):
+        pass
+    sealed_around(path, lambda file: file.update(x=np.zeros(3)))
     with pytest.raises(CorruptFileError, match=r"a\.h5 is HDF5 but not a file that geometry wrote"), open_writer(path):
         pass
     path.with_name("real.h5").write_bytes(whole)
@@ -394,14 +324,29 @@ def test_fewer_rows_than_a_block_has_are_refused(path):
         writer.write(1, "activations/a", np.ones((1, 3), np.float32))
 
 
-def test_a_log_record_is_written_only_after_its_rows_are_synced_and_is_synced_itself(path, monkeypatch):
+def test_what_vouches_for_something_is_written_only_after_that_is_synced_and_is_synced_itself(path, monkeypatch):
     create_sealed(path, layout())
-    log = range(span(path, "log/checksum").start, span(path, "log/state").stop)
+    places = {name: span(path, f"log/{name}") for name in ("checksum", "state", "complete")}
     monkeypatch.setattr("cache.sealed.os", calls := Calls())
     fill(path)
-    steps = [("log" if call[2] in log else "data") if call[0] == "pwrite" else call[0] for call in calls.made]
-    steps = [step for step, _ in itertools.groupby(steps)]
-    assert steps == ["data", "fdatasync", "log", "fdatasync"] * 4
+
+    def what(name, content=b"", offset=0):
+        found = [part for part, place in places.items() if place.start <= offset < place.stop]
+        return name if name != "pwrite" else found[0] if found else "data"
+
+    steps = [step for step, _ in itertools.groupby(what(*call) for call in calls.made)]
+    assert steps == ["data", "checksum", "fdatasync", "state", "fdatasync"] * 4 + ["complete", "fdatasync"]
+
+
+def test_a_file_is_marked_complete_once_every_block_counts_and_not_before(path, whole):
+    create_sealed(path, layout())
+    mark = span(path, "log/complete")
+    for done in range(4):
+        fill(path, order=[done])
+        assert any(path.read_bytes()[mark]) == (done == 3)
+    assert path.read_bytes() == whole
+    fill(path)
+    assert path.read_bytes() == whole
 
 
 def test_short_writes_are_continued(path, whole, monkeypatch):
@@ -463,7 +408,7 @@ def test_a_replacement_that_fails_leaves_the_old_file(path, whole, monkeypatch, 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, call, fail)
-    need = f"{layout().nbytes:,}"
+    need = f"{len(whole):,}"
     with pytest.raises(
         NoSpaceError, match=rf"no room to write .* \(No space left on device\); the file needs {need} b"
     ):
@@ -543,79 +488,3 @@ def test_a_writer_killed_in_the_middle_of_a_write_is_continued_to_the_same_bytes
         assert path.read_bytes() == whole
         assert [file.name for file in path.parent.iterdir()] == ["a.h5"]
         path.unlink()
-
-
-# --- the log
-
-
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
-def test_runs_are_the_longest_stretches_of_rows_of_one_block(numbers):
-    block = np.array(numbers, dtype=np.int32)
-    runs = block_runs(block, max(numbers) + 2)
-    assert len(runs) == max(numbers) + 2
-    for number, own in enumerate(runs):
-        assert [row for start, stop in own for row in range(start, stop)] == np.flatnonzero(block == number).tolist()
-        assert all(start < stop for start, stop in own)
-        assert all(before[1] < after[0] for before, after in itertools.pairwise(own))
-
-
-@given(
-    block=st.integers(0, 1 << 40),
-    sums=st.lists(st.integers(0, (1 << 64) - 1), min_size=1, max_size=5),
-    place=st.integers(0, 4),
-    bit=st.integers(0, 63),
-)
-def test_a_seal_is_the_documented_hash_and_depends_on_fingerprint_block_and_every_checksum(block, sums, place, bit):
-    checksums = np.array(sums, dtype=np.uint64)
-    value = seal_of("f" * 64, block, checksums)
-    assert value == seal(block, checksums.astype("<u8").tobytes(), "f" * 64)
-    other = checksums.copy()
-    other[place % len(sums)] ^= np.uint64(1 << bit)
-    assert len({value, seal_of("f" * 64, block, other), seal_of("e" * 64, block, checksums)}) == 3
-    assert seal_of("f" * 64, block + 1, checksums) not in (value, 0)
-
-
-def test_a_seal_is_never_the_mark_of_an_empty_record(monkeypatch):
-    class Zero:
-        def __init__(self, content):
-            pass
-
-        def update(self, content):
-            pass
-
-        def intdigest(self):
-            return 0
-
-    monkeypatch.setattr(xxhash, "xxh3_64", Zero)
-    assert seal_of("f", 0, np.zeros(1, np.uint64)) != 0
-
-
-def test_any_change_of_a_log_record_uncommits_its_block_alone_and_a_second_run_restores_it(path, whole):
-    path.write_bytes(whole)
-    parts = {name: (span(path, name).start, width) for name, width in (("log/checksum", 16), ("log/state", 8))}
-    for start, width in parts.values():
-        for byte in range(4 * width):
-            content = bytearray(whole)
-            content[start + byte] ^= 1 << (byte % 8)
-            path.write_bytes(content)
-            assert truly_committed(path) == [block for block in range(4) if block != byte // width]
-            if byte % 5 == 0:
-                fill(path)
-                assert path.read_bytes() == whole
-
-
-def test_a_record_copied_from_another_block_or_another_file_does_not_count(path, whole):
-    path.write_bytes(whole)
-    sums, states = span(path, "log/checksum"), span(path, "log/state")
-    content = bytearray(whole)
-    content[sums.start : sums.start + 16] = content[sums.start + 16 : sums.start + 32]
-    content[states.start : states.start + 8] = content[states.start + 8 : states.start + 16]
-    path.write_bytes(content)
-    assert truly_committed(path) == [1, 2, 3]
-    create_sealed(path, layout(fingerprint="0" * 64))
-    content = bytearray(path.read_bytes())
-    for part in (sums, states, *(span(path, site) for site in SITES)):
-        content[part] = whole[part]
-    path.write_bytes(content)
-    with safe_open(path) as file:
-        assert not committed_blocks(file).any()

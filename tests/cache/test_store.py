@@ -22,10 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import ActivationStore, Hook, Prompts, head_outputs, open_stores, plan_recording, record, verify_store
-from cache import store as module
 from cache.errors import CorruptFileError, FingerprintError, InputError, InterruptedRecordingError, NotAvailableError
 from cache.prompts import Prompt
-from cache.sealed import open_writer
 
 SITES = "resid_pre,z,attn_out,resid_post"
 SMALL = ["1,2,3,", "Van done in one. Car", "one", "x y z"]
@@ -96,7 +94,6 @@ def content_of(path: Path) -> dict[str, object]:
         file.visititems(
             lambda name, item: content.update({name: item[()].tobytes()}) if isinstance(item, h5py.Dataset) else None
         )
-    del content["log/frozen"]  # covers them too
     return content
 
 
@@ -224,7 +221,7 @@ def test_rows_and_prompts_have_the_documented_columns_in_the_files_order(store, 
         (("resid_post", 7), r"a\.h5 has no 'blocks\.7\.hook_resid_post'; near it are .*blocks\.2\.hook_resid_post"),
         (Hook("mlp_out", 1), r"a\.h5 has no 'blocks\.1\.hook_mlp_out'; near it are "),
         (("resid", 1), r"no site kind 'resid'; did you mean resid_pre or resid_mid or resid_post\?"),
-        (("resid_post", -4), "a hook's layer counts from 0; got -1"),
+        (("resid_post", -4), r"a\.h5 has layers up to 2 of resid_post; got -4"),
     ],
 )
 def test_a_site_that_is_not_there_is_refused_with_its_neighbours(store, hook, message):
@@ -309,21 +306,30 @@ def test_a_closed_store_says_that_it_is_closed(path):
 
 
 def test_two_rows_far_apart_are_read_without_all_that_lies_between(gpt2, tmp_path):
-    plan = plan_recording(gpt2, ["1," * 28] * 40, sites="mlp_post", layers="0", batch_tokens=1024)
+    plan = plan_recording(gpt2, ["1," * 28] * 40, sites="mlp_post", layers="0", batch_tokens=256)
     with record(gpt2, plan, tmp_path / "a.h5") as long:
+        touched = long.rows["prompt"].isin((*plan.blocks[0], *plan.blocks[-1])).sum() * 71 * 4
         where = np.zeros(len(long.rows), bool)
         where[[0, -1]] = True
 
         def bytes_read() -> int:
             return int(re.search(r"rchar: (\d+)", Path("/proc/self/io").read_text())[1])
 
-        before = bytes_read()
-        (chosen,) = long.blocks(("mlp_post", 0), where, n_rows=2)
-        read = bytes_read() - before
+        def bytes_read_for_them() -> int:
+            before = bytes_read()
+            (chosen,) = long.blocks(("mlp_post", 0), where, n_rows=2)
+            read = bytes_read() - before
+            assert torch.equal(chosen, expected)
+            return read
+
+        with ActivationStore.open(tmp_path / "a.h5") as other:
+            expected = other["mlp_post", 0][[0, -1]]
+        first, second = bytes_read_for_them(), bytes_read_for_them()
         size = len(long.rows) * 71 * 4
-        assert torch.equal(chosen, long["mlp_post", 0][[0, -1]])
     assert size > 500_000
-    assert read < size / 2
+    assert touched < size / 4
+    assert touched <= first < touched + 5000, "their blocks are read whole once, to be checked"
+    assert second < 5000
 
 
 # --- partial stores
@@ -375,9 +381,11 @@ def test_a_broken_off_store_shows_its_finished_blocks_aligned_over_hooks(gpt2, f
 def test_rows_of_any_subset_of_blocks_are_shown(small, small_path, small_store, tmp_path):
     whole = small_path.read_bytes()
     with plain_h5py(small_path) as file:
-        offset = file["log/state"].id.get_offset()
+        offset, mark = (file[f"log/{name}"].id.get_offset() for name in ("state", "complete"))
     for missing in itertools.chain.from_iterable(itertools.combinations(range(4), n) for n in range(5)):
         content = bytearray(whole)
+        if missing:
+            content[mark : mark + 8] = bytes(8)
         for block in missing:
             content[offset + 8 * block : offset + 8 * block + 8] = bytes(8)
         (tmp_path / "a.h5").write_bytes(content)
@@ -436,7 +444,7 @@ def test_a_recording_killed_in_the_middle_of_a_write_is_continued_to_the_same_co
 ):
     path, real = tmp_path / "a.h5", os.pwrite
     lost = set()
-    for number in (6, 9, 20, 26):
+    for number in (6, 13, 20, 26):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forking where torch has threads
             child = os.fork()
@@ -590,7 +598,7 @@ def test_what_cannot_be_opened_among_several_is_named_and_closes_the_others(smal
     with pytest.raises(NotAvailableError, match=r"none\.h5' is not there"):
         open_stores([small_path, tmp_path / "none.h5"])
     (tmp_path / "bad.h5").write_bytes(small_path.read_bytes()[:-9])
-    with pytest.raises(CorruptFileError, match=r"bad\.h5 cannot be read: .*truncated"):
+    with pytest.raises(CorruptFileError, match=r"bad\.h5 has [\d,]+ bytes where it had [\d,]+; copy it again or"):
         open_stores([small_path, tmp_path / "bad.h5"])
     assert open_files() == before
 
@@ -610,92 +618,6 @@ def test_the_same_prompts_at_other_positions_are_not_joined(gpt2, small_path, tm
     with pytest.raises(InputError, match=r"small\.h5 and .*last\.h5 keep other positions of the same prompts"):
         open_stores([small_path, tmp_path / "last.h5"])
     assert open_files() == before
-
-
-# --- damaged stores
-
-
-def damaged(small_path: Path, tmp_path: Path, change) -> Path:
-    path = tmp_path / "damaged.h5"
-    path.write_bytes(small_path.read_bytes())
-    with h5py.File(path, "r+") as file:
-        change(file)
-    return path
-
-
-def set_value(name: str, value: int):
-    def change(file):
-        file[name][-1] = value
-
-    return change
-
-
-def shorten(file):
-    del file["activations/blocks.0.attn.hook_z"]
-    file["activations/blocks.0.attn.hook_z"] = np.zeros((2, 3, 11), np.float32)
-
-
-def regroup(name: str):
-    def change(file):
-        del file[name]
-        file.create_group(name)
-
-    return change
-
-
-def lose(name: str):
-    def change(file):
-        del file[name]
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (set_value("log/block", 4), r"damaged\.h5 has a log whose parts do not fit together"),
-        (set_value("log/block", -1), r"damaged\.h5 has a log whose parts do not fit together"),
-        (set_value("log/block", 1 << 30), r"damaged\.h5 has a log whose parts do not fit together"),
-        (shorten, r"damaged\.h5 has another number of rows at activations/blocks\.0\.attn\.hook_z"),
-        (set_value("rows/prompt", 4), r"damaged\.h5 has rows of prompts that it does not have"),
-        (set_value("rows/prompt", -1), r"damaged\.h5 has rows of prompts that it does not have"),
-        (lose("rows/token"), r"damaged\.h5 cannot be read: .*(token|component not found)"),
-        (regroup("rows/token"), r"damaged\.h5 cannot be read"),
-        (lose("activations"), r"damaged\.h5 cannot be read"),
-        (lose("log"), r"damaged\.h5 cannot be read"),
-        (set_value("prompts/text", b"\xff"), r"damaged\.h5 cannot be read: .*invalid start byte"),
-        (set_value("prompts/members", b"3"), r"damaged\.h5 cannot be read: .*"),
-        (set_value("prompts/values", b"]"), r"damaged\.h5 cannot be read: "),
-    ],
-)
-def test_a_damaged_store_is_refused_in_a_sentence(small_path, tmp_path, change, message):
-    before = open_files()
-    with pytest.raises(CorruptFileError, match=message) as refusal:
-        ActivationStore.open(damaged(small_path, tmp_path, change))
-    assert "\n" not in str(refusal.value)
-    assert open_files() == before
-
-
-def test_a_row_of_a_member_that_its_prompt_does_not_show_is_refused_naming_the_file(small_path, tmp_path):
-    with pytest.raises(CorruptFileError, match=r"damaged\.h5.* names a member that its prompt does not show"):
-        ActivationStore.open(damaged(small_path, tmp_path, set_value("rows/member", 5)))
-
-
-@pytest.mark.xfail(strict=True, reason="the message does not name the file")
-def test_a_site_of_an_unknown_name_is_told_as_damage(small_path, tmp_path):
-    def change(file):
-        file["activations/mine"] = np.zeros(len(file["rows/token"]))
-
-    with pytest.raises(CorruptFileError, match=r"damaged\.h5"):
-        ActivationStore.open(damaged(small_path, tmp_path, change))
-
-
-def test_writing_to_a_damaged_log_is_left_to_nobody(gpt2, small, small_path, tmp_path):
-    path = damaged(small_path, tmp_path, lose("log/state"))
-    with pytest.raises(CorruptFileError, match="cannot be read"), open_writer(path):
-        pass
-    with pytest.raises(CorruptFileError, match="cannot be read"):
-        record(gpt2, small, path)
 
 
 # --- heads
@@ -733,20 +655,3 @@ def test_head_outputs_need_z_and_the_model_it_was_recorded_from(loaded, gpt2, st
         pytest.raises(InputError, match=r"b_first\.h5 has no 'blocks\.0\.attn\.hook_z'; near it are "),
     ):
         head_outputs(without, gpt2, 0)
-
-
-def test_sparse_rows_are_read_in_stretches_that_stay_small(store, monkeypatch):
-    hook = store.hooks[-1]
-    mask = np.zeros(len(store.rows), dtype=bool)
-    mask[[0, 1, 7, 40, 41, len(mask) - 1]] = True
-    whole, lengths, read = store.load(hook, mask), [], module._read_stretch
-
-    def noted(dataset, head, rows):
-        lengths.append(int(rows[-1] - rows[0]) + 1)
-        return read(dataset, head, rows)
-
-    monkeypatch.setattr(module, "_SPAN", 8)
-    monkeypatch.setattr(module, "_read_stretch", noted)
-    torch.testing.assert_close(store.load(hook, mask), whole, rtol=0, atol=0)
-    assert max(lengths) <= 8
-    assert len(lengths) >= 3

@@ -3,7 +3,6 @@
 import itertools
 import json
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +19,7 @@ from geometry.index_sharing import context_products, lag_profile, matched_cosine
 from geometry.measures import MEASURES, member_means
 from geometry.permutations import own_index_p
 from geometry.similarity import linear_cka, procrustes, rsa
+from tests.rerecording import rerecorded
 
 TRUE = {"matched_cosine": matched_cosine, "shared_share": shared_share, "retrieval": retrieval}
 DESCRIBED = {"cka": linear_cka, "rsa": rsa, "procrustes": procrustes}
@@ -44,7 +44,7 @@ def plant(path, layers):
     with ActivationStore.open(path) as store:
         prompts = store.prompts.iloc[store.rows["prompt"]]
     labels = list(zip(prompts["family"], [v[-1] for v in prompts["values"]], prompts["template"], strict=True))
-    with h5py.File(path, "r+") as file:
+    with rerecorded(path) as file:
         for layer, code in enumerate(layers):
             file["activations"][f"blocks.{layer}.hook_resid_post"][:] = np.stack([code(*label) for label in labels])
 

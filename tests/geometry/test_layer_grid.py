@@ -2,7 +2,6 @@
 
 import json
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +14,7 @@ from geometry import layer_grid
 from geometry.canonical import svcca
 from geometry.layer_grid import N_PERMUTATIONS, between_layers, between_stores
 from geometry.similarity import linear_cka, linear_cka_debiased, procrustes
+from tests.rerecording import rerecorded
 
 TRUE = {"cka": linear_cka, "cka_debiased": linear_cka_debiased, "svcca": svcca, "procrustes": procrustes}
 COLUMNS = ["layer", "layer_b", "site", "measure", "a", "b", "value", "se", "ci_low", "ci_high"]
@@ -218,7 +218,7 @@ def planted(gpt2, few, folder):
     path = folder / "planted.h5"
     stored(gpt2, few, path, sites="resid_post", positions="last").close()
     rng = np.random.default_rng(0)
-    with h5py.File(path, "r+") as file:
+    with rerecorded(path) as file:
         sites = file["activations"]
         x = rng.normal(size=sites["blocks.0.hook_resid_post"].shape)
         turn = np.linalg.qr(rng.normal(size=(33, 33)))[0]

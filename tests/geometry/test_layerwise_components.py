@@ -1,6 +1,5 @@
 """PCA and SVD of a store: each layer against other libraries on the rows chosen by hand, and planted layers."""
 
-import h5py
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -9,6 +8,7 @@ from cache import ActivationStore, Hook, plan_recording, record
 from cache.errors import InputError
 from geometry.components import N_PERMUTATIONS, N_SPLITS
 from geometry.layerwise_components import pca_by_layer, svd_by_layer
+from tests.rerecording import rerecorded
 
 COLUMNS = [
     "layer",
@@ -201,7 +201,7 @@ def planted(gpt2, prompts, tmp_path_factory):
         noise[1],
         noise[2][:, :2] * (5, 3) @ axes[1:] - 20,
     ]
-    with h5py.File(path, "r+") as file:
+    with rerecorded(path) as file:
         for layer, x in enumerate(layers):
             file["activations"][f"blocks.{layer}.hook_mlp_out"][:] = x
     with ActivationStore.open(path) as store:

@@ -1,6 +1,5 @@
 """Variance split at every layer: against `demix` on cells cut by hand, with planted parts."""
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -11,6 +10,7 @@ from cache.families import FAMILIES
 from cache.sequences import SequenceDesign
 from geometry.demixing import N_PERMUTATIONS, PARTS, demix
 from geometry.layerwise_demix import demix_by_layer
+from tests.rerecording import rerecorded
 
 COLUMNS = ["layer", "site", "hook", "part", "share", "se", "ci_low", "ci_high", "null_mean", "null_max", "p", "p_floor"]
 COLUMNS += ["n_members", "n_templates", "n_rows"]
@@ -149,7 +149,7 @@ def test_planted_parts_are_told_apart(gpt2, tmp_path):
         [own[f][m] for f, m, _ in labels],
         [family[f] + template[t] for f, _, t in labels],
     ]
-    with h5py.File(path, "r+") as file:
+    with rerecorded(path) as file:
         for layer, x in enumerate(layers):
             sites = file["activations"]
             sites[f"blocks.{layer}.hook_resid_post"][:] = np.array(x) + 0.01 * rng.normal(size=(len(labels), 33))

@@ -1,6 +1,5 @@
 """NMF and UMAP of a store: the same as of the rows loaded by hand, planted parts found, and rows drawn."""
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -10,6 +9,7 @@ from cache.errors import InputError
 from geometry import layerwise_parts as module
 from geometry.layerwise_parts import N_NULL, nmf_by_layer, umap_by_layer
 from geometry.nonnegative import matched_cosines, nmf
+from tests.rerecording import rerecorded
 
 COLUMNS = ["layer", "site", "hook", "component", "explained_variance_ratio", "agreement", "stability"]
 COLUMNS += ["null_mean", "null_max", "reconstruction_error", "n_members", "n_templates", "n_rows"]
@@ -28,7 +28,7 @@ def planted(gpt2, prompts, tmp_path_factory):
     weights = rng.uniform(0, 1, (len(value), 3)) * (rng.uniform(size=(len(value), 3)) < 0.6) + 2 * np.eye(3)[value % 3]
     centres = 20 * rng.normal(size=(4, 33))
     layers = [weights @ parts, centres[value % 4] + rng.normal(size=(len(value), 33)), np.ones((len(value), 33))]
-    with h5py.File(path, "r+") as file:
+    with rerecorded(path) as file:
         for layer, x in enumerate(layers):
             file["activations"][f"blocks.{layer}.hook_mlp_out"][:] = x
     with ActivationStore.open(path) as store:
@@ -218,7 +218,7 @@ def test_what_cannot_be_analysed_is_told(planted, analysis, choices, message):
 
 def test_activations_of_zeros_have_no_parts(gpt2, tmp_path):
     record(gpt2, plan_recording(gpt2, ["a b c", "d e", "f"], sites="mlp", layers="0"), tmp_path / "a.h5").close()
-    with h5py.File(tmp_path / "a.h5", "r+") as file:
+    with rerecorded(tmp_path / "a.h5") as file:
         file["activations"]["blocks.0.hook_mlp_out"][:] = 0
     with (
         ActivationStore.open(tmp_path / "a.h5") as store,

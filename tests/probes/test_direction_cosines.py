@@ -3,7 +3,6 @@
 import itertools
 import json
 
-import h5py
 import numpy as np
 import pytest
 
@@ -14,6 +13,7 @@ from cache.sequences import SequenceDesign
 from probes.contrasts import contrast, load_pairs
 from probes.direction_cosines import cosines_by_layer
 from probes.directions import METHODS
+from tests.rerecording import rerecorded
 
 FAMILY = ["digits", "numwords", "months", "roman"]
 D = 33
@@ -33,7 +33,7 @@ def plant(path, layers):
     with ActivationStore.open(path) as store:
         prompts = store.prompts.iloc[store.rows["prompt"]]
     labels = list(zip(prompts["family"], [v[-1] for v in prompts["values"]], prompts["template"], strict=True))
-    with h5py.File(path, "r+") as file:
+    with rerecorded(path) as file:
         for layer, code in enumerate(layers):
             file["activations"][f"blocks.{layer}.hook_resid_post"][:] = np.stack([code(*label) for label in labels])
 

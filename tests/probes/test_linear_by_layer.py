@@ -1,6 +1,5 @@
 """Probes at every layer of a store: planted codes, the table, and what is recorded beside it."""
 
-import h5py
 import numpy as np
 import pytest
 
@@ -10,6 +9,7 @@ from cache.families import FAMILIES
 from probes.linear import balanced_accuracy, predict_classes
 from probes.linear_by_layer import join_probes, probe_by_layer
 from probes.probe_tasks import plan_probe
+from tests.rerecording import rerecorded
 
 COLUMNS = ["layer", "site", "hook", "target", "leave_out", "value", "se", "ci_low", "ci_high", "chance", "control_task"]
 COLUMNS += ["selectivity", "null_mean", "null_max", "p", "p_floor", "control_mean", "control_max", "n_controls"]
@@ -38,7 +38,7 @@ def store(gpt2, tmp_path_factory):
         rng.normal(size=(3, 9, D))[family, number],
         np.stack([np.cos(angle), np.sin(angle)], axis=1) @ rng.normal(size=(2, D)),
     )
-    with h5py.File(path, "r+") as file:
+    with rerecorded(path) as file:
         for layer, x in enumerate(layers):
             file["activations"][f"blocks.{layer}.hook_resid_post"][:] = x + 0.1 * rng.normal(size=x.shape)
     with ActivationStore.open(path) as store:

@@ -1,6 +1,5 @@
 """Last member or answer: a model that codes the last member, one that codes the answer, and a naive loop."""
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -12,6 +11,7 @@ from cache.prompts import Prompts
 from probes.query_position import last_or_answer
 from tests.probes.planted_model import MEMBERS, planted_model, planted_prompts, planted_store, prompt
 from tests.probes.readings import read, rewritten
+from tests.rerecording import rerecorded
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_model_that_codes_the_answer_is_read_so(model, folder):
         labels = [(prompts["kind"][p], prompts["template"][p], prompts["values"][p][-1]) for p in rows["prompt"]]
         last = rows["is_last"].tolist()
     where = {label: i for i, label in enumerate(labels) if last[i]}
-    with h5py.File(path, "r+") as file:
+    with rerecorded(path) as file:
         data = file["activations"]["blocks.1.hook_resid_post"]
         x = data[:]
         for (kind, template, m), i in where.items():

@@ -1,0 +1,115 @@
+"""One file of a store, opened: its tables, checked against each other, and a reader of its rows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from cache.errors import CorruptFileError, InputError
+from cache.hooks import Hook, select_hooks
+from cache.layout import read_manifest, read_prompt_table, read_rows
+from cache.safe_open import open_beside, read_attribute, safe_open
+from cache.sealed_log import Log, read_log
+from cache.site_reader import SiteReader
+
+_SITES = "activations/"
+_STORED = (np.dtype("<f4"), np.dtype("<f2"))
+
+
+@dataclass(frozen=True)
+class StoreFile:
+    """One open file of a store.
+
+    Attributes:
+        path: the file.
+        manifest: what it was recorded from (`cache.fingerprint`).
+        fingerprint: SHA-256 of the manifest's hard fields.
+        created: when, ISO 8601, UTC.
+        command: the command that created it.
+        hooks: its sites, in the order of a forward pass.
+        prompts: its prompts, one row each.
+        rows: its planned rows, recorded or not.
+        log: which of its blocks are recorded.
+        reader: reads its activations.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    fingerprint: str
+    created: str
+    command: str
+    hooks: tuple[Hook, ...]
+    prompts: pd.DataFrame
+    rows: pd.DataFrame
+    log: Log
+    reader: SiteReader
+
+    @property
+    def recorded(self) -> Int[np.ndarray, "row"]:
+        """The rows of committed blocks."""
+        return np.flatnonzero(self.log.committed[self.log.block])
+
+    def row_shape(self, hook: Hook) -> tuple[int, ...]:
+        """The shape of one row of a site; heads come first."""
+        return self.log.sites[_SITES + hook.name].row_shape
+
+
+def site_name(hook: Hook) -> str:
+    """The dataset of a hook's activations."""
+    return _SITES + hook.name
+
+
+def open_store_file(path: Path) -> StoreFile:
+    """Open one file; the caller closes its reader.
+
+    Raises:
+        NotAvailableError: there is no such file.
+        CorruptFileError: the file is no store, or is damaged.
+    """
+    with safe_open(path) as file:
+        manifest = read_manifest(file)
+        log = read_log(file)
+        rows, prompts = read_rows(file), read_prompt_table(file)
+        fingerprint, created, command = (read_attribute(file, name) for name in ("fingerprint", "created", "command"))
+        _check_log(path, log)
+        _check_tables(path, log, rows, prompts)
+        hooks = _hooks(path, log)
+        reader = SiteReader(path, open_beside(file), log)
+    return StoreFile(path, manifest, fingerprint, created, command, hooks, prompts, rows, log, reader)
+
+
+def _check_log(path: Path, log: Log) -> None:
+    if log.damaged and log.mark != "none":  # else it is not finished, and continuing it records them anew
+        raise CorruptFileError(
+            f"{path} has a damaged record of block {', '.join(map(str, log.damaged[:5]))}; the geometry cache "
+            "command that made it records that anew"
+        )
+
+
+def _check_tables(path: Path, log: Log, rows: pd.DataFrame, prompts: pd.DataFrame) -> None:
+    if len(rows) != len(log.block):
+        raise CorruptFileError(f"{path} has {len(log.block)} rows where its tables have {len(rows)}")
+    if not 0 <= rows["prompt"].min() <= rows["prompt"].max() < len(prompts):
+        raise CorruptFileError(f"{path} has rows of prompts that it does not have")
+    shown = prompts["members"].map(len)
+    if (prompts["values"].map(len) != shown).any() or (rows["member"] >= shown[rows["prompt"]].to_numpy()).any():
+        raise CorruptFileError(f"{path}: a row names a member that its prompt does not show")
+
+
+def _hooks(path: Path, log: Log) -> tuple[Hook, ...]:
+    """The sites in the order of a forward pass.
+
+    Raises:
+        CorruptFileError: one has a name or type that no recording gives.
+    """
+    names = [name.removeprefix(_SITES) for name in log.sites if name.startswith(_SITES)]
+    for name, site in log.sites.items():
+        if site.dtype not in _STORED or not site.row_shape:
+            raise CorruptFileError(f"{path} has data of type {site.dtype} at {name}")
+    try:
+        return select_hooks(names, "all", 1 + max(Hook.parse(name).layer for name in names)) if names else ()
+    except InputError as error:
+        raise CorruptFileError(f"{path} has a site of an unknown name: {error}") from error
