@@ -75,6 +75,11 @@ def print_table(frame: "pd.DataFrame", *, title: str | None = None) -> None:
     Console(width=width, highlight=False).print(table, markup=False)
 
 
+def printable(text: str) -> str:
+    """The text with everything that would steer a terminal escaped: files can hold any characters."""
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
+
+
 def this_command() -> str:
     """The command that is running, as it can be typed again."""
     return shlex.join(["geometry", *sys.argv[1:]])

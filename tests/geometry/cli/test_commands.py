@@ -207,6 +207,35 @@ def test_verify_agrees_with_a_sound_store_and_names_what_is_damaged(run, store_f
     assert run("verify", damaged, "--quick")[0] == 0
 
 
+def test_damage_is_told_by_whichever_command_meets_it_and_exits_4(run, store_file, tmp_path):
+    import h5py
+
+    with h5py.File(store_file) as file:
+        last, text, state = (
+            file[name].id.get_offset() for name in ("activations/blocks.2.hook_resid_post", "prompts/text", "log/state")
+        )
+    damaged = spoilt(store_file, tmp_path, at=last)
+    code, _, err = run("pca", damaged, "--out", "out")
+    assert code == 4
+    assert err.endswith("is not what was written; geometry verify lists all damage\n")
+    assert f"error: {damaged} is damaged: block " in err
+    assert run("info", damaged)[0] == 0
+    damaged = spoilt(store_file, tmp_path, at=text)
+    told = f"error: {damaged} is damaged outside its activations (in its labels or metadata); record it anew\n"
+    for command in ("info", "verify", "pca"):
+        code, _, err = run(command, damaged)
+        assert (code, err) == (4, told)
+    damaged = spoilt(store_file, tmp_path, at=state)
+    for command in ("info", "pca"):
+        code, _, err = run(command, damaged)
+        assert code == 4
+        assert f"error: {damaged} has a damaged record of block 0; the geometry cache command" in err
+    code, out, err = run("verify", damaged)
+    assert code == 4
+    assert out == "damaged: log, block 0\n"
+    assert err == f"error: {damaged} is damaged in 1 place(s); record it anew\n"
+
+
 def test_files_that_are_no_store_exit_4(run, store_file, tmp_path):
     import h5py
 
@@ -216,8 +245,8 @@ def test_files_that_are_no_store_exit_4(run, store_file, tmp_path):
         file["x"] = [1.0]
     for name, message in {
         "text.h5": "text.h5 is not an HDF5 file",
-        "short.h5": "short.h5 cannot be read",
-        "other.h5": "is HDF5 but not an activation store",
+        "short.h5": "short.h5 is cut off: it has 5,000 of",
+        "other.h5": "is HDF5 but not a file that this geometry wrote",
     }.items():
         for command in ("info", "verify", "pca"):
             code, _, err = run(command, name)
