@@ -16,6 +16,7 @@ from geometry.cli.prompts_command import prompts
 from geometry.cli.steer_command import steer
 from geometry.cli.store_commands import info, verify
 from geometry.cli.sweep_command import sweep
+from geometry.cli.terminal import printable
 from geometry.cli.transfer_commands import erase, transfer
 
 _INTERRUPTED = 130
@@ -62,7 +63,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     try:
         code: Any = app(arguments, prog_name="geometry", standalone_mode=False)
         if code == _INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
-            _say("interrupted; results are written when all is done, so none were")
+            _say("interrupted; what was not yet written is lost, and the same command computes it again")
         return int(code or 0)
     except GeometryError as error:
         if debug:
@@ -83,4 +84,4 @@ def _run(arguments: list[str], *, debug: bool) -> int:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(" ".join(text.split()) + "\n")
+    sys.stderr.write(printable(" ".join(text.split())) + "\n")

@@ -57,21 +57,22 @@ def cache(
     design = options.sequence_design(
         frame=frame, kind=kind, length=length, starts=starts, templates=templates, sample=sample, seed=seed
     )
-    from cache.datasets import load_dataset
+    with _before_recording():
+        from cache.datasets import load_dataset
 
-    prompts = load_dataset(dataset, design)
-    loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
-    from cache.plan import plan_recording
+        prompts = load_dataset(dataset, design)
+        loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
+        from cache.plan import plan_recording
 
-    plan = plan_recording(
-        loaded,
-        _usable(prompts, loaded, quiet=quiet),
-        sites=sites,
-        layers=layers,
-        positions=positions,
-        dtype=dtype,
-        batch_tokens=batch_tokens,
-    )
+        plan = plan_recording(
+            loaded,
+            _usable(prompts, loaded, quiet=quiet),
+            sites=sites,
+            layers=layers,
+            positions=positions,
+            dtype=dtype,
+            batch_tokens=batch_tokens,
+        )
     path = out or Path("activations") / f"{Path(model).stem if Path(model).exists() else model.replace('/', '--')}.h5"
     _record(loaded, plan, path, overwrite=overwrite, quiet=quiet)
 
@@ -137,14 +138,34 @@ def _continuation() -> str:
 
 
 @contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """A list that receives the numbers of SIGINT, SIGTERM and SIGHUP; a second SIGINT ends the program at once."""
+def _before_recording() -> Iterator[None]:
+    """Work that leaves nothing behind: a signal ends it at once, in one line."""
+    from cache.errors import InterruptedRecordingError
+
+    with stop_requests(at_once=True) as stop:
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not stop:
+                raise
+        if stop:  # also where a library that was being imported swallowed the exception
+            stopped = InterruptedRecordingError(f"stopped before recording began; begin with: {this_command()}")
+            stopped.exit_code = 128 + stop[0]
+            raise stopped
+
+
+@contextmanager
+def stop_requests(*, at_once: bool = False) -> Iterator[list[int]]:
+    """A list that receives the numbers of SIGINT, SIGTERM and SIGHUP.
+
+    With `at_once` they also raise KeyboardInterrupt; without, only a second SIGINT does.
+    """
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
         received.append(number)
+        if at_once or (len(received) > 1 and number == signal.SIGINT):
+            raise KeyboardInterrupt
 
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, note) for number in signals]
