@@ -1,9 +1,13 @@
-"""Time recording against the bare forward pass of the same batches: one thread, CPU seconds, interleaved.
+"""Time recording and reading against what they cannot do without: one thread, CPU seconds, interleaved.
 
-    python scripts/bench/cache.py [--model smollm2-135m] [--rounds 7] [--json out.json]
+    python scripts/bench/cache.py [--model all] [--rounds 5] [--rows P1,P5,growth] [--json out.json]
 
-The bare forward is Hugging Face's base model without the unembedding, its own attention, nothing recorded. Wall clock
-with several threads swings threefold on shared machines and proves nothing; ratios of CPU time within one round hold.
+Rows are those of the table of bars: P1 recording against the bare Hugging Face forward pass of the same batches, P2
+against TransformerLens's run_with_cache, P2b one site against sae-lens's runner (if it is installed), P3 padding, P4
+memory above the model in a process of its own, P5 reading one matrix against np.fromfile of its bytes; `growth` is CPU
+time by prompts and layers, drawn beside the JSON. `gpt2-small-shape` has random weights: time does not depend on them.
+Every round runs all sides, in reversed order each other round; a ratio is the median over rounds. Wall clock with
+several threads swings threefold on shared machines and proves nothing.
 """
 
 import os
@@ -11,89 +15,133 @@ import sys
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])  # else `cache` would be this file
+sys.path.append(str(Path(__file__).resolve().parent))  # last, for the modules beside this one
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = "1"
 
 import argparse
 import json
-import statistics
+import platform
+import subprocess
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import version
 
 import torch
-from transformers import AutoModelForCausalLM
+from cache_growth import Table, draw_growth, growth, growth_rows, print_growth
+from cache_memory import measure_here, memory_rows
+from cache_models import MODELS, model_folder
+from cache_reading import reading_rows
+from cache_recording import padding, recording_rows
+from cache_saelens import one_site
+from cache_timing import Measurement
 
-from cache import load_dataset, load_model, plan_recording, record
-from cache.model_sources import find_model
-from cache.sink import batch_of
-
-BAR = 1.15
-
-
-def cpu_seconds(work: Callable[[], None]) -> float:
-    """CPU seconds of one call."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
+ROWS = ("P1", "P2", "P2b", "P3", "P4", "P5", "growth")
+PACKAGES = ("torch", "transformers", "transformer-lens", "h5py", "numpy", "xxhash")
 
 
-def measure(model_name: str, rounds: int) -> dict[str, object]:
-    """The median over rounds of recording's CPU time over the bare forward's, and tokens a second of both."""
-    torch.set_num_threads(1)
-    model = load_model(model_name, device="cpu")
-    bare = AutoModelForCausalLM.from_pretrained(find_model(model_name).folder, dtype=torch.float32).base_model.eval()
-    plan = plan_recording(model, load_dataset("digits,numwords,months"))
-    batches = [batch_of(plan, block)[0] for block in range(len(plan.blocks))]
+def model_rows(name: str, rows: list[str], rounds: int, scratch: Path) -> Iterator[Measurement]:
+    """The rows that are of one model."""
+    folder = model_folder(name, scratch)
+    if {"P1", "P2"} & set(rows):
+        yield from recording_rows(name, folder, rounds, rows, scratch)
+    if "P2b" in rows:
+        yield one_site(name, folder, rounds, scratch)
+    if "P3" in rows:
+        yield padding(name, folder)
+    if "P4" in rows:
+        yield from memory_rows(name, folder, Path(__file__).resolve(), rounds)
 
-    def forward() -> None:
-        with torch.inference_mode():
-            for tokens in batches:
-                bare(tokens, use_cache=False)
 
-    with tempfile.TemporaryDirectory() as folder:
+def measure(arguments: argparse.Namespace, rows: list[str], scratch: Path) -> tuple[list[Measurement], Table]:
+    """All that was asked for, printed as it comes; growth also as a table."""
+    found: list[Measurement] = []
+    for name in MODELS if "all" in arguments.model else arguments.model:
+        for one in model_rows(name, rows, arguments.rounds, scratch):
+            found.append(show(one))
+    if "P5" in rows:
+        found += [show(one) for one in reading_rows(arguments.rounds, scratch)]
+    table = growth(arguments.rounds, scratch) if "growth" in rows else {}
+    if table:
+        found += [show(one) for one in growth_rows(table)]
+        print_growth(table)
+    return found, table
 
-        def recording() -> None:
-            record(model, plan, Path(folder) / "bench.h5", overwrite=True).close()
 
-        forward()
-        recording()
-        times: dict[str, list[float]] = {"forward": [], "recording": []}
-        for number in range(rounds):
-            pair = [("forward", forward), ("recording", recording)]
-            for name, work in pair if number % 2 else pair[::-1]:
-                times[name].append(cpu_seconds(work))
-    ratios = [b / a for a, b in zip(times["forward"], times["recording"], strict=True)]
-    return {
-        "model": model_name,
-        "tokens": plan.n_tokens,
-        "slots_per_token": round(plan.n_slots / plan.n_tokens, 4),
-        "sites": len(plan.hooks),
+def save(path: Path, rounds: int, found: list[Measurement], table: Table) -> None:
+    """The JSON, with what it ran on, and beside it the picture of growth."""
+    if table:
+        draw_growth(table, path)
+    described = {
         "rounds": rounds,
-        "ratio": round(statistics.median(ratios), 3),
-        "ratios": [round(ratio, 3) for ratio in ratios],
-        "forward_tokens_per_s": round(plan.n_tokens / statistics.median(times["forward"])),
-        "recording_tokens_per_s": round(plan.n_tokens / statistics.median(times["recording"])),
-        "bar": BAR,
-        "versions": {name: version(name) for name in ("torch", "transformers", "transformer-lens", "h5py")},
+        "results": [asdict(one) | {"missed": one.missed} for one in found],
+        "growth": table,
+        "commit": commit(),
+        "cpu": cpu_name(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
     }
+    path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def show(one: Measurement) -> Measurement:
+    """Print a figure as soon as it is known."""
+    print(one, flush=True)
+    return one
+
+
+def commit() -> str:
+    """The commit, with `+` where the working tree differs from it."""
+    here = Path(__file__).parent
+    try:
+        return subprocess.check_output(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"], cwd=here, text=True
+        ).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def cpu_name() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    return next((text.split(":")[1].strip() for text in lines if text.startswith("model name")), platform.processor())
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; `--memory-of` and `--prompts` are for the processes that row P4 starts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", help=f"{', '.join(MODELS)} or all (the default); repeatable")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", default=",".join(ROWS), help="some of %(default)s")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--prompts", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.model = arguments.model or ["all"]
+    unknown = sorted(set(arguments.rows.split(",")) - set(ROWS))
+    if unknown:
+        parser.error(f"no row {unknown[0]!r}; there are {', '.join(ROWS)}")
+    return arguments
 
 
 def main() -> None:
-    """Measure, print, and fail where the bar is missed by more than a tenth."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    result = measure(arguments.model, arguments.rounds)
-    for name, value in result.items():
-        print(f"{name:24}{value}")
+    """Measure, print, and fail where a bar is missed by more than a tenth."""
+    arguments = parse_arguments()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.memory_of:
+            print(json.dumps(measure_here(arguments.memory_of, arguments.prompts, Path(folder) / "memory.h5")))
+            return
+        found, table = measure(arguments, arguments.rows.split(","), Path(folder))
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    if float(str(result["ratio"])) > BAR * 1.1:
+        save(arguments.json, arguments.rounds, found, table)
+    complaints = [one for one in found if one.missed]
+    for one in complaints:
+        print(f"{one.row}, {one.model}: {one.value} is more than a tenth above {one.bar}")
+    if complaints:
         raise SystemExit(1)
 
 

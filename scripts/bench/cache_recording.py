@@ -1,0 +1,91 @@
+"""Rows P1 to P3: recording against the bare forward pass and TransformerLens, and what padding costs."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import torch
+from cache_models import bare_model, hooked_transformer, mixed_lengths, texts
+from cache_timing import Measurement, interleaved, median_ratio
+
+from cache import LoadedModel, load_dataset, load_model, plan_recording, record
+from cache.plan import RecordingPlan
+from cache.sink import batch_of
+
+BARS = {"P1": ("forward", 1.15), "P2": ("HookedTransformer", 0.60), "P2 bridge": ("TransformerBridge", None)}
+WHAT = {
+    "P1": "recording / bare Hugging Face forward of the same batches",
+    "P2": "recording / HookedTransformer.run_with_cache(names_filter) and h5py",
+    "P2 bridge": "recording / TransformerBridge.run_with_cache(names_filter) and h5py",
+}
+
+
+def recording_rows(name: str, folder: Path, rounds: int, rows: list[str], scratch: Path) -> list[Measurement]:
+    """P1 and P2, in the same rounds: the default sites of every layer, in batches of 256 tokens."""
+    model = load_model(str(folder), device="cpu")
+    plan = plan_recording(model, load_dataset("digits,numwords,months"))
+    batches = [batch_of(plan, block)[0] for block in range(len(plan.blocks))]
+    names = [hook.name for hook in plan.hooks]
+    sides: dict[str, Callable[[], object]] = {"recording": partial(record_once, model, plan, scratch / "ours.h5")}
+    if "P1" in rows:
+        sides["forward"] = partial(forward, bare_model(folder), batches)
+    if "P2" in rows:
+        theirs = {"HookedTransformer": hooked_transformer(model), "TransformerBridge": model.bridge}
+        sides |= {
+            side: partial(run_with_cache, other, batches, names, scratch / "theirs.h5")
+            for side, other in theirs.items()
+        }
+    times = interleaved(sides, rounds)
+    found = []
+    for row, (floor, bar) in BARS.items():
+        if floor in sides:
+            ratio, details = median_ratio(times, "recording", floor)
+            work: dict[str, object] = {"tokens": plan.n_tokens, "slots": plan.n_slots, "sites": len(plan.hooks)}
+            found.append(Measurement(row, name, WHAT[row], round(ratio, 4), bar=bar, details={**details, **work}))
+    return found
+
+
+def record_once(model: LoadedModel, plan: RecordingPlan, path: Path) -> None:
+    """A whole recording, from creating the file to opening the finished store."""
+    record(model, plan, path, overwrite=True).close()
+
+
+def forward(model: Any, batches: list[torch.Tensor]) -> None:
+    """The bare forward passes; nothing is kept."""
+    with torch.inference_mode():
+        for tokens in batches:
+            model(tokens, use_cache=False)
+
+
+def run_with_cache(model: Any, batches: list[torch.Tensor], names: list[str], path: Path) -> None:
+    """TransformerLens's way: every batch cached in memory, then each site written as a dataset."""
+    with h5py.File(path, "w") as file, torch.inference_mode():
+        for number, tokens in enumerate(batches):
+            _, cached = model.run_with_cache(tokens, names_filter=names)
+            for name in names:
+                file.create_dataset(f"{number}/{name}", data=cached[name].numpy())
+
+
+def padding(name: str, folder: Path) -> Measurement:
+    """P3: token slots computed for each token of prompts of mixed lengths, and what dataset order would compute."""
+    model = load_model(str(folder), device="cpu")
+    lengths = mixed_lengths(1000)
+    plan = plan_recording(model, texts(lengths))
+    if plan.tokenized.lengths.tolist() != lengths:
+        raise ValueError("a word of the texts is not one token; the lengths are not those that were drawn")
+    ordered = in_dataset_order(lengths, plan.batch_tokens)
+    details = {"tokens": plan.n_tokens, "slots": plan.n_slots, "dataset_order": round(ordered / plan.n_tokens, 4)}
+    what = f"slots / tokens, lengths 8-64 mixed (dataset order: {details['dataset_order']})"
+    return Measurement("P3", name, what, round(plan.n_slots / plan.n_tokens, 4), bar=1.10, details=details)
+
+
+def in_dataset_order(lengths: list[int], batch_tokens: int) -> int:
+    """Token slots when prompts are batched as they come, as many as stay within `batch_tokens` slots."""
+    batches: list[list[int]] = [[]]
+    for length in lengths:
+        if (len(batches[-1]) + 1) * max([*batches[-1], length]) > batch_tokens:
+            batches.append([])
+        batches[-1].append(length)
+    return sum(len(batch) * max(batch) for batch in batches)
