@@ -22,12 +22,9 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import argparse
 import json
-import platform
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
-from importlib.metadata import version
 
 import torch
 from cache_growth import Table, draw_growth, growth, growth_rows, print_growth
@@ -37,6 +34,7 @@ from cache_reading import reading_rows
 from cache_recording import padding, recording_rows
 from cache_saelens import one_site
 from cache_timing import Measurement
+from machine import ran_on
 
 ROWS = ("P1", "P2", "P2b", "P3", "P4", "P5", "growth")
 PACKAGES = ("torch", "transformers", "transformer-lens", "h5py", "numpy", "xxhash")
@@ -78,10 +76,7 @@ def save(path: Path, rounds: int, found: list[Measurement], table: Table) -> Non
         "rounds": rounds,
         "results": [asdict(one) | {"missed": one.missed} for one in found],
         "growth": table,
-        "commit": commit(),
-        "cpu": cpu_name(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        **ran_on(*PACKAGES),
     }
     path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
@@ -90,24 +85,6 @@ def show(one: Measurement) -> Measurement:
     """Print a figure as soon as it is known."""
     print(one, flush=True)
     return one
-
-
-def commit() -> str:
-    """The commit, with `+` where the working tree differs from it."""
-    here = Path(__file__).parent
-    try:
-        return subprocess.check_output(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"], cwd=here, text=True
-        ).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def cpu_name() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next((text.split(":")[1].strip() for text in lines if text.startswith("model name")), platform.processor())
 
 
 def parse_arguments() -> argparse.Namespace:

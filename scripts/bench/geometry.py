@@ -14,25 +14,24 @@ import sys
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])  # else `geometry` would be this file
+sys.path.append(str(Path(__file__).resolve().parent))  # last, for the modules beside this one
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = "1"
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.metadata import version
 
 import h5py
 import numpy as np
 import torch
+from machine import ran_on
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
@@ -216,9 +215,7 @@ def measure(names: list[str], rounds: int, quick: bool) -> Result:
         "rounds": rounds,
         "results": results,
         "growth": table,
-        "commit": commit(),
-        "cpu": cpu_name(),
-        "versions": {name: version(name) for name in ("numpy", "scipy", "torch", "scikit-learn", "h5py")},
+        **ran_on("numpy", "scipy", "torch", "scikit-learn", "h5py"),
     }
 
 
@@ -237,24 +234,6 @@ def missed(results: dict[str, Result]) -> list[str]:
         for key, bar in BARS[name].items()
         if float(str(results[name][key])) > bar * 1.1
     ]
-
-
-def commit() -> str:
-    """The commit, with `+` where the working tree differs from it."""
-    here = Path(__file__).parent
-    try:
-        return subprocess.check_output(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"], cwd=here, text=True
-        ).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def cpu_name() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next((text.split(":")[1].strip() for text in lines if text.startswith("model name")), platform.processor())
 
 
 def main() -> None:

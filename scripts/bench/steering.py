@@ -14,21 +14,20 @@ import sys
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])
+sys.path.append(str(Path(__file__).resolve().parent))  # last, for the modules beside this one
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = "1"
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
 
 import torch
+from machine import ran_on
 
 from cache import Hook, LoadedModel, load_model
 from probes.restart import clean_run, logits_of, restart
@@ -161,24 +160,6 @@ def missed(results: dict[str, Result]) -> list[str]:
     return found + [f"{name}: restart and forward pass differ" for name in unequal]
 
 
-def commit() -> str:
-    """The commit, with `+` where the working tree differs from it."""
-    here = Path(__file__).parent
-    try:
-        return subprocess.check_output(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"], cwd=here, text=True
-        ).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def cpu_name() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next((text.split(":")[1].strip() for text in lines if text.startswith("model name")), platform.processor())
-
-
 def main() -> None:
     """Measure, print, and fail where the bar is missed or the results differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -198,9 +179,7 @@ def main() -> None:
             "quick": arguments.quick,
             "rounds": arguments.rounds,
             "results": results,
-            "commit": commit(),
-            "cpu": cpu_name(),
-            "versions": {name: version(name) for name in ("torch", "transformers", "transformer-lens")},
+            **ran_on("torch", "transformers", "transformer-lens"),
         }
         arguments.json.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     complaints = missed(results)
