@@ -108,7 +108,8 @@ def _record(model: "LoadedModel", plan: "RecordingPlan", path: Path, *, overwrit
     )
     started = time.monotonic()
     tokens = [0]
-    with stop_requests() as stop, progress("tok", quiet=quiet) as bar:
+    stop: list[int] = []
+    with noted_signals(stop), progress("tok", quiet=quiet) as bar:
         task = bar.add_task("recording", total=len(plan.blocks), completed=len(plan.blocks) - state.n_pending, speed="")
 
         def on_block(done: "Progress") -> None:
@@ -142,25 +143,25 @@ def _before_recording() -> Iterator[None]:
     """Work that leaves nothing behind: a signal ends it at once, in one line."""
     from cache.errors import InterruptedRecordingError
 
-    with stop_requests(at_once=True) as stop:
-        try:
+    stop: list[int] = []
+    try:
+        with noted_signals(stop, at_once=True):
             yield
-        except KeyboardInterrupt:
-            if not stop:
-                raise
-        if stop:  # also where a library that was being imported swallowed the exception
-            stopped = InterruptedRecordingError(f"stopped before recording began; begin with: {this_command()}")
-            stopped.exit_code = 128 + stop[0]
-            raise stopped
+    except KeyboardInterrupt:
+        if not stop:
+            raise
+    if stop:  # also where a library that was being imported swallowed the exception
+        stopped = InterruptedRecordingError(f"stopped before recording began; begin with: {this_command()}")
+        stopped.exit_code = 128 + stop[0]
+        raise stopped
 
 
 @contextmanager
-def stop_requests(*, at_once: bool = False) -> Iterator[list[int]]:
-    """A list that receives the numbers of SIGINT, SIGTERM and SIGHUP.
+def noted_signals(received: list[int], *, at_once: bool = False) -> Iterator[None]:
+    """Have `received` receive the numbers of SIGINT, SIGTERM and SIGHUP.
 
     With `at_once` they also raise KeyboardInterrupt; without, only a second SIGINT does.
     """
-    received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
@@ -170,7 +171,7 @@ def stop_requests(*, at_once: bool = False) -> Iterator[list[int]]:
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, note) for number in signals]
     try:
-        yield received
+        yield
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
