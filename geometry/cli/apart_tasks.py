@@ -74,11 +74,11 @@ def _limit(file: Path) -> None:
     import cache.store
     import cache.verify  # noqa: F401
     from cache.safe_open import open_regular
-    from cache.sealed_footer import checked_footer
+    from cache.sealed_footer import read_footer
 
     handle = open_regular(file)
     try:
-        footer = checked_footer(handle, file)
+        footer = read_footer(handle, file)
     finally:
         os.close(handle)
     frozen = footer.size - sum(length for _, length in footer.spans)
@@ -105,7 +105,7 @@ def _facts(store: "ActivationStore", file: Path) -> dict[str, Any]:
         "file": str(file),
         "size": filesize.decimal(file.stat().st_size),
         "complete": store.complete,
-        "model": soft["model"],
+        "model": soft.get("model", "not noted"),
         "revision": hard["model revision"] or "none",
         "processing": hard["model processing"],
         "bos": hard["bos"],

@@ -1,6 +1,7 @@
 """`geometry cache`: record a model's activations."""
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -168,10 +169,19 @@ def noted_signals(received: list[int], *, at_once: bool = False) -> Iterator[Non
         if at_once or (len(received) > 1 and number == signal.SIGINT):
             raise KeyboardInterrupt
 
+    complain = sys.unraisablehook
+
+    def complain_of_others(unraisable: "sys.UnraisableHookArgs") -> None:
+        # Python cannot raise within a destructor and prints instead; a signal is noted, and told later in one line
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            complain(unraisable)
+
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, note) for number in signals]
+    sys.unraisablehook = complain_of_others
     try:
         yield
     finally:
+        sys.unraisablehook = complain
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from cache.errors import CorruptFileError
 from geometry.cli import options
@@ -34,7 +35,7 @@ def verify(
     """Compare a store with its checksums; exit code 4 if anything is not as it was written."""
     with progress("sites", quiet=quick or not console().is_terminal) as bar:
         bar.live.transient = True
-        task = bar.add_task(f"verifying {file.name}", total=None, speed="")
+        task = bar.add_task(f"verifying {escape(file.name)}", total=None, speed="")
         result = read_apart(
             "verification",
             file,
