@@ -7,14 +7,22 @@ import platform
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
+from cache.hooks import layers_by_kind
 from cache.models import LoadedModel
 from cache.plan import RecordingPlan
 from cache.prompts import Prompts
 from cache.sealed_footer import SEALED_VERSION
 
 FORMAT = "activation-store"
+_MODEL_TEXTS = ("model weights", "model revision", "model processing", "compute dtype", "attention", "tokenizer")
+_PLAN_TEXTS = ("prompt texts", "prompt order", "prompt labels", "prompt tokens", "positions", "storage dtype")
+HARD_TYPES = MappingProxyType(
+    {"format version": int, "bos": bool, "template seed": int, "hooks": dict, "block plan": dict}
+    | dict.fromkeys((*_MODEL_TEXTS, *_PLAN_TEXTS), str)
+)
 _LIBRARIES = ("h5py", "numpy", "torch", "transformer-lens", "transformers")
 
 
@@ -35,7 +43,7 @@ def hard_fields(model: LoadedModel, plan: RecordingPlan) -> dict[str, Any]:
         "prompt labels": _digest(_labels(prompts)),
         "prompt tokens": _digest([ids.tolist() for ids in plan.tokenized.ids]),
         "template seed": prompts.seed,
-        "hooks": _layers_by_kind(plan),
+        "hooks": layers_by_kind(plan.hooks),
         "positions": plan.positions,
         "storage dtype": plan.dtype,
         "block plan": {"batch tokens": plan.batch_tokens, "blocks": _digest(plan.blocks)},
@@ -75,13 +83,6 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
 def _both(stored: Any, asked: Any) -> str:
     texts = ["none" if value == "" else str(value) for value in (stored, asked)]
     return f" ({texts[0]}, now {texts[1]})" if all(len(text) <= 20 for text in texts) else ""
-
-
-def _layers_by_kind(plan: RecordingPlan) -> dict[str, list[int]]:
-    kinds: dict[str, list[int]] = {}
-    for hook in plan.hooks:
-        kinds.setdefault(hook.kind, []).append(hook.layer)
-    return kinds
 
 
 def _labels(prompts: Prompts) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ KINDS = MappingProxyType(
 GROUPS = MappingProxyType({"heads": ("z",), "mlp": ("mlp_out",), "neurons": ("mlp_post",)})
 """Group -> kinds. The group `resid` (the embedding and every block's output) is not one kind of all layers."""
 
+_HAVE_HEADS = ("q", "k", "v", "z")
 _NAME = re.compile(r"blocks\.(\d+)\.(.+)")
 
 
@@ -49,7 +50,7 @@ class Hook:
             raise InputError(f"no site kind {self.kind!r}; {_suggest(self.kind, KINDS)}")
         if self.layer < 0:
             raise InputError(f"a hook's layer counts from 0; got {self.layer}")
-        if self.head is not None and self.kind not in ("q", "k", "v", "z"):
+        if self.head is not None and not self.has_heads:
             raise InputError(f"{self.kind} has no heads; got head {self.head}")
         if self.head is not None and self.head < 0:
             raise InputError(f"a hook's head counts from 0; got head {self.head}")
@@ -58,6 +59,11 @@ class Hook:
     def name(self) -> str:
         """TransformerLens's name of the site, which is also its dataset's name in a store."""
         return f"blocks.{self.layer}.{KINDS[self.kind]}"
+
+    @property
+    def has_heads(self) -> bool:
+        """Whether a row of the whole site is one of several heads, each with numbers of its own."""
+        return self.kind in _HAVE_HEADS
 
     @property
     def table_layer(self) -> int:
@@ -96,8 +102,21 @@ def select_hooks(sites: str | Iterable[str], layers: str, n_layers: int) -> tupl
         raise InputError("no sites given; try resid,heads,mlp")
     chosen = parse_layers(layers, n_layers)
     hooks = {hook for site in wanted for hook in _hooks_of(site, chosen, n_layers)}
+    return in_order(hooks)
+
+
+def in_order(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
+    """Hooks in the order in which a forward pass computes them."""
     order = list(KINDS)
     return tuple(sorted(hooks, key=lambda hook: (hook.layer, order.index(hook.kind))))
+
+
+def layers_by_kind(hooks: Iterable[Hook]) -> dict[str, list[int]]:
+    """The layers of each kind, in the order of the hooks."""
+    kinds: dict[str, list[int]] = {}
+    for hook in hooks:
+        kinds.setdefault(hook.kind, []).append(hook.layer)
+    return kinds
 
 
 def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:

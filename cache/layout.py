@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Shaped
 
 from cache.errors import CorruptFileError
-from cache.fingerprint import FORMAT, canonical, fingerprint_of, hard_fields, soft_fields
+from cache.fingerprint import FORMAT, HARD_TYPES, canonical, fingerprint_of, hard_fields, soft_fields
 from cache.models import LoadedModel
 from cache.plan import RecordingPlan
 from cache.safe_open import read_attribute
@@ -19,7 +19,22 @@ from cache.sealed_layout import SealedLayout
 
 ROW_COLUMNS = ("prompt", "position", "token", "token_text", "member", "is_last")
 _TEXT_COLUMNS = ("text", "family", "frame", "kind", "answer", "distractor", "group", "pair_key")
-_LIST_COLUMNS = ("values", "members", "spans")
+_NUMBER_COLUMNS = dict.fromkeys(("prompt", "position", "token", "member", "template"), "<i4") | {"is_last": "u1"}
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, tuple) and all(type(item) is int and abs(item) < 1 << 63 for item in value)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+
+
+def _pairs(value: Any) -> bool:
+    return isinstance(value, tuple) and all(_numbers(item) and len(item) == 2 for item in value)
+
+
+_LIST_COLUMNS = {"values": _numbers, "members": _texts, "spans": _pairs}
 PROMPT_COLUMNS = ("template", *_TEXT_COLUMNS, *_LIST_COLUMNS)
 
 
@@ -53,7 +68,7 @@ def read_manifest(file: h5py.File) -> dict[str, Any]:
     """The manifest of an open store: `hard` fields that its fingerprint covers, and `soft` ones.
 
     Raises:
-        CorruptFileError: the file is no store, or its manifest was changed.
+        CorruptFileError: the file is no store, or its manifest was changed or lacks a field.
     """
     path = Path(file.filename)
     if "format" not in file.attrs or read_attribute(file, "format") != FORMAT:
@@ -65,25 +80,31 @@ def read_manifest(file: h5py.File) -> dict[str, Any]:
         raise CorruptFileError(f"{path} has no readable manifest; record it anew") from error
     if not intact:
         raise CorruptFileError(f"{path} has a manifest that does not match its fingerprint; record it anew")
+    if not (_has_fields(manifest["hard"]) and isinstance(manifest.get("soft"), dict)):
+        raise CorruptFileError(f"{path} has no readable manifest; record it anew")
     return dict(manifest)
 
 
 def read_rows(file: h5py.File) -> pd.DataFrame:
-    """The rows of an open store, one a kept token, with the columns of `/rows`."""
-    return pd.DataFrame({name: _column(file[f"rows/{name}"]) for name in ROW_COLUMNS}).astype({"is_last": bool})
+    """The rows of an open store, one a kept token, with the columns of `/rows`.
+
+    Raises:
+        CorruptFileError: a column is of another type.
+    """
+    return pd.DataFrame({name: _column(file, f"rows/{name}") for name in ROW_COLUMNS}).astype({"is_last": bool})
 
 
 def read_prompt_table(file: h5py.File) -> pd.DataFrame:
     """The prompts of an open store, one row each; lists come back as tuples.
 
     Raises:
-        CorruptFileError: what should be lists is something else.
+        CorruptFileError: a column is of another type, or what should be lists is something else.
     """
-    table = pd.DataFrame({name: _column(file[f"prompts/{name}"]) for name in PROMPT_COLUMNS})
+    table = pd.DataFrame({name: _column(file, f"prompts/{name}") for name in PROMPT_COLUMNS})
     for name in _LIST_COLUMNS:
         table[name] = [_tuples(json.loads(text)) for text in table[name]]
-        if not table[name].map(lambda value: isinstance(value, tuple)).all():
-            raise CorruptFileError(f"{file.filename} has something else than lists in /prompts/{name}")
+        if not all(map(_LIST_COLUMNS[name], table[name])):
+            raise CorruptFileError(f"{file.filename} has something else than lists of {name} in /prompts/{name}")
     return table
 
 
@@ -114,5 +135,15 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _column(dataset: h5py.Dataset) -> Any:
-    return [text.decode() for text in dataset[:]] if dataset.dtype.kind == "S" else dataset[:]
+def _column(file: h5py.File, name: str) -> Any:
+    content = file[name][:]
+    numbers = _NUMBER_COLUMNS.get(name.split("/")[1])
+    if content.ndim != 1 or (content.dtype != numbers if numbers else content.dtype.kind != "S"):
+        raise CorruptFileError(
+            f"{file.filename} has data of type {content.dtype}, {content.ndim}-dimensional, at {name}"
+        )
+    return content if numbers else [text.decode() for text in content]
+
+
+def _has_fields(hard: Any) -> bool:
+    return isinstance(hard, dict) and all(type(hard.get(name)) is kind for name, kind in HARD_TYPES.items())

@@ -76,7 +76,7 @@ def _refusal(lock: Path, error: OSError, holder: str) -> Exception:
         return LockedError(
             f"{name} is being written by process {int(who['pid'])} on {who['host']}; wait for it or stop it"
         )
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError):
         return LockedError(f"{name} is being written by another process; wait for it or stop it")
 
 

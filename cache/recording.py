@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cache.errors import (
+    CorruptFileError,
     FingerprintError,
     InputError,
     InterruptedRecordingError,
@@ -25,7 +26,7 @@ from cache.plan import RecordingPlan, plan_recording
 from cache.prompts import Prompts
 from cache.safe_open import safe_open
 from cache.sealed import SealedWriter, check_space, create_sealed, open_writer
-from cache.sealed_log import read_log
+from cache.sealed_log import Log, read_log
 from cache.sink import Sink
 from cache.store import ActivationStore
 
@@ -85,9 +86,7 @@ def recording_state(
         need = store_layout(model, plan).nbytes
         check_space(path.parent, need)
         return RecordingState(need, free, len(plan.blocks), finished=False)
-    with safe_open(path) as file:
-        check_same_recording(path, read_manifest(file)["hard"], hard_fields(model, plan))
-        log = read_log(file)
+    log = _checked_log(path, model, plan)
     pending = int((~log.committed).sum())
     return RecordingState(path.stat().st_size, free, pending, finished=log.mark == "right")
 
@@ -128,8 +127,7 @@ def record(
     with writer_lock(path):
         if overwrite or not path.exists():
             create_sealed(path, store_layout(loaded, plan, command=shlex.join(sys.argv)))
-        with safe_open(path) as file:
-            check_same_recording(path, read_manifest(file)["hard"], hard_fields(loaded, plan))
+        _checked_log(path, loaded, plan)
         with open_writer(path) as writer:
             _record_blocks(loaded, plan, writer, on_block, should_stop)
     return ActivationStore.open(path)
@@ -170,6 +168,19 @@ def check_same_recording(path: Path, stored: dict[str, Any], asked: dict[str, An
         raise FingerprintError(
             f"{path} was recorded with another {', '.join(fields)}; choose another --out, or --overwrite"
         )
+
+
+def _checked_log(path: Path, model: LoadedModel, plan: RecordingPlan) -> Log:
+    """The log of a file that this recording can go on with."""
+    with safe_open(path) as file:
+        check_same_recording(path, read_manifest(file)["hard"], hard_fields(model, plan))
+        log = read_log(file)
+    layout = store_layout(model, plan)
+    sites = [(name, (site.row_shape, site.dtype.name)) for name, site in log.sites.items()]
+    same = sites == list(layout.sites.items()) and log.block.tobytes() == layout.block.tobytes()
+    if not same or len(log.committed) != len(plan.blocks):
+        raise CorruptFileError(f"{path} has other sites or rows than its manifest says; record it anew")
+    return log
 
 
 def _record_blocks(

@@ -16,7 +16,7 @@ from cache.sealed_footer import checked_footer
 _MAX_OBJECTS = 100_000
 _MAX_ATTRIBUTES = 64
 _MAX_DEPTH = 4
-_READ_ERRORS = (OSError, RuntimeError, LookupError, TypeError, ValueError, MemoryError)
+_READ_ERRORS = (OSError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError)
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def open_checked(path: str | Path) -> h5py.File:
         footer = checked_footer(handle, path)
         with ExitStack() as stack, reading(path):
             file = stack.enter_context(_open_shared(path))
-            _check_same(handle, file)
+            check_same(handle, file)
             _check_attributes(file, file)
             _check_groups(file, footer.offset)
             stack.pop_all()
@@ -68,7 +68,7 @@ def open_beside(file: h5py.File) -> int:
     """
     handle = open_regular(Path(file.filename))
     try:
-        _check_same(handle, file)
+        check_same(handle, file)
     except CorruptFileError:
         os.close(handle)
         raise
@@ -108,7 +108,7 @@ def reading(path: str | Path) -> Iterator[None]:
     except GeometryError:
         raise
     except _READ_ERRORS as error:
-        reason = str(error).strip("\"'").splitlines()[0] if str(error) else type(error).__name__
+        reason = (str(error).strip("\"'\n ") or type(error).__name__).splitlines()[0]
         raise CorruptFileError(f"{path} cannot be read: {reason}") from error
 
 
@@ -125,7 +125,12 @@ def _open_shared(path: Path) -> h5py.File:
         return h5py.File(path, "r", locking=False)
 
 
-def _check_same(handle: int, file: h5py.File) -> None:
+def check_same(handle: int, file: h5py.File) -> None:
+    """Make sure that a handle is of the same file as HDF5's.
+
+    Raises:
+        CorruptFileError: the file was replaced between the two.
+    """
     if not os.path.samestat(os.fstat(handle), os.fstat(file.id.get_vfd_handle())):
         raise CorruptFileError(f"{file.filename} was replaced while it was opened; try again")
 
@@ -133,13 +138,15 @@ def _check_same(handle: int, file: h5py.File) -> None:
 def _check_groups(file: h5py.File, size: int) -> None:
     """Walk every hard link once, refusing whatever a sealed file does not use."""
     todo: list[tuple[h5py.Group, int]] = [(file, 0)]
-    count = 0
+    allowed = _MAX_OBJECTS
     while todo:
         group, depth = todo.pop()
-        for name in group:
-            count += 1
+        names = list(group)  # far cheaper than opening what they name
+        surplus = names[allowed if depth < _MAX_DEPTH else 0 :]
+        allowed -= len(names)
+        for name in surplus[:1] or names:
             where = f"{group.name.rstrip('/')}/{name}"
-            if count > _MAX_OBJECTS or depth >= _MAX_DEPTH:
+            if surplus:
                 raise CorruptFileError(f"{file.filename} holds too many or too deeply nested objects at {where}")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise CorruptFileError(f"{file.filename} holds a link at {where}; stores have none")

@@ -27,11 +27,11 @@ import numpy as np
 import xxhash
 from jaxtyping import Shaped
 
-from cache.errors import NoSpaceError, NotAvailableError
-from cache.safe_open import data_offset, safe_open
-from cache.sealed_footer import frozen_digest
-from cache.sealed_layout import Blueprint, SealedLayout, blueprint
-from cache.sealed_log import complete_mark, read_log, seal_of
+from cache.errors import CorruptFileError, NoSpaceError, NotAvailableError
+from cache.safe_open import check_same, data_offset, safe_open
+from cache.sealed_footer import frozen_digest, read_footer
+from cache.sealed_layout import CHANGING, Blueprint, SealedLayout, blueprint
+from cache.sealed_log import Log, complete_mark, read_log, seal_of
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
@@ -99,6 +99,7 @@ class SealedWriter:
         self._path = path
         self._handle = handle
         self._log = read_log(file)
+        _check_spans(path, handle, file, self._log)
         self._runs = self._log.runs()
         self._columns = {site: index for index, site in enumerate(self._log.sites)}
         self._checksum_offset = data_offset(file["log/checksum"])
@@ -171,7 +172,7 @@ def open_writer(path: Path) -> Iterator[SealedWriter]:
 
     Raises:
         NotAvailableError: the file cannot be written.
-        CorruptFileError: it is no sealed file.
+        CorruptFileError: it is no sealed file, or its footer lets other bytes change than those to be written.
     """
     try:
         handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -179,10 +180,18 @@ def open_writer(path: Path) -> Iterator[SealedWriter]:
         raise NotAvailableError(f"cannot write {str(path)!r}: {error.strerror}") from error
     try:
         with safe_open(path) as file:
+            check_same(handle, file)
             writer = SealedWriter(path, handle, file)
         yield writer
     finally:
         os.close(handle)
+
+
+def _check_spans(path: Path, handle: int, file: h5py.File, log: Log) -> None:
+    """A writer trusts a file's places: none may lie over another or over anything that never changes."""
+    arrays = [file[name] for name in (*log.sites, *CHANGING)]
+    if sorted((data_offset(array), array.nbytes) for array in arrays) != list(read_footer(handle, path).spans):
+        raise CorruptFileError(f"{path} has arrays elsewhere than its footer says; record it anew")
 
 
 def _build(temporary: Path, plan: Blueprint) -> None:

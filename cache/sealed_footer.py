@@ -66,7 +66,7 @@ def checked_footer(handle: int, path: Path) -> Footer:
             outside what is filled block by block.
         FingerprintError: it is of another format version.
     """
-    footer = _read_footer(handle, path)
+    footer = read_footer(handle, path)
     if frozen_digest(handle, footer) != footer.digest:
         raise CorruptFileError(f"{path} is damaged outside its activations (in its labels or metadata); record it anew")
     return footer
@@ -92,7 +92,12 @@ def _pieces(handle: int, start: int, stop: int) -> Iterator[bytes]:
         start += len(part)
 
 
-def _read_footer(handle: int, path: Path) -> Footer:
+def read_footer(handle: int, path: Path) -> Footer:
+    """The footer of an open file, its digest not yet compared with anything.
+
+    Raises:
+        CorruptFileError, FingerprintError: as for `checked_footer`.
+    """
     offset = _end_of_hdf5(handle, path)
     start = os.pread(handle, _SPANS, offset)
     if not start.startswith(_MAGIC) or len(start) < _SPANS:

@@ -15,7 +15,7 @@ from jaxtyping import Int, Shaped
 
 from cache.sealed_footer import Footer
 
-_CHANGING = ("log/checksum", "log/state", "log/complete")
+CHANGING = ("log/checksum", "log/state", "log/complete")
 _PAGE = 1 << 16
 _ALIGNED = 64  # bytes; a record of the log then never crosses a disk sector, and arrays can be mapped
 _PER_OBJECT = 4096  # HDF5's own bytes for an array are fewer
@@ -66,7 +66,7 @@ class Blueprint:
 def blueprint(layout: SealedLayout) -> Blueprint:
     """The file that a layout describes, made in memory; what it takes is the frozen part, not the sites."""
     memory = _SparseMemory()
-    names = [*layout.sites, *_CHANGING]
+    names = [*layout.sites, *CHANGING]
     with h5py.File(
         memory,
         "w",

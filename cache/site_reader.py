@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class SiteReader:
         self._path, self._handle, self._log = path, handle, log
         self._columns = {name: column for column, name in enumerate(log.sites)}
         self._checked = {name: np.zeros(len(log.committed), dtype=bool) for name in log.sites}
-        self.closed = False
+        self._finalizer = weakref.finalize(self, os.close, handle)
 
     def read(
         self, name: str, head: int | None, rows: Int[np.ndarray, "chosen"], out: Float[Tensor, "chosen d"]
@@ -49,11 +50,14 @@ class SiteReader:
             chosen = stretch[torch.from_numpy(rows[first:last] - start)]
             part.copy_((chosen if head is None else chosen[:, head]).reshape(part.shape))
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be read any more."""
+        return not self._finalizer.alive
+
     def close(self) -> None:
-        """Close the file."""
-        if not self.closed:
-            self.closed = True
-            os.close(self._handle)
+        """Close the file; what is never closed is when it is collected."""
+        self._finalizer()
 
     def _fill(self, target: np.ndarray, offset: int) -> None:
         view = memoryview(target.data).cast("B")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cache.errors import FingerprintError, InputError
 from cache.fingerprint import differences
-from cache.hooks import Hook, select_hooks
+from cache.hooks import Hook, in_order
 from cache.models import LoadedModel
 from cache.rows import join_labels, query_rows
 from cache.store_file import StoreFile, open_store_file, site_name
@@ -67,8 +67,7 @@ class ActivationStore:
         self.fingerprint = "+".join(file.fingerprint for file in files)
         self.created, self.command = files[0].created, files[0].command
         self.complete = all(len(group.recorded) == len(group.files[0].rows) for group in groups)
-        named = [{hook.name for file in group.files for hook in file.hooks} for group in groups]
-        self.hooks = _in_order(set.intersection(*named))
+        self.hooks = in_order(set.intersection(*({hook for file in g.files for hook in file.hooks} for g in groups)))
         self.prompts, self.rows = _tables(groups)
 
     @classmethod
@@ -179,11 +178,11 @@ class ActivationStore:
         first = 0
         for group in self._groups:
             file = group.file_of(hook)
-            if file.reader.closed:
-                raise InputError(f"{self.paths[0].name} is closed; open it again")
             chosen = group.recorded[mask[first : first + len(group.recorded)]]
             first += len(group.recorded)
             for start in range(0, len(chosen), n_rows):
+                if file.reader.closed:  # asked each time: its handle's number may be another file's by now
+                    raise InputError(f"{self.paths[0].name} is closed; open it again")
                 yield file, chosen[start : start + n_rows]
 
     def _pieces(
@@ -267,10 +266,6 @@ def _grouped(files: list[StoreFile]) -> list[_Group]:
         recorded = [file.log.committed[file.log.block] for file in group]
         groups.append(_Group(tuple(group), np.flatnonzero(np.all(recorded, axis=0))))
     return groups
-
-
-def _in_order(names: set[str]) -> tuple[Hook, ...]:
-    return select_hooks(sorted(names), "all", 1 + max(Hook.parse(name).layer for name in names)) if names else ()
 
 
 def _tables(groups: list[_Group]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from cache.errors import CorruptFileError, InputError
-from cache.hooks import Hook, select_hooks
+from cache.hooks import Hook, in_order, layers_by_kind
 from cache.layout import read_manifest, read_prompt_table, read_rows
 from cache.safe_open import open_beside, read_attribute, safe_open
 from cache.sealed_log import Log, read_log
@@ -76,7 +76,7 @@ def open_store_file(path: Path) -> StoreFile:
         fingerprint, created, command = (read_attribute(file, name) for name in ("fingerprint", "created", "command"))
         _check_log(path, log)
         _check_tables(path, log, rows, prompts)
-        hooks = _hooks(path, log)
+        hooks = _hooks(path, log, manifest["hard"]["hooks"])
         reader = SiteReader(path, open_beside(file), log)
     return StoreFile(path, manifest, fingerprint, created, command, hooks, prompts, rows, log, reader)
 
@@ -99,17 +99,24 @@ def _check_tables(path: Path, log: Log, rows: pd.DataFrame, prompts: pd.DataFram
         raise CorruptFileError(f"{path}: a row names a member that its prompt does not show")
 
 
-def _hooks(path: Path, log: Log) -> tuple[Hook, ...]:
+def _hooks(path: Path, log: Log, planned: dict[str, list[int]]) -> tuple[Hook, ...]:
     """The sites in the order of a forward pass.
 
     Raises:
-        CorruptFileError: one has a name or type that no recording gives.
+        CorruptFileError: one has a name, shape or type that no recording gives, or they are not those planned.
     """
-    names = [name.removeprefix(_SITES) for name in log.sites if name.startswith(_SITES)]
     for name, site in log.sites.items():
         if site.dtype not in _STORED or not site.row_shape:
             raise CorruptFileError(f"{path} has data of type {site.dtype} at {name}")
     try:
-        return select_hooks(names, "all", 1 + max(Hook.parse(name).layer for name in names)) if names else ()
+        hooks = {name: Hook.parse(name.removeprefix(_SITES)) for name in log.sites}
     except InputError as error:
         raise CorruptFileError(f"{path} has a site of an unknown name: {error}") from error
+    for name, hook in hooks.items():
+        shape = log.sites[name].row_shape
+        if name != site_name(hook) or len(shape) != 1 + hook.has_heads or not all(shape):
+            raise CorruptFileError(f"{path} has rows of shape {shape} at {name}, which no recording gives")
+    ordered = in_order(hooks.values())
+    if not ordered or layers_by_kind(ordered) != planned:
+        raise CorruptFileError(f"{path} has other sites than its manifest names")
+    return ordered

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,20 +30,23 @@ def read_apart(
     # -P: a folder or module named cache where the user happens to be is not ours
     command = [sys.executable, "-P", "-m", "geometry.cli.apart_tasks", task, str(file), *options]
     answer: dict[str, Any] = {}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as complaints,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as child,
+    ):
         try:
             for line in child.stdout or ():
-                answer = json.loads(line)
+                answer = json.loads(line) if line.endswith("\n") else {}  # else it died while it spoke
                 if "step" in answer:
                     on_step(*answer["step"])
-            complaint = child.stderr.read() if child.stderr else ""
         finally:
             child.kill()
-    if "error" in answer:
-        raise _error(str(answer["error"]), str(answer["message"]))
-    if "result" in answer:
-        return dict(answer["result"])
-    raise _death(file, child.returncode, complaint)
+        if "error" in answer:
+            raise _error(str(answer["error"]), str(answer["message"]))
+        if "result" in answer:
+            return dict(answer["result"])
+        complaints.seek(0)
+        raise _death(file, child.wait(), complaints.read())
 
 
 def _error(name: str, message: str) -> GeometryError:
@@ -54,5 +58,5 @@ def _death(file: Path, code: int, complaint: str) -> Exception:
     if code == -signal.SIGXCPU:
         return CorruptFileError(f"{file} takes longer to read than a store of its size can; do not open it")
     if code < 0:
-        return CorruptFileError(f"{file} crashes the HDF5 library ({signal.Signals(-code).name}); do not open it")
+        return CorruptFileError(f"{file} ends the process that reads it (signal {-code}); do not open it")
     return RuntimeError(f"reading {file} failed:\n{complaint}")

@@ -173,7 +173,7 @@ def add_site(name: str):
 
 MISFIT = r"^[^ ]*damaged\.h5 has a log whose parts do not fit together$"
 UNREADABLE = r"^[^ ]*damaged\.h5 cannot be read: "
-LISTS = r"^[^ ]*damaged\.h5 has something else than lists in /prompts/"
+LISTS = r"^[^ ]*damaged\.h5 has something else than lists of "
 NUMBERS = r"has data of type .* at activations/blocks\.0\.hook_resid_post$"
 CHANGES = {
     "block number one too large": (set_value("log/block", 4), MISFIT),

@@ -72,8 +72,9 @@ def test_the_childs_refusals_are_raised_here_as_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("script", "told"),
     [
-        ("kill -SEGV $$", r"a\.h5 crashes the HDF5 library \(SIGSEGV\); do not open it"),
-        ("echo '{\"step\": [1, 2]}'; kill -ABRT $$", r"a\.h5 crashes the HDF5 library \(SIGABRT\)"),
+        ("kill -SEGV $$", r"a\.h5 ends the process that reads it \(signal 11\); do not open it"),
+        ("echo '{\"step\": [1, 2]}'; printf '{\"res'; kill -ABRT $$", r"a\.h5 ends the process .* \(signal 6\)"),
+        ("yes complaint | head -c 300000 >&2; kill -SEGV $$", r"a\.h5 ends the process .* \(signal 11\)"),
         ("kill -XCPU $$", r"a\.h5 takes longer to read than a store of its size can; do not open it"),
     ],
 )
