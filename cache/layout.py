@@ -17,6 +17,7 @@ from cache.plan import RecordingPlan
 from cache.safe_open import read_attribute
 from cache.sealed_layout import SealedLayout
 
+_ANEW = "record it anew with --overwrite"
 ROW_COLUMNS = ("prompt", "position", "token", "token_text", "member", "is_last")
 _TEXT_COLUMNS = ("text", "family", "frame", "kind", "answer", "distractor", "group", "pair_key")
 _NUMBER_COLUMNS = dict.fromkeys(("prompt", "position", "token", "member", "template"), "<i4") | {"is_last": "u1"}
@@ -77,11 +78,11 @@ def read_manifest(file: h5py.File) -> dict[str, Any]:
         manifest = json.loads(read_attribute(file, "manifest"))
         intact = fingerprint_of(manifest["hard"]) == read_attribute(file, "fingerprint")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise CorruptFileError(f"{path} has no readable manifest; record it anew") from error
+        raise CorruptFileError(f"{path} has no readable manifest; {_ANEW}") from error
     if not intact:
-        raise CorruptFileError(f"{path} has a manifest that does not match its fingerprint; record it anew")
+        raise CorruptFileError(f"{path} has a manifest that does not match its fingerprint; {_ANEW}")
     if not (_has_fields(manifest["hard"]) and isinstance(manifest.get("soft"), dict)):
-        raise CorruptFileError(f"{path} has no readable manifest; record it anew")
+        raise CorruptFileError(f"{path} has no readable manifest; {_ANEW}")
     return dict(manifest)
 
 
@@ -104,7 +105,7 @@ def read_prompt_table(file: h5py.File) -> pd.DataFrame:
     for name in _LIST_COLUMNS:
         table[name] = [_tuples(json.loads(text)) for text in table[name]]
         if not all(map(_LIST_COLUMNS[name], table[name])):
-            raise CorruptFileError(f"{file.filename} has something else than lists of {name} in /prompts/{name}")
+            raise CorruptFileError(f"{file.filename} has something else than lists in /prompts/{name}")
     return table
 
 

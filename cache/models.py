@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
 
-from cache.errors import InputError, NotAvailableError
+from cache.errors import InputError, NoSpaceError, NotAvailableError
 from cache.hooks import Hook
 from cache.model_hash import tokenizer_hash, weights_hash
 from cache.model_sources import find_model
@@ -226,8 +226,7 @@ def _bridge(hf_model: Any, tokenizer: Any) -> Any:
         try:
             tokenizer.save_pretrained(folder)
         except Exception as error:  # the tokenizer's own, which has no other name
-            reason = f"no room for a tokenizer in {folder!r} ({error}); set TMPDIR to another folder"
-            raise NotAvailableError(reason) from error
+            raise NoSpaceError(f"a tokenizer cannot be written to {folder!r}: {error}") from error
         return TransformerBridge.boot_transformers(
             _object_name(hf_model),
             hf_model=hf_model,

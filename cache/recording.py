@@ -1,6 +1,5 @@
 """Recording: one forward pass a block, each site written to the store as its hook fires."""
 
-import os
 import shlex
 import shutil
 import sys
@@ -14,9 +13,7 @@ import torch
 from cache.errors import (
     CorruptFileError,
     FingerprintError,
-    InputError,
     InterruptedRecordingError,
-    NotAvailableError,
 )
 from cache.fingerprint import differences, hard_fields
 from cache.layout import read_manifest, store_layout
@@ -29,8 +26,7 @@ from cache.sealed import SealedWriter, check_space, create_sealed, open_writer
 from cache.sealed_log import Log, read_log
 from cache.sink import Sink
 from cache.store import ActivationStore
-
-_LONGEST_NAME = 255 - len(".lock")  # which, and .tmp, stand beside a store while it is written
+from cache.store_path import check_replaceable, prepare_path
 
 
 @dataclass(frozen=True)
@@ -83,6 +79,7 @@ def recording_state(
     path = prepare_path(path)
     free = shutil.disk_usage(path.parent).free
     if overwrite or not path.exists():
+        check_replaceable(path)
         need = store_layout(model, plan).nbytes
         check_space(path.parent, need)
         return RecordingState(need, free, len(plan.blocks), finished=False)
@@ -107,7 +104,7 @@ def record(
         prompts: a plan, or prompts or plain strings to be recorded with the defaults of `plan_recording`.
         path: the HDF5 file. If it is there and was made by the same configuration, what is missing is
             recorded; a complete one is left as it is.
-        overwrite: begin anew, whatever is at `path`.
+        overwrite: begin anew, whatever store is at `path`.
         on_block: called after every block that is safe on disk.
         should_stop: asked after every block; true ends the recording there.
 
@@ -126,35 +123,12 @@ def record(
     path = prepare_path(path)
     with writer_lock(path):
         if overwrite or not path.exists():
+            check_replaceable(path)
             create_sealed(path, store_layout(loaded, plan, command=shlex.join(sys.argv)))
         _checked_log(path, loaded, plan)
         with open_writer(path) as writer:
             _record_blocks(loaded, plan, writer, on_block, should_stop)
     return ActivationStore.open(path)
-
-
-def prepare_path(path: str | Path) -> Path:
-    """The absolute path of a store to be written, its folder made.
-
-    Raises:
-        InputError: the path is a folder or a symbolic link, or its name is too long.
-        NotAvailableError: the folder cannot be made.
-    """
-    path = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  # resolve() would follow links
-    too_long = len(os.fsencode(path.name)) - _LONGEST_NAME
-    if too_long > 0:
-        raise InputError(f"the file name {path.name[:20]!r}... is too long by {too_long} bytes; give a shorter one")
-    try:
-        unusable = path.is_dir() or path.is_symlink()
-    except OSError as error:
-        raise NotAvailableError(f"cannot write {str(path)!r}: {error.strerror}") from error
-    if unusable:
-        raise InputError(f"{str(path)!r} is a {'symbolic link' if path.is_symlink() else 'folder'}; give a file name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NotAvailableError(f"cannot make the folder {str(path.parent)!r}: {error.strerror}") from error
-    return path
 
 
 def check_same_recording(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> None:
@@ -179,7 +153,7 @@ def _checked_log(path: Path, model: LoadedModel, plan: RecordingPlan) -> Log:
     sites = [(name, (site.row_shape, site.dtype.name)) for name, site in log.sites.items()]
     same = sites == list(layout.sites.items()) and log.block.tobytes() == layout.block.tobytes()
     if not same or len(log.committed) != len(plan.blocks):
-        raise CorruptFileError(f"{path} has other sites or rows than its manifest says; record it anew")
+        raise CorruptFileError(f"{path} has other sites or rows than its manifest; record it anew with --overwrite")
     return log
 
 

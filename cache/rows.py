@@ -28,7 +28,7 @@ def query_rows(rows: pd.DataFrame, query: str) -> Bool[np.ndarray, "row"]:
         chosen = rows.eval(query, engine="python")
         mask = np.asarray(chosen)
         if mask.dtype != bool or mask.shape != (len(rows),):
-            raise TypeError("it gives no true or false for each row")
+            raise TypeError("it gives no true or false for each row (equality is written ==)")
     except Exception as error:  # whatever pandas raises, the user's query is at fault
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"no query {query!r}: {reason}; columns are {', '.join(rows.columns)}") from error

@@ -191,7 +191,7 @@ def _check_spans(path: Path, handle: int, file: h5py.File, log: Log) -> None:
     """A writer trusts a file's places: none may lie over another or over anything that never changes."""
     arrays = [file[name] for name in (*log.sites, *CHANGING)]
     if sorted((data_offset(array), array.nbytes) for array in arrays) != list(read_footer(handle, path).spans):
-        raise CorruptFileError(f"{path} has arrays elsewhere than its footer says; record it anew")
+        raise CorruptFileError(f"{path} has arrays elsewhere than its footer says; record it anew with --overwrite")
 
 
 def _build(temporary: Path, plan: Blueprint) -> None:

@@ -28,6 +28,7 @@ _SPANS = _NUMBERS.size + 32
 _SUPERBLOCK = struct.Struct("<8sB4xB26xQ")  # signature, version, bytes of an address, end of HDF5's part
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_SPANS = 1 << 20
+_AGAIN = "copy it again or record it anew with --overwrite"
 _PIECE = 1 << 20
 
 Span = tuple[int, int]
@@ -68,7 +69,7 @@ def checked_footer(handle: int, path: Path) -> Footer:
     """
     footer = read_footer(handle, path)
     if frozen_digest(handle, footer) != footer.digest:
-        raise CorruptFileError(f"{path} is damaged outside its activations (in its labels or metadata); record it anew")
+        raise CorruptFileError(f"{path} is damaged outside its activations (in its labels or metadata); {_AGAIN}")
     return footer
 
 
@@ -105,14 +106,14 @@ def read_footer(handle: int, path: Path) -> Footer:
     _, size, n_spans = _NUMBERS.unpack(start[: _NUMBERS.size])
     actual = os.fstat(handle).st_size
     if size != actual:
-        raise CorruptFileError(f"{path} has {actual:,} bytes where it had {size:,}; copy it again or record it anew")
+        raise CorruptFileError(f"{path} has {actual:,} bytes where it had {size:,}; {_AGAIN}")
     rest = os.pread(handle, 16 * n_spans, offset + _SPANS) if n_spans <= _MAX_SPANS else b""
     if len(rest) != 16 * n_spans or offset + _SPANS + len(rest) != size:
-        raise CorruptFileError(f"{path} has a damaged end; copy it again or record it anew")
+        raise CorruptFileError(f"{path} has a damaged end; {_AGAIN}")
     numbers = struct.unpack(f"<{2 * n_spans}Q", rest)
     spans = tuple(zip(numbers[::2], numbers[1::2], strict=True))
     if not _ascending(spans, _SUPERBLOCK.size, offset):
-        raise CorruptFileError(f"{path} has a damaged end; copy it again or record it anew")
+        raise CorruptFileError(f"{path} has a damaged end; {_AGAIN}")
     return Footer(offset, spans, start[_NUMBERS.size :])
 
 
@@ -126,9 +127,7 @@ def _end_of_hdf5(handle: int, path: Path) -> int:
         raise _refusal(path, b"")
     actual = os.fstat(handle).st_size
     if actual < end:
-        raise CorruptFileError(
-            f"{path} is cut off: it has {actual:,} of {end:,} bytes; copy it again or record it anew"
-        )
+        raise CorruptFileError(f"{path} is cut off: it has {actual:,} of {end:,} bytes; {_AGAIN}")
     return int(end)
 
 

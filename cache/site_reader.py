@@ -100,7 +100,7 @@ def block_digests(handle: int, path: Path, log: Log, name: str, chosen: Bool[np.
 
 def cut_off(path: Path) -> CorruptFileError:
     """The error to raise for a file that ended while it was read."""
-    return CorruptFileError(f"{path} was cut off while it was open; copy it again or record it anew")
+    return CorruptFileError(f"{path} was cut off while it was open; copy it again or record it anew with --overwrite")
 
 
 def _read_into(handle: int, view: memoryview, offset: int) -> bool:

@@ -52,6 +52,7 @@ class ActivationStore:
             `shown` (that member, else empty), and the prompt's family, frame, template, kind, group, answer,
             distractor and pair_key.
         prompts: one row a prompt, with the fields of `cache.prompts.Prompt` and `pair_key`.
+        n_planned: rows that there will be once all is recorded.
         complete: whether every planned row is recorded.
         fingerprint: SHA-256 over all that the recording depends on; of several files, joined by `+`.
         manifest: the fields behind the (first) fingerprint, and library versions.
@@ -66,7 +67,8 @@ class ActivationStore:
         self.manifest = files[0].manifest
         self.fingerprint = "+".join(file.fingerprint for file in files)
         self.created, self.command = files[0].created, files[0].command
-        self.complete = all(len(group.recorded) == len(group.files[0].rows) for group in groups)
+        self.n_planned = sum(len(group.files[0].rows) for group in groups)
+        self.complete = self.n_planned == sum(len(group.recorded) for group in groups)
         self.hooks = in_order(set.intersection(*({hook for file in g.files for hook in file.hooks} for g in groups)))
         self.prompts, self.rows = _tables(groups)
 
@@ -140,6 +142,8 @@ class ActivationStore:
         self.close()
 
     def _hook(self, hook: Hook | str | tuple[str, int]) -> Hook:
+        if not isinstance(hook, Hook | str | tuple) or (isinstance(hook, tuple) and len(hook) != 2):
+            raise InputError(f"a site is a Hook, its name, or kind and layer; got {hook!r}")
         if isinstance(hook, tuple):
             kind, layer = hook
             last = max((known.layer for known in self.hooks if known.kind == kind), default=-1)

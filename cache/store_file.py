@@ -82,11 +82,8 @@ def open_store_file(path: Path) -> StoreFile:
 
 
 def _check_log(path: Path, log: Log) -> None:
-    if log.damaged and log.mark != "none":  # else it is not finished, and continuing it records them anew
-        raise CorruptFileError(
-            f"{path} has a damaged record of block {', '.join(map(str, log.damaged[:5]))}; the geometry cache "
-            "command that made it records that anew"
-        )
+    if log.mark == "wrong" or (log.damaged and log.mark != "none"):  # unmarked it is not finished: going on mends it
+        raise CorruptFileError(f"{path} has a damaged log; the geometry cache command that made it mends that")
 
 
 def _check_tables(path: Path, log: Log, rows: pd.DataFrame, prompts: pd.DataFrame) -> None:

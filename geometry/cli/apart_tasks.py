@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import filesize
-
 from cache.errors import GeometryError
 
 if TYPE_CHECKING:
@@ -105,7 +103,7 @@ def _facts(store: "ActivationStore", file: Path) -> dict[str, Any]:
     kinds: dict[str, list[int]] = hard["hooks"]
     return {
         "file": str(file),
-        "size": filesize.decimal(file.stat().st_size),
+        "bytes": file.stat().st_size,
         "complete": store.complete,
         "model": soft.get("model", "not noted"),
         "revision": hard["model revision"] or "none",
@@ -116,24 +114,14 @@ def _facts(store: "ActivationStore", file: Path) -> dict[str, Any]:
         "frames": {frame: int(n) for frame, n in prompts["frame"].value_counts(sort=False).items()},
         "kinds": {kind: int(n) for kind, n in prompts["kind"].value_counts(sort=False).items()},
         "rows": len(store.rows),
+        "rows planned": store.n_planned,
         "positions": hard["positions"],
-        "sites": {kind: _ranges(layers) for kind, layers in kinds.items()},
+        "sites": kinds,
         "dtype": hard["storage dtype"],
         "fingerprint": store.fingerprint,
         "created": store.created,
         "command": store.command,
     }
-
-
-def _ranges(layers: list[int]) -> str:
-    """Layers in short: 0-29, or 0,4-7."""
-    parts: list[list[int]] = []
-    for layer in layers:
-        if parts and parts[-1][-1] == layer - 1:
-            parts[-1][1:] = [layer]
-        else:
-            parts.append([layer])
-    return ",".join("-".join(map(str, part)) for part in parts)
 
 
 if __name__ == "__main__":

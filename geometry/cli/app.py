@@ -63,7 +63,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     try:
         code: Any = app(arguments, prog_name="geometry", standalone_mode=False)
         if code == _INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
-            _say("interrupted; what was not yet written is lost, and the same command computes it again")
+            _say("interrupted; the same command begins again")
         return int(code or 0)
     except GeometryError as error:
         if debug:

@@ -48,7 +48,7 @@ def cache(
     processing: options.Processing = "none",
     batch_tokens: options.BatchTokens = 256,
     seed: options.Seed = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever is in the file.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever store is in the file.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Record activations of matched sequence prompts to one HDF5 file.
@@ -58,8 +58,12 @@ def cache(
     design = options.sequence_design(
         frame=frame, kind=kind, length=length, starts=starts, templates=templates, sample=sample, seed=seed
     )
+    path = out or Path("activations") / f"{Path(model).stem if Path(model).exists() else model.replace('/', '--')}.h5"
     with _before_recording():
         from cache.datasets import load_dataset
+        from cache.store_path import check_path
+
+        check_path(path, overwrite=overwrite)
 
         prompts = load_dataset(dataset, design)
         loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
@@ -74,7 +78,6 @@ def cache(
             dtype=dtype,
             batch_tokens=batch_tokens,
         )
-    path = out or Path("activations") / f"{Path(model).stem if Path(model).exists() else model.replace('/', '--')}.h5"
     _record(loaded, plan, path, overwrite=overwrite, quiet=quiet)
 
 
@@ -128,6 +131,9 @@ def _record(model: "LoadedModel", plan: "RecordingPlan", path: Path, *, overwrit
             stopped.exit_code = 128 + stop[0]
             raise stopped from error
     seconds = time.monotonic() - started
+    if not tokens[0]:
+        say.print(f"nothing was missing but the mark of a complete file, which {path} has again", markup=False)
+        return
     say.print(
         f"recorded {tokens[0]} tokens in {seconds:.0f} s ({tokens[0] / seconds:.0f} tokens/s) -> {path}\n"
         f"next: geometry info {path}, geometry pca {path}",

@@ -46,7 +46,7 @@ def load_model_aloud(
 
 @contextmanager
 def progress(unit: str, *, quiet: bool) -> Iterator[Progress]:
-    """A progress bar with speed and time left, in `unit` a second."""
+    """A progress bar with speed and time left, in `unit` a second; none where nobody looks, such as in a log file."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -55,7 +55,8 @@ def progress(unit: str, *, quiet: bool) -> Iterator[Progress]:
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console(quiet=quiet), disable=quiet) as bar:
+    screen = console(quiet=quiet)
+    with Progress(*columns, console=screen, disable=quiet or not screen.is_terminal) as bar:
         try:
             yield bar
         except BaseException:

@@ -100,7 +100,7 @@ def readings(path: Path) -> dict[str, Any]:
                 answer = read(path)
             if isinstance(answer, dict):
                 answer.pop("file", None)
-                answer.pop("size", None)
+                answer.pop("bytes", None)
             said[name] = answer
         except GeometryError as error:
             said[name] = [error.exit_code, str(error)]

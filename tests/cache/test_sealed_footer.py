@@ -20,8 +20,10 @@ from cache.sealed_footer import Footer, checked_footer, frozen_digest
 from tests.cache.resealing import MAGIC, resealed
 from tests.cache.sealed_files import SITES, create_and_fill, fill, layout
 
-DAMAGED = "is damaged outside its activations (in its labels or metadata); record it anew"
-END = "has a damaged end; copy it again or record it anew"
+DAMAGED = (
+    "is damaged outside its activations (in its labels or metadata); copy it again or record it anew with --overwrite"
+)
+END = "has a damaged end; copy it again or record it anew with --overwrite"
 NOT_OURS = "is HDF5 but not a file that this geometry wrote, or was cut off or changed by another program"
 NAMES = [*SITES, "log/checksum", "log/state", "log/complete"]
 
@@ -182,8 +184,8 @@ def test_every_single_changed_byte_that_never_changes_is_refused_and_of_the_othe
         END,
         NOT_OURS,
         "is not an HDF5 file, or its first bytes are damaged",
-        "is cut off: it has N of N bytes; copy it again or record it anew",
-        "has N bytes where it had N; copy it again or record it anew",
+        "is cut off: it has N of N bytes; copy it again or record it anew with --overwrite",
+        "has N bytes where it had N; copy it again or record it anew with --overwrite",
     }
     assert versions <= {f"has format version {version}; this geometry reads 2" for version in "036"}
 
@@ -239,14 +241,14 @@ def test_more_or_fewer_spans_than_the_footer_holds_are_refused(path):
 @pytest.mark.parametrize("size", [0, 1, SIZE, SIZE + 71, SIZE + 73, 1 << 63])
 def test_a_length_that_the_file_has_not_is_told_with_both_numbers(path, size):
     message = refusal_of(path, file_of(SIZE, [], size=size))
-    assert message == f"has {SIZE + 72:,} bytes where it had {size:,}; copy it again or record it anew"
+    assert message == f"has {SIZE + 72:,} bytes where it had {size:,}; copy it again or record it anew with --overwrite"
 
 
 def test_a_footer_cut_off_anywhere_is_refused(path, whole):
     end = parsed(whole)[0]
     for length in range(end, len(whole)):
         message = refusal_of(path, whole[:length])
-        told = f"has {length:,} bytes where it had {len(whole):,}; copy it again or record it anew"
+        told = f"has {length:,} bytes where it had {len(whole):,}; copy it again or record it anew with --overwrite"
         assert message == (NOT_OURS if length < end + 72 else told)
 
 

@@ -229,7 +229,7 @@ def test_a_file_cut_off_after_it_was_opened_is_told(path, touched):
         if touched:
             read(reader, "activations/heads", range(10))
         os.truncate(path, place.offset + 9 * place.row_bytes - 1)
-        told = f"{path} was cut off while it was open; copy it again or record it anew"
+        told = f"{path} was cut off while it was open; copy it again or record it anew with --overwrite"
         for rows in ([8], [0, 9], range(10)):
             with pytest.raises(CorruptFileError, match=f"^{re.escape(told)}$"):
                 read(reader, "activations/heads", rows)

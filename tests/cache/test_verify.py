@@ -20,7 +20,10 @@ from tests.cache.resealing import change, end_of_hdf5, resealed, sealed_around
 BLOCK = np.array([0, 0, 1, 0, 2, 2, 1, 3], dtype=np.int32)  # blocks 0 and 1 are in two pieces, 3 is one row
 SITES = {"activations/a": ((3,), "float32"), "activations/b": ((2, 2), "float16")}
 ROWS = {0: (0, 3), 1: (2, 6), 2: (4, 5), 3: (7, 7)}
-OUTSIDE = "is damaged outside its activations (in its labels or metadata); record it anew"
+AGAIN = "copy it again or record it anew with --overwrite"
+OUTSIDE = (
+    "is damaged outside its activations (in its labels or metadata); copy it again or record it anew with --overwrite"
+)
 SOUND = Verification(n_blocks=4, n_committed=4, n_checked=4, damage=())
 
 
@@ -196,14 +199,17 @@ def test_bytes_appended_or_lost_are_noticed(path, whole):
     size, end = len(whole), end_of_hdf5(whole)
     changed = "is HDF5 but not a file that this geometry wrote, or was cut off or changed by another program"
     for content, told in (
-        (whole + b"\0", f"has {size + 1:,} bytes where it had {size:,}; copy it again or record it anew"),
-        (whole[:-1], f"has {size - 1:,} bytes where it had {size:,}; copy it again or record it anew"),
+        (
+            whole + b"\0",
+            f"has {size + 1:,} bytes where it had {size:,}; copy it again or record it anew with --overwrite",
+        ),
+        (whole[:-1], f"has {size - 1:,} bytes where it had {size:,}; {AGAIN}"),
         (whole[: end + 71], changed),
         (whole[:end], changed),
         *(
             (
                 whole[: end - lost],
-                f"is cut off: it has {end - lost:,} of {end:,} bytes; copy it again or record it anew",
+                f"is cut off: it has {end - lost:,} of {end:,} bytes; copy it again or record it anew with --overwrite",
             )
             for lost in (1, 100, size // 2)
         ),

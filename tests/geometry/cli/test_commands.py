@@ -184,7 +184,11 @@ def test_info_and_its_json_agree(run, store_file):
     facts = json.loads(text)
     assert facts["complete"] is True
     assert facts["families"] == {"digits": 30, "months": 40}
-    assert facts["sites"] == {"resid_pre": "0", "z": "0-2", "mlp_out": "0-2", "resid_post": "0-2"}
+    layers = [0, 1, 2]
+    assert facts["sites"] == {"resid_pre": [0], "z": layers, "mlp_out": layers, "resid_post": layers}
+    assert "z 0-2" in out
+    assert facts["bytes"] == store_file.stat().st_size
+    assert facts["rows"] == facts["rows planned"]
     for name in facts:
         assert f"{name} " in out
     assert facts["fingerprint"] in out
@@ -203,7 +207,7 @@ def test_verify_agrees_with_a_sound_store_and_names_what_is_damaged(run, store_f
     code, out, err = run("verify", damaged)
     assert code == 4
     assert out.startswith("damaged: activations/blocks.2.attn.hook_z, block ")
-    assert err == f"error: {damaged} is damaged in 1 place(s); record it anew\n"
+    assert err == f"error: {damaged} is damaged in 1 place; record it anew with --overwrite\n"
     assert run("verify", damaged, "--quick")[0] == 0
 
 
@@ -221,7 +225,8 @@ def test_damage_is_told_by_whichever_command_meets_it_and_exits_4(run, store_fil
     assert f"error: {damaged} is damaged: block " in err
     assert run("info", damaged)[0] == 0
     damaged = spoilt(store_file, tmp_path, at=text)
-    told = f"error: {damaged} is damaged outside its activations (in its labels or metadata); record it anew\n"
+    told = f"error: {damaged} is damaged outside its activations (in its labels or metadata); "
+    told += "copy it again or record it anew with --overwrite\n"
     for command in ("info", "verify", "pca"):
         code, _, err = run(command, damaged)
         assert (code, err) == (4, told)
@@ -229,11 +234,11 @@ def test_damage_is_told_by_whichever_command_meets_it_and_exits_4(run, store_fil
     for command in ("info", "pca"):
         code, _, err = run(command, damaged)
         assert code == 4
-        assert f"error: {damaged} has a damaged record of block 0; the geometry cache command" in err
+        assert f"error: {damaged} has a damaged log; the geometry cache command that made it mends that\n" in err
     code, out, err = run("verify", damaged)
     assert code == 4
     assert out == "damaged: log, block 0\n"
-    assert err == f"error: {damaged} is damaged in 1 place(s); record it anew\n"
+    assert err == f"error: {damaged} is damaged in 1 place; the geometry cache command that made it mends that\n"
 
 
 def test_files_that_are_no_store_exit_4(run, store_file, tmp_path):

@@ -158,5 +158,5 @@ def test_an_interrupted_command_says_so_and_leaves_nothing(run, store, tmp_path,
     monkeypatch.setattr("probes.contrasts.contrast", stopped)
     code, out, err = run("direction", store, "--from", "digits", "--to", "numwords", "--layer", 1)
     assert (code, out) == (130, "")
-    assert err.strip() == "interrupted; what was not yet written is lost, and the same command computes it again"
+    assert err.strip() == "interrupted; the same command begins again"
     assert list(tmp_path.iterdir()) == []
