@@ -239,7 +239,10 @@ def test_a_site_that_is_not_there_is_refused_with_its_neighbours(store, hook, me
             "famly == 'x'",
             r"no query \"famly == 'x'\": name 'famly' is not defined; columns are prompt, position, .*key$",
         ),
-        ("family", "no query 'family': it gives no true or false for each row; columns are prompt"),
+        (
+            "family",
+            r"no query 'family': it gives no true or false for each row \(equality is written ==\); columns are",
+        ),
     ],
 )
 def test_a_choice_of_rows_that_is_none_is_refused_at_once(store, where, message):

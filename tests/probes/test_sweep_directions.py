@@ -6,7 +6,7 @@ from cache import Hook
 from cache.errors import InputError
 from probes.contrasts import contrast, load_pairs
 from probes.directions import METHODS, unembedding_difference
-from probes.sweep_directions import CONTROLS, gather_material, make_folds, steps_at
+from probes.sweep_directions import CONTROLS, _balanced_signs, gather_material, make_folds, steps_at
 from tests.probes.sweeps import small_store
 
 HOOK = Hook("resid_post", 1)
@@ -72,13 +72,16 @@ def test_steps_are_as_long_as_the_mean_difference(material, method):
     assert steps[method].norm(dim=1).numpy() == pytest.approx(lengths.numpy(), rel=1e-4)
 
 
-def test_flipped_signs_cancel_what_the_differences_share(material, store, pairs):
+@pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
+def test_flipped_signs_cancel_what_the_differences_share(share):
     """A step common to all pairs vanishes: signs drawn one by one would leave a part, brought to full length."""
-    x, y = load_pairs(store, HOOK, pairs)
-    mean = (y - x).mean(dim=0)
-    flipped = steps_at(material, HOOK, ["sign_flipped"])["sign_flipped"]
-    cosines = torch.cosine_similarity(flipped, mean[None])
-    assert cosines.abs().mean() < 0.35
+    rng = np.random.default_rng(0)
+    keep = rng.random((20, 31)) < share
+    signs = _balanced_signs(keep, rng).numpy()
+    assert (signs @ np.ones(31) == 0).all()
+    assert set(np.unique(signs)) <= {-1, 0, 1}
+    assert not signs[~keep].any()
+    assert (np.abs(signs).sum(axis=1) == keep.sum(axis=1) // 2 * 2).all()
 
 
 def test_the_wrong_target_leads_to_another_family(material, store, pairs):
