@@ -1,6 +1,5 @@
 """Rows P1 to P3: recording against the bare forward pass and TransformerLens, and what padding costs."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from cache import LoadedModel, load_dataset, load_model, plan_recording, record
 from cache.plan import RecordingPlan
 from cache.sink import batch_of
 
-BARS = {"P1": ("forward", 1.15), "P2": ("HookedTransformer", 0.60), "P2 bridge": ("TransformerBridge", None)}
+BARS = {"P1": 1.15, "P2": 0.60, "P2 bridge": None}
 WHAT = {
     "P1": "recording / bare Hugging Face forward of the same batches",
     "P2": "recording / HookedTransformer.run_with_cache(names_filter) and h5py",
@@ -23,28 +22,30 @@ WHAT = {
 
 
 def recording_rows(name: str, folder: Path, rounds: int, rows: list[str], scratch: Path) -> list[Measurement]:
-    """P1 and P2, in the same rounds: the default sites of every layer, in batches of 256 tokens."""
+    """P1 and P2: the default sites of every layer, in batches of 256 tokens.
+
+    Each rival has rounds of its own: three sides in a round would share the processor's cache and the disk's.
+    """
     model = load_model(str(folder), device="cpu")
     plan = plan_recording(model, load_dataset("digits,numwords,months"))
     batches = [batch_of(plan, block)[0] for block in range(len(plan.blocks))]
     names = [hook.name for hook in plan.hooks]
-    sides: dict[str, Callable[[], object]] = {"recording": partial(record_once, model, plan, scratch / "ours.h5")}
-    if "P1" in rows:
-        sides["forward"] = partial(forward, bare_model(folder), batches)
-    if "P2" in rows:
-        theirs = {"HookedTransformer": hooked_transformer(model), "TransformerBridge": model.bridge}
-        sides |= {
-            side: partial(run_with_cache, other, batches, names, scratch / "theirs.h5")
-            for side, other in theirs.items()
-        }
-    times = interleaved(sides, rounds)
+    work: dict[str, object] = {"tokens": plan.n_tokens, "slots": plan.n_slots, "sites": len(plan.hooks)}
+    ours = partial(record_once, model, plan, scratch / "ours.h5")
     found = []
-    for row, (floor, bar) in BARS.items():
-        if floor in sides:
-            ratio, details = median_ratio(times, "recording", floor)
-            work: dict[str, object] = {"tokens": plan.n_tokens, "slots": plan.n_slots, "sites": len(plan.hooks)}
-            found.append(Measurement(row, name, WHAT[row], round(ratio, 4), bar=bar, details={**details, **work}))
+    for row, rival in rivals(rows, model, folder).items():
+        theirs = partial(forward, rival, batches)
+        if row != "P1":
+            theirs = partial(run_with_cache, rival, batches, names, scratch / "theirs.h5")
+        ratio, details = median_ratio(interleaved({"recording": ours, "rival": theirs}, rounds), "recording", "rival")
+        found.append(Measurement(row, name, WHAT[row], round(ratio, 4), bar=BARS[row], details={**details, **work}))
     return found
+
+
+def rivals(rows: list[str], model: LoadedModel, folder: Path) -> dict[str, Any]:
+    """The other models of these rows."""
+    found = {"P1": bare_model(folder)} if "P1" in rows else {}
+    return found | ({"P2": hooked_transformer(model), "P2 bridge": model.bridge} if "P2" in rows else {})
 
 
 def record_once(model: LoadedModel, plan: RecordingPlan, path: Path) -> None:
