@@ -26,6 +26,11 @@ from cache.words import CONTROL_WORDS, NAMES, OBJECTS
 torch.set_num_threads(1)  # tests run on all cores side by side
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: else one process is left with it at the end while the others wait."""
+    items.sort(key=lambda item: "test_readme" not in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer like GPT-2's, in which every word of ours is one token with and without space."""
