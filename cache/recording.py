@@ -125,7 +125,8 @@ def record(
         if overwrite or not path.exists():
             check_replaceable(path)
             create_sealed(path, store_layout(loaded, plan, command=shlex.join(sys.argv)))
-        _checked_log(path, loaded, plan)
+        else:
+            _checked_log(path, loaded, plan)
         with open_writer(path) as writer:
             _record_blocks(loaded, plan, writer, on_block, should_stop)
     return ActivationStore.open(path)

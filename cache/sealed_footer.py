@@ -26,7 +26,7 @@ _MAGIC = _NAME + f"{SEALED_VERSION}\r\n".encode()
 _NUMBERS = struct.Struct("<24s2Q")
 _SPANS = _NUMBERS.size + 32
 _SUPERBLOCK = struct.Struct("<8sB4xB26xQ")  # signature, version, bytes of an address, end of HDF5's part
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_SPANS = 1 << 20
 _AGAIN = "copy it again or record it anew with --overwrite"
 _PIECE = 1 << 20
@@ -120,7 +120,7 @@ def read_footer(handle: int, path: Path) -> Footer:
 def _end_of_hdf5(handle: int, path: Path) -> int:
     """Where HDF5 says that its part of the file ends."""
     start = os.pread(handle, _SUPERBLOCK.size, 0)
-    if not start.startswith(_SIGNATURE) or len(start) < _SUPERBLOCK.size:
+    if not start.startswith(HDF5_SIGNATURE) or len(start) < _SUPERBLOCK.size:
         raise CorruptFileError(f"{path} is not an HDF5 file, or its first bytes are damaged")
     _, version, width, end = _SUPERBLOCK.unpack(start)
     if version or width != 8:

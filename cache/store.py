@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from types import TracebackType
 
@@ -265,11 +266,9 @@ def _grouped(files: list[StoreFile]) -> list[_Group]:
             members[key].append(file)
         if hard["positions"] != first.manifest["hard"]["positions"] or len(file.rows) != len(first.rows):
             raise InputError(f"{first.path} and {file.path} keep other positions of the same prompts")
-    groups = []
-    for group in members.values():
-        recorded = [file.log.committed[file.log.block] for file in group]
-        groups.append(_Group(tuple(group), np.flatnonzero(np.all(recorded, axis=0))))
-    return groups
+    return [
+        _Group(tuple(group), reduce(np.intersect1d, (file.recorded for file in group))) for group in members.values()
+    ]
 
 
 def _tables(groups: list[_Group]) -> tuple[pd.DataFrame, pd.DataFrame]:

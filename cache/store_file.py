@@ -54,7 +54,7 @@ class StoreFile:
 
     def row_shape(self, hook: Hook) -> tuple[int, ...]:
         """The shape of one row of a site; heads come first."""
-        return self.log.sites[_SITES + hook.name].row_shape
+        return self.log.sites[site_name(hook)].row_shape
 
 
 def site_name(hook: Hook) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 from cache.errors import InputError, NotAvailableError
 from cache.lock import writer_lock
 from cache.safe_open import safe_open
+from cache.sealed_footer import HDF5_SIGNATURE
 
 _LONGEST_NAME = 255 - len(".lock")  # which, and .tmp, stand beside a store while it is written
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def prepare_path(path: str | Path) -> Path:
@@ -44,7 +44,7 @@ def check_replaceable(path: Path) -> None:
     """
     if path.exists() and path.stat().st_size:
         with path.open("rb") as handle:
-            if handle.read(len(_HDF5)) != _HDF5:
+            if handle.read(len(HDF5_SIGNATURE)) != HDF5_SIGNATURE:
                 raise InputError(f"{str(path)!r} is no store, and is not replaced; give another name or remove it")
 
 
