@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cache.datasets import load_dataset as load_dataset
     from cache.hooks import Hook as Hook
+    from cache.loading import load_model as load_model
     from cache.models import LoadedModel as LoadedModel
-    from cache.models import load_model as load_model
     from cache.plan import plan_recording as plan_recording
     from cache.prompts import Prompts as Prompts
     from cache.recording import record as record
@@ -28,7 +28,7 @@ _HOMES = {
     "SequenceDesign": "cache.sequences",
     "head_outputs": "cache.store",
     "load_dataset": "cache.datasets",
-    "load_model": "cache.models",
+    "load_model": "cache.loading",
     "open_stores": "cache.store",
     "plan_recording": "cache.plan",
     "record": "cache.recording",

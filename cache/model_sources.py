@@ -20,7 +20,7 @@ class ModelSource:
     """A model's files, all on this machine.
 
     Attributes:
-        name: the name that it was asked for by.
+        name: the name that it was asked for by; of a folder or a file its absolute path.
         folder: the folder with config, safetensors weights and tokenizer.
         revision: the Hub's commit, the SHA-256 of a GGUF file, or empty for a plain folder.
     """
@@ -49,9 +49,10 @@ def find_model(name: str, *, revision: str | None = None) -> ModelSource:
         raise InputError(f"revision {revision!r} names a commit on the Hub; {name!r} is on this machine")
     if name == DEMO_MODEL or path.suffix.lower() == ".gguf":
         folder = convert_once(demo_gguf() if name == DEMO_MODEL else path)
-        return ModelSource(name, folder, folder.name)
+        return ModelSource(name if name == DEMO_MODEL else str(path.absolute()), folder, folder.name)
     if path.is_dir():
-        return ModelSource(name, _checked_folder(path), "")
+        path = path.absolute()  # a store names it, and may be read from anywhere
+        return ModelSource(str(path), _checked_folder(path), "")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise NotAvailableError(f"no model folder {name!r}; give a folder with config.json and safetensors weights")
     return _from_hub(name, hub_name(name), revision)

@@ -1,29 +1,20 @@
-"""Models: loading them unprocessed, running them without the unembedding, and knowing exactly which one ran."""
+"""A loaded model: running it without the unembedding, reading its logits, and knowing exactly which one ran."""
 
-import io
-import logging
-import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+import inspect
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from torch import Tensor
 
-from cache.errors import InputError, NoSpaceError, NotAvailableError
+from cache.errors import InputError, NotAvailableError
+from cache.findings import Finding
 from cache.hooks import Hook
-from cache.model_hash import tokenizer_hash, weights_hash
-from cache.model_sources import find_model
-from cache.tokens import bos_token_id
 
-DTYPES = ("float32", "bfloat16", "float16")
-DEVICES = ("auto", "cpu", "cuda", "mps")
-PROCESSINGS = ("none", "compatibility")
+_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len")  # what configurations call their longest text
 
 
 @dataclass(frozen=True)
@@ -34,7 +25,7 @@ class LoadedModel:
         bridge: the `TransformerBridge`; its hooks have TransformerLens's classic names.
         tokenizer: the tokenizer, as its files give it.
         points: the bridge's hook points by classic name, resolved once: asking the bridge takes 15 ms a time.
-        name: the name that it was asked for by.
+        name: the name that it was asked for by; of a folder or file its absolute path.
         revision: the Hub's commit, the GGUF file's SHA-256, or empty.
         processing: what was done to the weights after loading: `none` or `compatibility`.
         bos: whether BOS is put before every text.
@@ -42,6 +33,8 @@ class LoadedModel:
         dtype: what it computes in.
         weights: content hash of the loaded tensors.
         tokenizer_rules: content hash of the tokenizer.
+        findings: what checks found when it was loaded, by what was checked: `logits`, `causal`, `readout`,
+            `generation`, `restart` and each hook's name.
     """
 
     bridge: Any = field(repr=False)
@@ -55,6 +48,13 @@ class LoadedModel:
     dtype: str
     weights: str
     tokenizer_rules: str
+    findings: Mapping[str, Finding] = field(repr=False)
+
+    @property
+    def model_type(self) -> str:
+        """The architecture, as its configuration names it: `gpt2`, `llama`."""
+        config = self.bridge.original_model.config
+        return str(getattr(config, "model_type", "") or type(self.bridge.original_model).__name__)
 
     @property
     def n_layers(self) -> int:
@@ -62,24 +62,83 @@ class LoadedModel:
         return int(self.bridge.cfg.n_layers)
 
     @property
+    def d_vocab(self) -> int:
+        """Tokens that the model has an embedding for; a tokenizer may know more, or fewer."""
+        return int(self.bridge.original_model.get_input_embeddings().weight.shape[0])
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens that a text may have, BOS included; 0 where the configuration sets no limit."""
+        return longest_text(self.bridge.original_model.config)
+
+    @property
     def attention(self) -> str:
         """The implementation of attention, as Hugging Face names it: values depend on it in their last digits."""
         return str(getattr(self.bridge.original_model.config, "_attn_implementation", None) or "")
 
+    def shows(self, hook: Hook) -> bool:
+        """Whether the model has a site and was found to show there what its name says."""
+        return hook.name in self.findings and not self.findings[hook.name].fault
+
     def row_shape(self, hook: Hook) -> tuple[int, ...]:
-        """The shape of one row at a hook: `(d_model,)`, `(head, d_head)` or `(d_mlp,)`.
+        """The shape of one row at a hook: `(d_model,)`, `(head, d_head)` or `(d_mlp,)`, as it was seen.
 
         Raises:
             InputError: the model's architecture has no such site.
+            NotAvailableError: the site was found not to be what its name says.
         """
-        cfg = self.bridge.cfg
-        if hook.name not in self.points:
+        finding = self.findings.get(hook.name)
+        if finding is None:
             raise InputError(f"{self.name} has no {hook.name}: its blocks have no {hook.kind} (or not that many)")
-        if hook.kind in ("q", "z"):
-            return (int(cfg.n_heads), int(cfg.d_head))
-        if hook.kind in ("k", "v"):
-            return (int(getattr(cfg, "n_key_value_heads", None) or cfg.n_heads), int(cfg.d_head))
-        return (int(cfg.d_mlp),) if hook.kind == "mlp_post" else (int(cfg.d_model),)
+        if finding.fault:
+            raise NotAvailableError(f"{self.name} (type {self.model_type}) shows no {hook.name}: {finding.fault}")
+        return finding.shape
+
+    def rows_at(self, hook: Hook, output: Tensor, batch: int, pos: int) -> Float[Tensor, "batch pos *row"]:
+        """What a hook gave, one row a token.
+
+        Some models give heads side by side, or all tokens of a batch as one long text; anything else is refused.
+
+        Raises:
+            NotAvailableError: it is not one row a token.
+        """
+        shape = self.row_shape(hook)
+        for given in ((*lead, *row) for lead in ((batch, pos), (batch * pos,)) for row in (shape, (math.prod(shape),))):
+            if tuple(output.shape) == given:
+                return output.reshape(batch, pos, *shape)
+        raise NotAvailableError(
+            f"{self.name} (type {self.model_type}) gave {tuple(output.shape)} at {hook.name} for {batch} texts of "
+            f"{pos} tokens; one row a token is {shape}"
+        )
+
+    def require(self, check: str) -> None:
+        """Refuse what was found not to be right with this model.
+
+        Raises:
+            NotAvailableError: the check found a fault; the message names check, architecture and fault.
+        """
+        finding = self.findings.get(check)
+        if finding is not None and finding.fault:
+            raise NotAvailableError(f"{self.name} (type {self.model_type}) fails the check {check!r}: {finding.fault}")
+
+    def check_text(self, tokens: Sequence[int], what: str = "the text") -> None:
+        """Refuse a text that is too long for the model, or has tokens that it has no embedding for.
+
+        Args:
+            tokens: its tokens, BOS included.
+            what: how the message calls the text.
+
+        Raises:
+            InputError: the message has both lengths, or the token.
+        """
+        if self.n_ctx and len(tokens) > self.n_ctx:
+            raise InputError(f"{self.name} takes {self.n_ctx} tokens; {what} has {len(tokens)}")
+        highest = max(tokens)
+        if highest >= self.d_vocab:
+            raise InputError(
+                f"{self.tokenizer.decode([highest])!r}, in {what}, is token {highest} of the tokenizer; {self.name} "
+                f"knows {self.d_vocab}: they do not belong together"
+            )
 
     def run(self, tokens: Int[Tensor, "batch pos"]) -> None:
         """One forward pass through all blocks without the unembedding; hooks fire.
@@ -88,175 +147,45 @@ class LoadedModel:
         """
         self.bridge.original_model.base_model(tokens.to(self.bridge.cfg.device), use_cache=False)
 
-    def last_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab"]:
-        """Logits at the last position of unpadded texts, float32 on the CPU."""
-        output = self.bridge.original_model(tokens.to(self.bridge.cfg.device), logits_to_keep=1, use_cache=False)
-        logits: Tensor = output.logits[:, -1].float().cpu()
+    def logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
+        """Logits at every position, float32 on the CPU."""
+        output = self.bridge.original_model(tokens.to(self.bridge.cfg.device), use_cache=False)
+        logits: Tensor = output.logits.float().cpu()
         return logits
 
+    def last_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab"]:
+        """Logits at the last position of unpadded texts, float32 on the CPU."""
+        return self.step(tokens, use_cache=False)[0]
 
-def load_model(
-    model: Any,
-    *,
-    device: str = "auto",
-    dtype: str = "float32",
-    revision: str | None = None,
-    processing: str = "none",
-    bos: bool = True,
-    tokenizer: Any = None,
-) -> LoadedModel:
-    """Load a causal language model, weights as they are.
+    def step(
+        self, tokens: Int[Tensor, "batch pos"], past: Any = None, *, use_cache: bool
+    ) -> tuple[Float[Tensor, "batch d_vocab"], Any]:
+        """Logits at the last position, float32 on the CPU, and the keys and values with which to go on.
 
-    Args:
-        model: `smollm2-135m`, a TransformerLens or Hub name (`gpt2-small`, `EleutherAI/pythia-70m`), a local
-            folder, a `.gguf` file, a loaded Hugging Face model (which a bridge then wraps in place), or a
-            `TransformerBridge`. A `LoadedModel` comes back as it is.
-        device: `cpu`, `cuda`, `mps`, or `auto` for the best there is; a loaded model stays where it is.
-        dtype: what the model computes in; a loaded model keeps its own. On a CPU half precision is far slower
-            than float32.
-        revision: branch, tag or commit of a Hub model.
-        processing: `none`, or `compatibility` for TransformerLens's folding and centring of weights, which
-            changes activations (TransformerBridge.enable_compatibility_mode).
-        bos: put BOS before every text.
-        tokenizer: for a loaded Hugging Face model, its tokenizer.
+        Args:
+            tokens: unpadded texts, or what follows those that `past` comes from.
+            past: what an earlier step gave.
+            use_cache: keep keys and values; without, and where a model keeps none, None comes in their place.
+        """
+        model = self.bridge.original_model
+        last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+        given = {} if past is None else {"past_key_values": past}
+        output = model(tokens.to(self.bridge.cfg.device), use_cache=use_cache, **given, **last)
+        return output.logits[:, -1].float().cpu(), getattr(output, "past_key_values", None) if use_cache else None
 
-    Raises:
-        InputError: an argument is not one of its choices, or the object is no model.
-        NotAvailableError: the model, or the device, is not there.
-    """
-    for given, choices, what in (
-        (device, DEVICES, "device"),
-        (dtype, DTYPES, "dtype"),
-        (processing, PROCESSINGS, "processing"),
-    ):
-        if given not in choices:
-            raise InputError(f"{what} must be one of {', '.join(choices)}; got {given!r}")
-    if isinstance(model, LoadedModel):
-        return model
-    if isinstance(model, str):
-        place = _device(device)
-        with _quiet():
-            source = find_model(model, revision=revision)
-            hf_model, tokenizer = _load_folder(str(source.folder), dtype, place)
-        name, commit = source.name, source.revision
-    else:
-        hf_model, tokenizer = _checked_object(model, tokenizer)
-        name, commit = _object_name(hf_model), ""
-    bos_token_id(tokenizer, bos=bos)
-    # hashed before the bridge splits fused weights and gives the tokenizer tokens that its files do not name
-    weights, rules = weights_hash(getattr(hf_model, "original_model", hf_model)), tokenizer_hash(tokenizer)
-    with _quiet():
-        bridge = _bridge(hf_model, tokenizer)
-        if processing == "compatibility":
-            bridge.enable_compatibility_mode(disable_warnings=True)
-            weights = weights_hash(bridge.original_model)
-    bridge.eval()
-    return LoadedModel(
-        bridge=bridge,
-        tokenizer=tokenizer,
-        points=MappingProxyType(dict(bridge.hook_dict)),
-        name=name,
-        revision=commit,
-        processing=processing,
-        bos=bos,
-        device=str(bridge.cfg.device),
-        dtype=str(next(bridge.parameters()).dtype).removeprefix("torch."),
-        weights=weights,
-        tokenizer_rules=rules,
-    )
+    def logits_of(self, stream: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab"]:
+        """Logits of a residual stream that leaves the last block, float32.
+
+        The final norm, the unembedding, and what the architecture does to logits after it (a soft cap, a scale).
+        """
+        with torch.inference_mode():
+            logits = self.bridge.unembed(self.bridge.ln_final(stream.unsqueeze(0)))[0]
+            scaled: Tensor = self.bridge.adapter.apply_output_logits_transform(logits).float()
+            return scaled
 
 
-def _device(device: str) -> str:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if not available[device]:
-        raise NotAvailableError(f"this machine has no {device} device for torch; use --device cpu")
-    return device
-
-
-def _load_folder(folder: str, dtype: str, device: str) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        hf_model, report = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            attn_implementation="eager",
-            output_loading_info=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise NotAvailableError(f"the model in {folder!r} cannot be loaded: {reason}") from error
-    lacking = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
-    if lacking:
-        raise NotAvailableError(f"the model in {folder!r} lacks {len(lacking)} of its weights, {lacking[0]} among them")
-    return hf_model.to(device), tokenizer
-
-
-def _checked_object(model: Any, tokenizer: Any) -> tuple[Any, Any]:
-    """A model that is already in memory, and its tokenizer."""
-    from transformer_lens.model_bridge import TransformerBridge
-
-    if isinstance(model, TransformerBridge):
-        return model, tokenizer or model.tokenizer
-    if not isinstance(model, torch.nn.Module) or not hasattr(model, "config") or not hasattr(model, "base_model"):
-        raise InputError(
-            f"a model is a name, a folder, a Hugging Face causal model or a TransformerBridge; got "
-            f"{type(model).__name__}"
-        )
-    if tokenizer is None:
-        raise InputError("a loaded Hugging Face model needs its tokenizer: load_model(model, tokenizer=...)")
-    return model, tokenizer
-
-
-def _bridge(hf_model: Any, tokenizer: Any) -> Any:
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformers import AutoTokenizer
-
-    if isinstance(hf_model, TransformerBridge):
-        return hf_model
-    parameter = next(hf_model.parameters())
-    # the bridge changes the tokenizer it is given and loads it anew from where it came from: it gets a copy
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            tokenizer.save_pretrained(folder)
-        except Exception as error:  # the tokenizer's own, which has no other name
-            raise NoSpaceError(f"a tokenizer cannot be written to {folder!r}: {error}") from error
-        return TransformerBridge.boot_transformers(
-            _object_name(hf_model),
-            hf_model=hf_model,
-            tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
-            dtype=parameter.dtype,
-            device=str(parameter.device),
-        )
-
-
-def _object_name(model: Any) -> str:
-    inner = getattr(model, "original_model", model)
-    return str(getattr(inner.config, "_name_or_path", "") or type(inner).__name__)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the loaders' progress bars, prints and deprecation notices off the user's terminal."""
-    from transformers.utils import logging as transformers_logging
-
-    bars = transformers_logging.is_progress_bar_enabled()
-    level = transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
+def longest_text(config: Any) -> int:
+    """Tokens that a text may have by a Hugging Face configuration; 0 where it sets no limit."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    limits = (getattr(text, name, None) for name in _CONTEXT)
+    return next((int(limit) for limit in limits if isinstance(limit, int) and limit > 0), 0)

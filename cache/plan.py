@@ -14,6 +14,7 @@ from cache.tokens import TokenizedPrompts, tokenize
 
 POSITIONS = ("all", "members", "last")
 STORAGE_DTYPES = ("float32", "float16")
+DEFAULT_SITES = "resid,heads,mlp"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def plan_recording(
     model: LoadedModel,
     prompts: Prompts | Iterable[str],
     *,
-    sites: str | Iterable[str] = "resid,heads,mlp",
+    sites: str | Iterable[str] | None = None,
     layers: str = "all",
     positions: str = "all",
     dtype: str = "float32",
@@ -79,7 +80,8 @@ def plan_recording(
     Args:
         model: the model, which gives the tokenizer, BOS and the sites there are.
         prompts: prompts, or plain strings.
-        sites: groups, kinds, hook names or wildcards (`select_hooks`).
+        sites: groups, kinds, hook names or wildcards (`select_hooks`); by default `resid,heads,mlp`, as far as the
+            model shows them.
         layers: `all`, or a list of layers and ranges such as `0,4-7,-1`.
         positions: `all`, `members` or `last`.
         dtype: `float32` or `float16`.
@@ -87,6 +89,7 @@ def plan_recording(
 
     Raises:
         InputError: a choice does not exist, or the model's architecture lacks a site.
+        NotAvailableError: a site that is named was found not to be what its name says.
     """
     for given, choices, what in ((positions, POSITIONS, "positions"), (dtype, STORAGE_DTYPES, "dtype")):
         if given not in choices:
@@ -94,11 +97,15 @@ def plan_recording(
     if batch_tokens < 1:
         raise InputError(f"batch_tokens must be 1 or more; got {batch_tokens}")
     prompts = prompts if isinstance(prompts, Prompts) else Prompts.from_texts(prompts)
-    hooks = select_hooks(sites, layers, model.n_layers)
+    hooks = select_hooks(DEFAULT_SITES if sites is None else sites, layers, model.n_layers)
+    if sites is None:
+        hooks = tuple(hook for hook in hooks if model.shows(hook))
     for hook in hooks:
-        model.row_shape(hook)
+        model.row_shape(hook)  # refuses what the model does not show
+    if not hooks:
+        raise InputError(f"{model.name} (type {model.model_type}) shows none of {DEFAULT_SITES}; name other sites")
     tokenized = tokenize(prompts, model.tokenizer, bos=model.bos)
-    check_context(model, tokenized)
+    check_texts(model, tokenized)
     blocks = plan_blocks(tokenized.lengths, batch_tokens)
     return RecordingPlan(tokenized, hooks, positions, dtype, batch_tokens, blocks)
 
@@ -113,16 +120,14 @@ def plan_blocks(lengths: Int[np.ndarray, "prompt"], batch_tokens: int) -> tuple[
     return tuple(tuple(sorted(block)) for block in blocks)
 
 
-def check_context(model: LoadedModel, tokenized: TokenizedPrompts) -> None:
-    """Refuse prompts that are longer than the model's context.
+def check_texts(model: LoadedModel, tokenized: TokenizedPrompts) -> None:
+    """Refuse prompts that are longer than the model's context, or whose tokens it does not have.
 
     Raises:
-        InputError: one is; the message gives its length and text.
+        InputError: one is; the message has its text.
     """
-    longest = int(tokenized.lengths.argmax())
-    limit = int(getattr(model.bridge.cfg, "n_ctx", 0) or 0)
-    if limit and tokenized.lengths[longest] > limit:
-        raise InputError(
-            f"{model.name} takes {limit} tokens; prompt {longest} has {tokenized.lengths[longest]}: "
-            f"{tokenized.prompts[longest].text!r:.60}"
-        )
+    head = [] if tokenized.bos is None else [tokenized.bos]
+    longest, highest = int(tokenized.lengths.argmax()), int(np.argmax([ids.max() for ids in tokenized.ids]))
+    for prompt in (longest, highest):
+        text = tokenized.prompts[prompt].text
+        model.check_text([*head, *tokenized.ids[prompt].tolist()], f"prompt {prompt} ({text!r:.60})")

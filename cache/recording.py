@@ -17,8 +17,9 @@ from cache.errors import (
 )
 from cache.fingerprint import differences, hard_fields
 from cache.layout import read_manifest, store_layout
+from cache.loading import load_model
 from cache.lock import writer_lock
-from cache.models import LoadedModel, load_model
+from cache.models import LoadedModel
 from cache.plan import RecordingPlan, plan_recording
 from cache.prompts import Prompts
 from cache.safe_open import safe_open

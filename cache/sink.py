@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cache.errors import InputError, NumbersError
+from cache.errors import NotAvailableError, NumbersError
 from cache.hooks import Hook
 from cache.models import LoadedModel
 from cache.plan import RecordingPlan
@@ -21,8 +21,8 @@ class Sink:
 
     def __init__(self, model: LoadedModel, plan: RecordingPlan, writer: SealedWriter) -> None:
         self._model, self._plan, self._writer = model, plan, writer
-        self._shapes = {hook: model.row_shape(hook) for hook in plan.hooks}
         self._block = -1
+        self._texts = (0, 0)
         self._rows: Tensor | None = None
         self._checksums: dict[str, int] = {}
 
@@ -43,17 +43,17 @@ class Sink:
         """One forward pass of a block; returns the checksum of what was written for each site."""
         tokens, flat = batch_of(self._plan, block)
         everything = len(flat) == tokens.numel()
-        self._block, self._checksums = block, {}
+        self._block, self._texts, self._checksums = block, (tokens.shape[0], tokens.shape[1]), {}
         self._rows = None if everything else torch.from_numpy(flat).to(self._model.bridge.cfg.device)
         self._model.run(tokens)
         silent = [hook.name for hook in self._plan.hooks if f"activations/{hook.name}" not in self._checksums]
         if silent:
-            raise InputError(f"{silent[0]} does not fire in {self._model.name}; leave it out of --sites")
+            raise NotAvailableError(f"{silent[0]} does not fire in {self._model.name}; leave it out of --sites")
         return self._checksums
 
     def _receiver(self, hook: Hook) -> Callable[[Any, Any, Tensor], None]:
         def receive(module: Any, args: Any, output: Tensor) -> None:
-            rows = output.detach().reshape(-1, *self._shapes[hook])
+            rows = self._model.rows_at(hook, output.detach(), *self._texts).flatten(0, 1)
             rows = rows if self._rows is None else rows.index_select(0, self._rows)
             site = f"activations/{hook.name}"
             self._checksums[site] = self._writer.write(self._block, site, self._stored(hook, rows))

@@ -10,8 +10,9 @@ import pandas as pd
 import torch
 
 from cache.errors import InputError
-from cache.models import LoadedModel, load_model
-from cache.plan import check_context, plan_blocks
+from cache.loading import load_model
+from cache.models import LoadedModel
+from cache.plan import check_texts, plan_blocks
 from cache.prompts import Prompts
 from cache.tokens import TokenizedPrompts, continuations, drop_unusable, token_faults, tokenize
 
@@ -62,7 +63,7 @@ def task_table(
     if not any(prompt.answer for prompt in prompts):
         raise InputError("no prompt has an answer; label them, or use families")
     tokenized = tokenize(prompts, loaded.tokenizer, bos=loaded.bos)
-    check_context(loaded, tokenized)
+    check_texts(loaded, tokenized)
     drop_unusable(tokenized)
     answers = _measure(loaded, tokenized, batch_tokens, on_batch)
     if not len(answers):

@@ -33,7 +33,11 @@ def readout_map(model: LoadedModel) -> Float[Tensor, "d_model d_vocab"]:
     A LayerNorm takes the mean over dimensions away first, an RMSNorm does not. The norm's scale is left out. Both the
     gain and the centring are read off the norm's own answers, since models differ in how they store them (Gemma's
     gain is 1 + weight).
+
+    Raises:
+        NotAvailableError: the model's logits are not read off so.
     """
+    model.require("readout")
     unembedding = model.bridge.W_U.detach().float().cpu()
     gain, centres = _final_norm(model)
     columns = unembedding * gain[:, None]

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cache.restart import clean_run as clean_run
     from probes.contrasts import Contrast as Contrast
     from probes.contrasts import contrast as contrast
     from probes.direction_cosines import cosines_by_layer as cosines_by_layer
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from probes.linear_by_layer import probe_by_layer as probe_by_layer
     from probes.positions import member_positions as member_positions
     from probes.query_position import last_or_answer as last_or_answer
-    from probes.restart import clean_run as clean_run
-    from probes.restart import logits_of as logits_of
     from probes.steering import ablate as ablate
     from probes.steering import edited as edited
     from probes.steering import steer as steer
@@ -48,7 +47,7 @@ _HOMES = {
     "Removal": "probes.edits",
     "ablate": "probes.steering",
     "before_and_after": "probes.sweep_cells",
-    "clean_run": "probes.restart",
+    "clean_run": "cache.restart",
     "contrast": "probes.contrasts",
     "cosine": "probes.directions",
     "cosines_by_layer": "probes.direction_cosines",
@@ -61,7 +60,6 @@ _HOMES = {
     "last_or_answer": "probes.query_position",
     "leace": "probes.erasure",
     "load_direction": "probes.direction_files",
-    "logits_of": "probes.restart",
     "member_edit": "probes.index_edits",
     "member_positions": "probes.positions",
     "nested_cells": "probes.sweep_cells",

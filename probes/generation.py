@@ -24,10 +24,8 @@ def text_tokens(model: LoadedModel, text: str) -> Int[Tensor, "1 pos"]:
     """
     tokenized = tokenize(Prompts.from_texts([text]), model.tokenizer, bos=model.bos)
     head = [] if tokenized.bos is None else [tokenized.bos]
-    limit = int(getattr(model.bridge.cfg, "n_ctx", 0) or 0)
     ids = [*head, *tokenized.ids[0].tolist()]
-    if limit and len(ids) > limit:
-        raise InputError(f"{model.name} takes {limit} tokens; the text has {len(ids)}")
+    model.check_text(ids)
     return torch.tensor([ids])
 
 
@@ -51,7 +49,8 @@ def generate(
         n_tokens: how many at most.
         edits: edits made while generating.
         positions: where.
-        use_cache: reuse keys and values; the tokens are the same without, and take longer.
+        use_cache: reuse keys and values; the tokens are the same without, and take longer. Models that give other
+            tokens with their cache than without are run without.
 
     Raises:
         InputError: the text is empty, with the new tokens longer than the context, or an edit cannot be made.
@@ -72,7 +71,7 @@ def generate(
 
 
 def _check_room(model: LoadedModel, length: int, n_tokens: int) -> None:
-    limit = int(getattr(model.bridge.cfg, "n_ctx", 0) or 0)
+    limit = model.n_ctx
     if limit and length >= limit:
         raise InputError(f"the text has {length} tokens and {model.name} takes {limit}, so nothing can follow it")
     if n_tokens < 1 or (limit and length + n_tokens > limit):
@@ -85,14 +84,14 @@ def _check_room(model: LoadedModel, length: int, n_tokens: int) -> None:
 
 def _continue(model: LoadedModel, tokens: Int[Tensor, "1 pos"], n_tokens: int, *, use_cache: bool) -> list[int]:
     found: list[int] = []
-    past, given = None, tokens.to(model.bridge.cfg.device)
+    past, given = None, tokens
+    use_cache = use_cache and not model.findings["generation"].fault
     with torch.inference_mode():
         for _ in range(n_tokens):
-            output = model.bridge.original_model(given, past_key_values=past, use_cache=use_cache, logits_to_keep=1)
-            best = output.logits[:, -1].argmax(dim=-1, keepdim=True)
+            logits, past = model.step(given, past, use_cache=use_cache)
+            best = logits.argmax(dim=-1, keepdim=True)
             found.append(int(best))
             if found[-1] == model.tokenizer.eos_token_id:
                 break
-            past = output.past_key_values if use_cache else None
             given = best if use_cache else torch.cat([given, best], dim=1)
     return found

@@ -10,8 +10,8 @@ from torch import Tensor
 from cache import LoadedModel
 from cache.errors import InputError
 from cache.prompts import Prompts
+from cache.restart import Prefix
 from cache.tokens import tokenize
-from probes.restart import Prefix
 
 Positions = str | Sequence[int] | Sequence[Sequence[int]]
 """`last`, `all`, positions for every text (`[0, 3]`), or for each text its own (`[[0, 3], [5]]`)."""
@@ -42,27 +42,26 @@ def member_positions(model: LoadedModel, prompts: Prompts) -> list[list[int]]:
     return [[int(position) for position in (members >= 0).nonzero()[0]] for members in tokenized.members]
 
 
-def text_positions(arguments: Mapping[str, Any], new: int, *, bos: bool) -> tuple[Int[Tensor, "texts new"], bool]:
+def text_positions(
+    arguments: Mapping[str, Any], new: int, *, bos: bool, layer: int = 0
+) -> tuple[Int[Tensor, "texts new"], bool]:
     """Where the tokens of a pass through a block stand in their text, and whether the text ends with the last of them.
 
     Args:
         arguments: what the block is given.
         new: tokens in the pass.
         bos: whether BOS, which has position -1, stands before the text.
+        layer: the block, whose own cached tokens count where a model does not tell it the positions.
 
     Returns:
         Positions of one or of all texts of the batch. The text does not end there where cached tokens precede: then
         the pass continues it (a restart's cache, which is the text's own beginning, excepted).
-
-    Raises:
-        InputError: the model does not tell its blocks where they are.
     """
     cache = next((arguments[name] for name in ("past_key_values", "layer_past") if name in arguments), None)
     places = arguments.get("position_ids")
     if places is None:
-        if cache is not None and cache.get_seq_length() > 0:
-            raise InputError("this model does not tell its blocks the positions of tokens; generate without a cache")
-        places = torch.arange(new)[None]
+        cached = 0 if cache is None else int(cache.get_seq_length(layer))
+        places = torch.arange(cached, cached + new)[None]
     places = places.reshape(-1, new) - int(bos)
     begins = bool((places[:, 0] <= 0).any())
     return places, begins or isinstance(cache, Prefix)

@@ -12,12 +12,12 @@ from torch import Tensor
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.prompts import Prompts
+from cache.restart import CleanRun, clean_run, first_block, restart
 from cache.tokens import TokenizedPrompts, tokenize
 from geometry.evidence import LEAST_MEMBERS, jackknife
 from geometry.layerwise import site_hooks, spread_hooks
 from probes.contrasts import stored_prompts
 from probes.index_codes import LAST, CodePlan
-from probes.restart import CleanRun, clean_run, first_block, logits_of, restart
 
 _ROWS = 512  # rows of logits held at a time
 
@@ -83,7 +83,7 @@ class ReceiverBatch:
             rows = torch.arange(len(slots), device=clean.device)[:, None]
             stream = clean.repeat(len(change), 1, 1, 1)
             stream[:, rows, slots] = clean[rows, slots] + change.to(clean)
-            logits = logits_of(self.clean.model, restart(self.clean, stream, block)[:, :, -1])
+            logits = self.clean.model.logits_of(restart(self.clean, stream, block)[:, :, -1])
             answers = self.answers.to(logits.device).expand(len(change), -1, -1)
             return logits.argmax(dim=-1).cpu(), logits.gather(2, answers).cpu()
 

@@ -96,35 +96,38 @@ def _attach(model: LoadedModel, edit: Edit, positions: Positions) -> list[Any]:
     passing: dict[str, Any] = {}
 
     def note(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        passing["arguments"] = {**dict(zip(("past_key_values",), args[1:2], strict=False)), **kwargs}
+        stream = args[0] if args else kwargs["hidden_states"]
+        passing["texts"] = stream.shape[:2]
+        # asked before attention runs: by the time of the hook, the block's own cache has grown
+        given = {**dict(zip(("past_key_values",), args[1:2], strict=False)), **kwargs}
+        passing["places"] = text_positions(given, stream.shape[1], bos=model.bos, layer=hook.layer)
 
-    def slots(batch: int, new: int) -> Tensor:
-        places, ends = text_positions(passing["arguments"], new, bos=model.bos)
-        return edited_slots(positions, places, batch, ends=ends)
+    def slots() -> Tensor:
+        places, ends = passing["places"]
+        return edited_slots(positions, places, passing["texts"][0], ends=ends)
 
     handles = [model.bridge.blocks[hook.layer].register_forward_pre_hook(note, with_kwargs=True)]
     if hook.kind == "resid_mid":
         return handles + _attach_resid_mid(model, edit, slots)
 
     def change(_: Any, __: Any, output: Tensor) -> Tensor:
-        return _changed(model, edit, output, slots(*output.shape[:2]))
+        rows = model.rows_at(Hook(hook.kind, hook.layer), output, *passing["texts"])
+        return _changed(edit, rows, slots()).reshape(output.shape)
 
     return [*handles, model.points[hook.name].register_forward_hook(change)]
 
 
-def _changed(model: LoadedModel, edit: Edit, output: Tensor, slots: Tensor) -> Tensor:
-    """A copy of a site's output with the edit made at the chosen slots."""
+def _changed(edit: Edit, output: Tensor, slots: Tensor) -> Tensor:
+    """A copy of a site's rows with the edit made at the chosen slots."""
     new = output.clone(memory_format=torch.contiguous_format)
-    rows = new.view(*output.shape[:2], -1)
-    if edit.hook.head is not None:
-        rows = new.view(*output.shape[:2], *model.row_shape(edit.hook))[:, :, edit.hook.head]
+    rows = new.view(*output.shape[:2], -1) if edit.hook.head is None else new[:, :, edit.hook.head]
     where = slots.to(output.device)
     chosen = rows[where]
     rows[where] = chosen + edit.change(chosen)
     return new
 
 
-def _attach_resid_mid(model: LoadedModel, edit: Edit, slots: Callable[[int, int], Tensor]) -> list[Any]:
+def _attach_resid_mid(model: LoadedModel, edit: Edit, slots: Callable[[], Tensor]) -> list[Any]:
     """Edit resid_mid by what it is the sum of: its hook is the MLP's input alone, and misses the skip path."""
     hook = edit.hook
     before: dict[str, Tensor] = {}
@@ -135,10 +138,10 @@ def _attach_resid_mid(model: LoadedModel, edit: Edit, slots: Callable[[int, int]
         before["resid"] = output
 
     def change(_: Any, __: Any, output: Tensor) -> Tensor:
-        where = slots(*output.shape[:2]).to(output.device)
-        new = output.clone()
-        new[where] = new[where] + edit.change(before["resid"][where] + output[where])
-        return new
+        where = slots().to(output.device)
+        new = output.reshape(before["resid"].shape).clone()
+        new[where] = new[where] + edit.change(before["resid"][where] + new[where])
+        return new.reshape(output.shape)
 
     return [
         entering.register_forward_hook(keep),
@@ -157,7 +160,8 @@ def _attach_sum_check(model: LoadedModel, hook: Hook, before: dict[str, Tensor])
         before["mid"] = before["resid"] + (output[0] if isinstance(output, tuple) else output)
 
     def check(_: Any, __: Any, output: Tensor) -> None:
-        found, meant = output.detach(), before["mid"].detach()
+        meant = before["mid"].detach()
+        found = output.detach().reshape(meant.shape)
         if float((found - meant).abs().max()) > 1e-3 * float(found.abs().max()):
             raise InputError(
                 f"{hook.name} of {model.name} is not resid_pre + attn_out, so it cannot be edited; edit resid_post"
@@ -177,6 +181,8 @@ def _check_site(model: LoadedModel, edit: Edit) -> None:
     if hook.layer >= model.n_layers:
         raise InputError(f"{model.name} has layers 0 to {model.n_layers - 1}; got {hook.name}")
     shape = model.row_shape(hook)
+    if hook.kind == "resid_mid":
+        model.row_shape(Hook("attn_out", hook.layer))  # where it is edited
     if hook.head is not None and hook.head >= shape[0]:
         raise InputError(f"{hook.name} of {model.name} has heads 0 to {shape[0] - 1}; got {hook.head}")
     width = shape[-1] if hook.head is not None else int(torch.tensor(shape).prod())

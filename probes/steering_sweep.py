@@ -11,11 +11,11 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.restart import first_block
 from geometry.layerwise import LayerResult, Named, site_hooks
 from geometry.readout import check_source
 from probes.contrasts import contrast
 from probes.directions import METHODS
-from probes.restart import first_block
 from probes.sweep_directions import Material, gather_material, steps_at
 from probes.trials import POSITION_SETS, Trials, edited_logits, set_up_trials
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.prompts import Prompts
+from cache.restart import CleanRun, clean_run, first_block, restart
 from cache.tokens import TokenizedPrompts, continuations, tokenize
 from probes.contrasts import Contrast, stored_prompts
-from probes.restart import CleanRun, clean_run, first_block, logits_of, restart
 
 POSITION_SETS = ("last", "all", "members")
 
@@ -139,4 +139,4 @@ def edited_logits(
     mask = batch.edited(positions).to(steps.device)
     stream = batch.clean.streams[block][:, -mask.shape[1] :]
     leaving = restart(batch.clean, stream + steps[:, :, None] * mask[:, :, None], block)
-    return (logits_of(batch.clean.model, one) for one in leaving[:, :, -1])
+    return (batch.clean.model.logits_of(one) for one in leaving[:, :, -1])

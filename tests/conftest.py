@@ -1,6 +1,7 @@
 """Small random models with real architectures and a real byte-level tokenizer; nothing is downloaded."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -98,6 +99,15 @@ def model_folders(tmp_path_factory, tokenizer) -> dict[str, Path]:
         _randomize(model).save_pretrained(folders[name])
         tokenizer.save_pretrained(folders[name])
     return folders
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_found_before(tmp_path_factory) -> Iterator[None]:
+    """What earlier runs found about models, in this user's cache, is not looked at."""
+    folder = tmp_path_factory.mktemp("findings")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cache.findings._folder", lambda: folder)
+        yield
 
 
 @pytest.fixture(scope="session")

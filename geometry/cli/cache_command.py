@@ -32,12 +32,12 @@ def cache(
     templates: options.Templates = 4,
     sample: options.Sample = None,
     sites: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Groups (resid heads mlp neurons), kinds (resid_mid q k v ...), hook names or wildcards "
-            "(blocks.*.hook_mlp_out); comma-separated."
+            "(blocks.*.hook_mlp_out); comma-separated. Default: resid,heads,mlp, as far as the model shows them."
         ),
-    ] = "resid,heads,mlp",
+    ] = None,
     layers: options.Layers = "all",
     positions: Annotated[str, typer.Option(help="Tokens to keep: all members last.")] = "all",
     dtype: Annotated[str, typer.Option(help="What is stored: float32 float16.")] = "float32",
@@ -78,7 +78,21 @@ def cache(
             dtype=dtype,
             batch_tokens=batch_tokens,
         )
+    if sites is None:
+        _say_left_out(loaded, layers, quiet=quiet)
     _record(loaded, plan, path, overwrite=overwrite, quiet=quiet)
+
+
+def _say_left_out(model: "LoadedModel", layers: str, *, quiet: bool) -> None:
+    """Name the sites recorded by default that this model does not show."""
+    from cache.hooks import layers_by_kind, select_hooks
+    from cache.plan import DEFAULT_SITES
+
+    missing = [hook for hook in select_hooks(DEFAULT_SITES, layers, model.n_layers) if not model.shows(hook)]
+    for kind, where in layers_by_kind(missing).items():
+        numbers = "all layers" if len(where) == model.n_layers else f"layers {', '.join(map(str, where))}"
+        text = f"left out: {kind} of {numbers} (geometry models --check {model.name} says why)"
+        console(quiet=quiet).print(text, markup=False)
 
 
 def _usable(prompts: "Prompts", model: "LoadedModel", *, quiet: bool) -> "Prompts":

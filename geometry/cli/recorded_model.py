@@ -1,5 +1,6 @@
 """The model behind a store, for commands that can say more with it and do without."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -66,10 +67,13 @@ def _named(store: "ActivationStore") -> str:
 
 def _load(store: "ActivationStore", name: str, *, quiet: bool) -> "LoadedModel":
     """Load a model as it was recorded, and make sure that it is the one."""
+    from cache.findings import places_of
     from geometry.readout import check_source
 
     fields = store.manifest["hard"]
     commit = str(fields["model revision"])
+    if name == _named(store) and Path(name).is_absolute() and not Path(name).exists():  # moved, or another machine's
+        name = next(iter(places_of(str(fields["model weights"]))), name)
     model = load_model_aloud(
         name,
         device="cpu",

@@ -30,7 +30,7 @@ import torch
 from machine import ran_on
 
 from cache import Hook, LoadedModel, load_model
-from probes.restart import clean_run, logits_of, restart
+from cache.restart import clean_run, restart
 
 BAR = 3.0  # of `last`; `all` has no bar: nothing but the blocks before the edit can be spared
 LARGEST_DIFFERENCE = 1e-4  # of the largest logit
@@ -75,7 +75,7 @@ def by_restart(
     logits = []
     for layer, variants in zip(layers, added, strict=True):
         stream = clean.streams[layer, :, -new:] + variants[:, None, None]
-        logits.append(logits_of(model, restart(clean, stream, layer)[:, :, -1]))
+        logits.append(model.logits_of(restart(clean, stream, layer)[:, :, -1]))
     return torch.stack(logits)
 
 

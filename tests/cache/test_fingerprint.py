@@ -103,7 +103,8 @@ def one_merge_less(gpt2) -> dict:
 
 def another_attention(gpt2) -> dict:
     config = SimpleNamespace(_attn_implementation="sdpa")
-    model = SimpleNamespace(base_model=None, config=config)
+    embeddings = gpt2.bridge.original_model.get_input_embeddings
+    model = SimpleNamespace(base_model=None, config=config, get_input_embeddings=embeddings)
     return {"model": replace(gpt2, bridge=SimpleNamespace(cfg=gpt2.bridge.cfg, original_model=model))}
 
 

@@ -106,7 +106,7 @@ def test_a_prompt_may_fill_a_model_s_context_and_no_more(loaded, name):
     fits, too_long = "1" + ",1" * 31, "1" + ",1" * 31 + ","
     assert plan_recording(loaded[name], ["1", fits]).tokenized.lengths.max() == 64
     assert plan_recording(replace(loaded[name], bos=False), [too_long]).tokenized.lengths.max() == 64
-    with pytest.raises(InputError, match=rf"tiny-{name} takes 64 tokens; prompt 1 has 65: '1,1,1,"):
+    with pytest.raises(InputError, match=rf"tiny-{name} takes 64 tokens; prompt 1 \('1,1,1,.* has 65"):
         plan_recording(loaded[name], ["1", too_long])
 
 

@@ -309,7 +309,7 @@ def test_paths_that_cannot_be_a_store_are_refused(gpt2, tmp_path):
 def test_a_hook_that_stays_silent_is_named(gpt2, tmp_path):
     plan = plan_recording(gpt2, RAGGED, sites="blocks.0.hook_mlp_out,blocks.0.hook_resid_pre")
     dead = replace(gpt2, points={**gpt2.points, "blocks.0.hook_mlp_out": torch.nn.Identity()})
-    with pytest.raises(InputError, match=r"blocks.0.hook_mlp_out does not fire"):
+    with pytest.raises(NotAvailableError, match=r"blocks.0.hook_mlp_out does not fire"):
         record(dead, plan, tmp_path / "a.h5")
 
 

@@ -5,8 +5,8 @@ import torch
 
 from cache.errors import InputError
 from cache.prompts import Prompt, Prompts
+from cache.restart import Prefix
 from probes.positions import check_positions, edited_slots, member_positions, text_positions
-from probes.restart import Prefix
 
 
 class Cached:
@@ -15,8 +15,8 @@ class Cached:
     def __init__(self, length):
         self.length = length
 
-    def get_seq_length(self):
-        return self.length
+    def get_seq_length(self, layer=0):
+        return self.length + (layer == 0)  # the first block's keys are there already when the second runs
 
 
 @pytest.mark.parametrize("positions", ["last", "all", [0], [3, 1], [], [[0], [1, 2]], [[], []], ((0, 1), (2,))])
@@ -72,12 +72,15 @@ def test_a_pass_that_continues_does_not_end_the_text_and_a_restart_does():
     assert (places.tolist(), ends) == ([[4, 5]], True)
 
 
-def test_without_position_ids_only_a_whole_text_can_be_placed():
+def test_without_position_ids_a_whole_text_begins_at_its_beginning():
     for nothing in ({}, {"past_key_values": None}, {"past_key_values": Cached(0)}):
-        places, ends = text_positions(nothing, 3, bos=True)
+        places, ends = text_positions(nothing, 3, bos=True, layer=1)
         assert (places.tolist(), ends) == ([[-1, 0, 1]], True)
-    with pytest.raises(InputError, match="does not tell its blocks the positions of tokens; generate without a cache"):
-        text_positions({"past_key_values": Cached(3)}, 1, bos=True)
+
+
+def test_without_position_ids_the_blocks_own_cache_says_where_a_pass_goes_on():
+    places, ends = text_positions({"past_key_values": Cached(3)}, 2, bos=True, layer=1)
+    assert (places.tolist(), ends) == ([[2, 3]], False)
 
 
 PLACES = torch.arange(-1, 4)[None]

@@ -9,10 +9,10 @@ import torch
 
 from cache import Hook
 from cache.errors import FingerprintError, InputError
+from cache.restart import clean_run, restart
 from geometry.basis import LinearBasis, orthonormal_basis
 from probes.directions import Direction
 from probes.edits import Addition
-from probes.restart import clean_run, restart
 from probes.steering import EDITABLE, ablate, edited, steer, swap
 from tests.probes.readings import block_sites, n_hooks, random_direction, random_tokens, read
 

@@ -4,12 +4,12 @@ import torch
 from cache import Hook, load_dataset
 from cache.errors import InputError
 from cache.families import FAMILIES
+from cache.restart import first_block
 from cache.sequences import SequenceDesign
 from cache.tokens import tokenize
 from probes.contrasts import contrast
 from probes.directions import direction_of
 from probes.positions import member_positions
-from probes.restart import first_block
 from probes.steering import steer
 from probes.trials import edited_logits, run_batches, set_up_trials
 from tests.probes.sweeps import small_store

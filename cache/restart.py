@@ -8,8 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cache import Hook, LoadedModel
 from cache.errors import InputError
+from cache.findings import Finding
+from cache.hooks import Hook
+from cache.model_checks import compared, tokens_for
+from cache.models import LoadedModel
+from cache.wrapping import reason_of
 
 _SLOTS = 1024  # token slots computed at a time: enough to fill the matrix products, little enough to stay in cache
 
@@ -74,7 +78,7 @@ class CleanRun:
     @property
     def logits(self) -> Float[Tensor, "batch d_vocab"]:
         """Logits at the last position, as the model gives them."""
-        return logits_of(self.model, self.streams[-1, :, -1])
+        return self.model.logits_of(self.streams[-1, :, -1])
 
 
 def clean_run(model: LoadedModel, tokens: Int[Tensor, "batch pos"]) -> CleanRun:
@@ -85,8 +89,14 @@ def clean_run(model: LoadedModel, tokens: Int[Tensor, "batch pos"]) -> CleanRun:
         tokens: unpadded texts, BOS included.
 
     Raises:
+        NotAvailableError: the model cannot be restarted, as a check found when it was loaded.
         InputError: the model's blocks take no key/value cache.
     """
+    model.require("restart")
+    return _clean_run(model, tokens)
+
+
+def _clean_run(model: LoadedModel, tokens: Int[Tensor, "batch pos"]) -> CleanRun:
     from transformers import DynamicCache
 
     blocks = list(model.bridge.blocks)
@@ -174,12 +184,37 @@ def first_block(hook: Hook) -> int:
     return hook.layer + (hook.kind == "resid_post")
 
 
-def logits_of(model: LoadedModel, stream: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab"]:
-    """Logits of a residual stream that leaves the last block, float32: final norm, unembedding and any soft cap."""
-    with torch.inference_mode():
-        logits = model.bridge.unembed(model.bridge.ln_final(stream.unsqueeze(0)))[0].float()
-        cap = getattr(model.bridge.original_model.config, "final_logit_softcapping", None)
-        return torch.tanh(logits / cap) * cap if cap else logits
+def check_restart(model: LoadedModel) -> tuple[Finding, ...]:
+    """Whether a restart gives what a full pass gives: with the stream unchanged, and with another written in."""
+    tokens = tokens_for(model)
+    try:
+        clean = _clean_run(model, tokens)
+        if len(clean.keys) != model.n_layers:
+            return (Finding("restart", "not every block keeps keys and values"),)
+        ways = [(layer, new) for layer in sorted({0, model.n_layers // 2}) for new in (1, 3, tokens.shape[1])]
+        pairs = [_both_ways(clean, layer, min(new, tokens.shape[1])) for layer, new in ways]
+    except Exception as error:  # blocks are given what each architecture gives them
+        return (Finding("restart", f"its blocks cannot be run by themselves ({reason_of(error)})"),)
+    fault = "restarted from a block it gives other streams than a full pass, by {:.2g} of the largest"
+    found = [compared("restart", a, b, model.dtype, fault) for pair in pairs for a, b in pair]
+    return (max(found, key=lambda one: one.difference or 0.0),)
+
+
+def _both_ways(clean: CleanRun, layer: int, new: int) -> list[tuple[Tensor, Tensor]]:
+    """Last streams from restarts and from full passes: with what enters a block as it was, and with it reversed."""
+    stream = clean.streams[layer, None, :, -new:]
+    other = -stream.flip(-1)
+
+    def write(_: Any, __: Any, output: Tensor) -> Tensor:
+        return torch.cat([output[:, : output.shape[1] - new], other[0]], dim=1)
+
+    handle = clean.model.points[Hook("resid_pre", layer).name].register_forward_hook(write)
+    try:
+        written = _clean_run(clean.model, clean.tokens).streams[-1, :, -new:]
+    finally:
+        handle.remove()
+    unchanged = restart(clean, stream, layer)[0]
+    return [(unchanged, clean.streams[-1, :, -new:]), (restart(clean, other, layer)[0], written)]
 
 
 _ARGUMENTS = ("past_key_values", "attention_mask", "encoder_hidden_states")

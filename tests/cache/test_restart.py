@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 from cache import Hook, load_model
 from cache.errors import InputError
-from probes.restart import Prefix, clean_run, logits_of, restart
+from cache.restart import Prefix, clean_run, restart
 from tests.probes.readings import n_hooks, random_tokens, read, rewritten
 
 ARCHITECTURES = ["gpt2", "llama", "neox"]
@@ -59,14 +59,14 @@ def test_with_every_position_recomputed_nothing_differs_by_a_bit(clean, layer):
 def test_an_unchanged_stream_gives_the_clean_logits(clean, layer, new):
     out = restart(clean, clean.streams[layer, None, :, -new:], layer)
     assert out.shape == (1, 2, new, clean.streams.shape[-1])
-    assert apart(logits_of(clean.model, out[0, :, -1]), clean.logits) < 1e-5
+    assert apart(clean.model.logits_of(out[0, :, -1]), clean.logits) < 1e-5
 
 
 @pytest.mark.parametrize("new", [1, 2, 5, 9])
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_an_edited_stream_gives_what_a_full_pass_with_the_stream_written_in_gives(model, clean, layer, new):
     streams = edited_streams(clean, layer, new)
-    found = logits_of(model, restart(clean, streams, layer)[:, :, -1])
+    found = model.logits_of(restart(clean, streams, layer)[:, :, -1])
     for stream, logits in zip(streams, found, strict=True):
 
         def write(output, stream=stream):
@@ -148,8 +148,8 @@ def test_a_prefix_precedes_every_copy_and_does_not_change():
 def test_logits_of_any_stream_are_the_models(model, clean):
     with torch.inference_mode():
         every = model.bridge.original_model(clean.tokens, use_cache=False).logits
-    torch.testing.assert_close(logits_of(model, clean.streams[-1]), every, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(logits_of(model, clean.streams[-1, 0, 0]), every[0, 0], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(model.logits_of(clean.streams[-1]), every, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(model.logits_of(clean.streams[-1, 0, 0]), every[0, 0], rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("layer", [-1, 4])
@@ -204,7 +204,7 @@ def assert_restarts(model):
     clean = clean_run(model, random_tokens(model))
     for new in (1, 3, 9):
         stream = edited_streams(clean, 1, new, copies=1)
-        logits = logits_of(model, restart(clean, stream, 1)[0, :, -1])
+        logits = model.logits_of(restart(clean, stream, 1)[0, :, -1])
 
         def write(output, new=new, stream=stream):
             return torch.cat([output[:, : output.shape[1] - new], stream[0]], dim=1)
@@ -234,4 +234,4 @@ def test_the_real_model_restarts(smollm2):
     stream = edited_streams(clean, 12, 1, copies=1)
     with rewritten(smollm2, Hook("resid_pre", 12), lambda output: torch.cat([output[:, :-1], stream[0]], dim=1)):
         truth = full_logits(smollm2, clean.tokens)
-    assert apart(logits_of(smollm2, restart(clean, stream, 12)[0, :, -1]), truth) < 1e-5
+    assert apart(smollm2.logits_of(restart(clean, stream, 12)[0, :, -1]), truth) < 1e-5

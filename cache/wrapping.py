@@ -1,0 +1,111 @@
+"""Wrapping a Hugging Face model in a TransformerBridge, which gives its insides TransformerLens's hook names."""
+
+import copy
+import importlib.metadata
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+import torch
+
+from cache.errors import InputError, NotAvailableError
+
+
+def is_bridge(model: Any) -> bool:
+    """Whether a model is a TransformerBridge already."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    return isinstance(model, TransformerBridge)
+
+
+def wrap(hf_model: Any, name: str) -> Any:
+    """The bridge around a Hugging Face model, whose modules it renames and replaces.
+
+    Built from the model alone: TransformerLens's own `boot_transformers` would also load a tokenizer and, for models
+    that see or hear, a processor, for which it reaches for the Hub and installs packages.
+
+    Raises:
+        NotAvailableError: TransformerLens has no bridge for the architecture, or it does not fit the model.
+    """
+    from transformer_lens.model_bridge.sources import build_bridge_from_module
+    from transformer_lens.model_bridge.sources.transformers import determine_architecture_from_hf_config
+
+    try:
+        architecture = determine_architecture_from_hf_config(hf_model.config)
+        return build_bridge_from_module(
+            hf_model, architecture, hf_config=copy.deepcopy(hf_model.config), model_name=name
+        )
+    except Exception as error:  # each of its hundred adapters fails in a way of its own
+        raise NotAvailableError(f"{_who(name, hf_model)} cannot be wrapped by {_lens()}: {reason_of(error)}") from error
+
+
+@contextmanager
+def running(hf_model: Any, name: str) -> Iterator[None]:
+    """Tell a model that cannot be run in one sentence, whatever it raises.
+
+    Raises:
+        NotAvailableError: it raised.
+    """
+    try:
+        yield
+    except Exception as error:  # a model's forward pass can fail in any way
+        raise NotAvailableError(f"{_who(name, hf_model)} cannot be run: {reason_of(error)}") from error
+
+
+def sharing_copy(hf_model: torch.nn.Module, *, tensors: bool = True) -> torch.nn.Module:
+    """A copy of a model's modules, in evaluation mode, around the same tensors.
+
+    The original keeps its names, its mode and its hooks, whatever becomes of the copy.
+
+    Args:
+        hf_model: the model.
+        tensors: share them; else they are copied as well.
+
+    Raises:
+        InputError: something in the model cannot be copied.
+    """
+    held = [*hf_model.parameters(), *hf_model.buffers()] if tensors else []
+    try:
+        copied: torch.nn.Module = copy.deepcopy(hf_model, {id(tensor): tensor for tensor in held})
+    except Exception as error:  # of whatever the model holds
+        raise InputError(
+            f"this {type(hf_model).__name__} cannot be copied ({reason_of(error)}); save it, and give the folder"
+        ) from error
+    return copied.eval()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the loaders' progress bars, prints and deprecation notices off the user's terminal."""
+    from transformers.utils import logging as transformers_logging
+
+    bars = transformers_logging.is_progress_bar_enabled()
+    level = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of an error's message, or its class where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _lens() -> str:
+    return f"transformer-lens {importlib.metadata.version('transformer-lens')}"
+
+
+def _who(name: str, hf_model: Any) -> str:
+    return f"{name!r} (type {getattr(hf_model.config, 'model_type', '') or type(hf_model).__name__})"
