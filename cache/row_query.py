@@ -100,6 +100,8 @@ def _tokens(query: str) -> list[str]:
         token = match[match.lastgroup or ""]
         if match["text"] and _ESCAPES.sub("", token):
             raise InputError(r"a backslash in a text begins \n \t \r \xHH or \uHHHH, or stands before \ or a quote")
+        if match["text"] and tokens and tokens[-1][0] in "'\"":
+            raise InputError("two texts stand side by side; put a comma or a sign between them")
         tokens.append(_WORDS.get(token, token))
         start = match.end()
     return tokens

@@ -312,6 +312,8 @@ def test_what_is_no_query_is_refused_in_one_sentence(query, tmp_path, monkeypatc
         ("family in 'digits'", "in and not in take a list such as ['digits', 'months'] after them, and is has no"),
         ("family.isin('digits')", "in and not in take a list such as ['digits', 'months'] after them, and is has no"),
         ("value.str.contains('3')", "value is no column of texts, so it has no .str.contains"),
+        ("family in ['a' 'b']", "two texts stand side by side; put a comma or a sign between them"),
+        ("'''a''' == family", "two texts stand side by side; put a comma or a sign between them"),
         ("family == 'a", "a text has no closing quote"),
         (r"family == '\d'", r"a backslash in a text begins \n \t \r \xHH or \uHHHH, or stands before \ or a quote"),
         ("~" * 60 + "is_last", f"it is nested more than {DEEPEST} deep"),
