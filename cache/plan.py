@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from cache.errors import InputError
-from cache.hooks import Hook, select_hooks
+from cache.hooks import Hook, Layers, select_hooks
 from cache.models import LoadedModel
 from cache.prompts import Prompts
 from cache.tokens import TokenizedPrompts, tokenize
@@ -69,7 +69,7 @@ def plan_recording(
     prompts: Prompts | Iterable[str],
     *,
     sites: str | Iterable[str] = "resid,heads,mlp",
-    layers: str = "all",
+    layers: Layers = "all",
     positions: str = "all",
     dtype: str = "float32",
     batch_tokens: int = 256,
@@ -80,7 +80,7 @@ def plan_recording(
         model: the model, which gives the tokenizer, BOS and the sites there are.
         prompts: prompts, or plain strings.
         sites: groups, kinds, hook names or wildcards (`select_hooks`).
-        layers: `all`, or a list of layers and ranges such as `0,4-7,-1`.
+        layers: `all`, numbers, or a string of layers and ranges such as `0,4-7,-1`.
         positions: `all`, `members` or `last`.
         dtype: `float32` or `float16`.
         batch_tokens: token slots a forward pass takes at most; 256 is best on a CPU, more on a GPU.

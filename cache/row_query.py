@@ -92,7 +92,8 @@ def _parse(query: str) -> ast.expr:
 
 def _tokens(query: str) -> list[str]:
     """The query's tokens; all that is not in the grammar, such as `@`, is refused before Python's parser sees it."""
-    tokens, start, end = [], 0, len(query.rstrip())
+    tokens: list[str] = []
+    start, end = 0, len(query.rstrip())
     while start < end:
         match = _TOKEN.match(query, start)
         if match is None:

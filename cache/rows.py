@@ -53,16 +53,16 @@ def row_mask(rows: pd.DataFrame, where: Where) -> Bool[np.ndarray, " row"]:
         return np.ones(len(rows), dtype=bool)
     if isinstance(where, str):
         return query_rows(rows, where)
-    if isinstance(where, pd.Series) and not where.index.equals(rows.index):
-        raise InputError("where is a Series with another index than the rows; if it is in their order, give its values")
     mask = _array(where)
     if mask.dtype != bool or mask.shape != (len(rows),):
         given = f"{mask.dtype} {mask.shape}"
         raise InputError(f"where must be a query or a boolean mask over {len(rows)} rows; got {given}")
+    if isinstance(where, pd.Series) and not where.index.equals(rows.index):
+        raise InputError("where is a Series with another index than the rows; if it is in their order, give its values")
     return mask
 
 
-def where_text(where: Where, default: str) -> str:
+def where_text(where: Where, default: str = "is_last") -> str:
     """What results note of `where`: the query, the default for None, or how many rows a mask chooses, and its hash.
 
     The hash is the beginning of the SHA-256 of the mask's bytes, one a row.

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.hooks import Layers, layers_text
+from cache.rows import Where, where_text
 from geometry.between_table import Found, Measured, comparison_result
 from geometry.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
 from geometry.evidence import interval, jackknife, template_bootstrap_se
@@ -46,8 +48,8 @@ def between_families(
     *,
     measures: Sequence[str] = DEFAULT_MEASURES,
     site: str = "resid_post",
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     model: LoadedModel | None = None,
     seed: int = 0,
 ) -> LayerResult:
@@ -66,8 +68,8 @@ def between_pairs(
     *,
     measures: Sequence[str] = DEFAULT_MEASURES,
     site: str = "resid_post",
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     model: LoadedModel | None = None,
     seed: int = 0,
     on_hook: Callable[[Hook], None] = lambda hook: None,
@@ -83,8 +85,8 @@ def between_pairs(
         pairs: the families to compare.
         measures: names of `geometry.measures.MEASURES`.
         site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, or a list of layers and ranges.
-        where: a query over `store.rows`; None for each prompt's last token.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
+        where: a query over `store.rows`, or a mask; None for each prompt's last token.
         model: the model recorded, for the variant with the members' unembedding directions removed.
         seed: seeds permutations and bootstrap.
         on_hook: called after every layer.
@@ -117,8 +119,8 @@ def between_pairs(
         on_hook(hook)
     parameters = {
         "site": site,
-        "layers": layers,
-        "where": where or "is_last",
+        "layers": layers_text(layers),
+        "where": where_text(where),
         "measures": list(measures),
         "pairs": [f"{a} - {b}" for a, b in pairs],
         "variants": ["plain"] + ["readout removed"] * (model is not None),

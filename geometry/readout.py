@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cache import ActivationStore, LoadedModel
 from cache.errors import FingerprintError, InputError
+from cache.store import check_open
 
 
 def readout_directions(model: LoadedModel, words: Iterable[str]) -> Float[Tensor, "token d_model"]:
@@ -44,8 +45,10 @@ def check_source(store: ActivationStore, model: LoadedModel) -> None:
     """Make sure that a store was recorded from a model with these weights.
 
     Raises:
+        InputError: the store is not open but a path.
         FingerprintError: it was not.
     """
+    check_open(store)
     if store.manifest["hard"]["model weights"] != model.weights:
         raise FingerprintError(
             f"{store.paths[0].name} was recorded from other weights than {model.name}'s; give the model that it came "

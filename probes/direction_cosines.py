@@ -11,6 +11,8 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError
+from cache.hooks import Layers, layers_text
+from cache.rows import Where, where_text
 from geometry.analysed_rows import unit_of_rows
 from geometry.layerwise import LayerResult, site_hooks
 from geometry.linalg import check_finite
@@ -26,8 +28,8 @@ def cosines_by_layer(
     *,
     method: str = "mean_difference",
     site: str = "resid_post",
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     on_hook: Callable[[Hook], None] = lambda hook: None,
 ) -> LayerResult:
     """Cosines between all directions, and between composed and direct ones, at every layer of one site.
@@ -44,8 +46,8 @@ def cosines_by_layer(
         pairs: source and target of each direction: families, or groups.
         method: one of `METHODS`.
         site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, or a list of layers and ranges.
-        where: a query over `store.rows`; None for each prompt's last token.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
+        where: a query over `store.rows`, or a mask; None for each prompt's last token.
         on_hook: called after every layer.
 
     Returns:
@@ -73,8 +75,8 @@ def cosines_by_layer(
         found.append(_compared(torch.cat([steps, sums], dim=1)))
         on_hook(hook)
     if all(np.isnan(one["cosine"]).all() for one in found):
-        raise InputError(f"the groups differ nowhere at {site} for {where or 'is_last'!r}, so there is no direction")
-    parameters = {"site": site, "layers": layers, "where": where or "is_last", "method": method}
+        raise InputError(f"the groups differ nowhere at {site} for {where_text(where)!r}, so there is no direction")
+    parameters = {"site": site, "layers": layers_text(layers), "where": where_text(where), "method": method}
     n, direct = len(pairs), [k for _, _, k in triples]
     lines = [(i, j, "directions") for i in range(n) for j in range(i, n)]
     lines += [(n + i, k, "composition") for i, k in enumerate(direct)]

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int
 from cache import ActivationStore
 from cache.errors import InputError
 from cache.families import FAMILIES
+from cache.rows import Where
 from geometry.cells import CONTROL_PREFIX, Balance, CellPlan, balance, complete_controls, plan_cells
 from probes.linear import Fold, group_codes, leave_groups_out
 
@@ -64,7 +65,7 @@ def plan_probe(
     leave_out: str,
     *,
     families: Sequence[str] | None = None,
-    where: str | None = None,
+    where: Where = None,
     strict: bool = False,
     period: float | None = None,
     n_permutations: int = N_PERMUTATIONS,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.hooks import Layers, layers_text
 from geometry.cells import CONTROL_PREFIX
 from geometry.evidence import interval
 from geometry.layerwise import LayerResult
@@ -47,7 +48,7 @@ def last_or_answer(
     families: Sequence[str] | None = None,
     kinds: Sequence[str] | None = None,
     site: str = "resid_post",
-    layers: str | None = None,
+    layers: Layers | None = None,
     n_contexts: int = 4,
     seed: int = 0,
     on_hook: Callable[[Hook], None] = lambda hook: None,
@@ -66,7 +67,7 @@ def last_or_answer(
         families: which; None for all but controls.
         kinds: kinds of the donors; None for the store's `decreasing` and `step:K`.
         site: resid_post (with the embedding, layer -1), or resid_pre.
-        layers: `all`, or a list of layers and ranges; None for eight, evenly spread.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight, evenly spread.
         n_contexts: frames and templates that are edited.
         seed: draws the contexts.
         on_hook: called after every layer.
@@ -113,7 +114,7 @@ def last_or_answer(
         rows=pd.DataFrame(),
         parameters={
             "site": site,
-            "layers": layers or "spread",
+            "layers": "spread" if layers is None else layers_text(layers),
             "families": [one.plan.family for one in cast],
             "kinds": list(used),
             "contexts": {one.plan.family: sorted({c for b in one.batches for c in b.contexts}) for one in cast},

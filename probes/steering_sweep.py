@@ -11,6 +11,8 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.hooks import Layers, layers_text
+from cache.rows import Where, where_text
 from geometry.layerwise import LayerResult, Named, site_hooks
 from geometry.readout import check_source
 from probes.contrasts import contrast
@@ -43,8 +45,8 @@ def sweep(
     target: str,
     *,
     site: str = "resid_post",
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     alphas: Sequence[float] = ALPHAS,
     positions: Sequence[str] = ("last", "all"),
     methods: Sequence[str] = tuple(METHODS),
@@ -64,7 +66,7 @@ def sweep(
         source: the group that is steered.
         target: the group whose answers are wanted.
         site: `resid_post`, with the embedding as layer -1, or `resid_pre`.
-        layers: `all`, or layers and ranges.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
         where: rows that directions are estimated on; None for each prompt's last token.
         alphas: strengths, in units of each direction's own step.
         positions: `last`, `all` (BOS excepted), `members`.
@@ -106,8 +108,8 @@ def sweep(
         "source": source,
         "target": target,
         "site": site,
-        "layers": layers,
-        "where": where or "is_last",
+        "layers": layers_text(layers),
+        "where": where_text(where),
         "alphas": list(map(float, alphas)),
         "positions": list(positions),
         "methods": list(methods),

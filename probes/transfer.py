@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.hooks import Layers, layers_text
 from geometry.cells import CONTROL_PREFIX
 from geometry.layerwise import LayerResult
 from geometry.readout import check_source
@@ -51,7 +52,7 @@ def transfer_matrix(
     receivers: Sequence[str] | None = None,
     donors: Sequence[str] | None = None,
     site: str = "resid_post",
-    layers: str | None = None,
+    layers: Layers | None = None,
     positions: Sequence[str] = ("last",),
     n_contexts: int = 4,
     seed: int = 0,
@@ -71,7 +72,7 @@ def transfer_matrix(
         receivers: families that are edited; None for all but controls.
         donors: families that give steps; None for all but controls, and the first 5 controls. `random` is added.
         site: resid_post (with the embedding, layer -1), or resid_pre.
-        layers: `all`, or a list of layers and ranges; None for eight, evenly spread.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight, evenly spread.
         positions: position sets: `last` (the last token), `members` (each shown member by its own code), `both`.
         n_contexts: frames and templates that are edited.
         seed: draws the contexts and the random steps.
@@ -154,11 +155,11 @@ def cast_families(
     return Cast(batches, giving, plans, numbers)
 
 
-def cast_parameters(cast: Cast, site: str, layers: str | None, seed: int) -> dict[str, object]:
+def cast_parameters(cast: Cast, site: str, layers: Layers | None, seed: int) -> dict[str, object]:
     """What a result depends on besides the store."""
     return {
         "site": site,
-        "layers": layers or "spread",
+        "layers": "spread" if layers is None else layers_text(layers),
         "positions": list(cast.places),
         "receivers": list(cast.receivers),
         "donors": list(cast.donors),
