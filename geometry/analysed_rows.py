@@ -66,6 +66,20 @@ def default_rows(store: ActivationStore) -> str:
     return members if len(store.select(members)) else "is_last"
 
 
+def families_text(store: ActivationStore) -> str:
+    """What a message says of a store's families: their names, or what its prompts have in their place."""
+    families, groups = ([*dict.fromkeys(filter(None, store.prompts[name]))] for name in ("family", "group"))
+    if families:
+        return f"it has {', '.join(families)}"
+    if not groups:
+        return "its prompts have no families; give your own a column family"
+    named = ", ".join(groups[:8]) + ", ..." * (len(groups) > 8)
+    return (
+        f"its prompts have groups ({named}) and no families; directions and sweeps lead between groups, all else needs "
+        "prompts with a column family"
+    )
+
+
 def unit_of_rows(store: ActivationStore, rows: pd.DataFrame) -> list[int]:
     """The member that each row counts under: the shown member it is, else the last one its prompt shows.
 

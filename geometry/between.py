@@ -14,6 +14,7 @@ from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.hooks import Layers, layers_text
 from cache.rows import Where, where_text
+from geometry.analysed_rows import families_text
 from geometry.between_table import Found, Measured, comparison_result
 from geometry.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
 from geometry.evidence import interval, jackknife, template_bootstrap_se
@@ -134,7 +135,7 @@ def between_pairs(
 def _pair(store: ActivationStore, plan: CellPlan, a: str, b: str, model: LoadedModel | None) -> Pair:
     for family in (a, b):
         if family not in plan.families:
-            raise InputError(f"the store has no family {family!r}; it has {', '.join(filter(None, plan.families))}")
+            raise InputError(f"the store has no family {family!r}; {families_text(store)}")
     common = balance(plan, (a, b))
     readout = None
     if model is not None:

@@ -14,7 +14,7 @@ from cache.errors import InputError
 from cache.hooks import HookLike
 from cache.rows import Where, where_text
 from cache.store import check_open
-from geometry.analysed_rows import text_rows, unit_of_rows
+from geometry.analysed_rows import families_text, text_rows, unit_of_rows
 
 CONTROL_PREFIX = "control:"
 
@@ -75,16 +75,18 @@ def plan_cells(store: ActivationStore, families: Sequence[str] | None = None, wh
             that shows the same member.
     """
     check_open(store)
-    known = list(dict.fromkeys(store.rows["family"]))
+    known = list(dict.fromkeys(filter(None, store.rows["family"])))
     wanted = known if families is None else list(dict.fromkeys(families))
     missing = [family for family in wanted if family not in known]
     if missing:
-        raise InputError(f"the store has no family {missing[0]!r}; it has {', '.join(filter(None, known))}")
+        raise InputError(f"the store has no family {missing[0]!r}; {families_text(store)}")
+    if not wanted:
+        raise InputError(f"families are compared, and the store has none: {families_text(store)}")
     rows = store.rows[text_rows(store, where)]
     rows = rows.assign(unit=unit_of_rows(store, rows))
     rows = rows[rows["family"].isin(wanted) & (rows["unit"] >= 0)]
     if not len(rows):
-        raise InputError(f"no row of {', '.join(map(repr, wanted))} counts under a member for {where or 'is_last'!r}")
+        raise InputError(f"no row of {', '.join(map(repr, wanted))} counts under a member for {where_text(where)!r}")
     twice, shown = rows.duplicated(["prompt", "unit"], keep=False), rows["member"] >= 0
     if (twice & shown).any() and (twice & ~shown).any():
         raise InputError(

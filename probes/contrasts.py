@@ -118,5 +118,6 @@ def _labelled(store: ActivationStore, chosen: Bool[np.ndarray, " row"], label: s
         known = sorted({*store.rows["family"], *store.rows["group"]} - {""})
         if label in known:
             raise InputError(f"the query leaves no row of {label!r}; it is over the columns {', '.join(rows.columns)}")
-        raise InputError(f"no family or group {label!r} among the chosen rows; the store has {', '.join(known)}")
+        there = ", ".join(known) or "neither; give your prompts a column family or group"
+        raise InputError(f"no family or group {label!r} among the chosen rows; the store has {there}")
     return mine[["prompt", "pair_key", "member", "is_last"]]

@@ -37,7 +37,8 @@ def member_edit(
     """
     if i == j:
         raise InputError(f"a member edit leads from one member to another; got {i} twice")
-    rows = store.rows[text_rows(store, where)]
+    chosen = text_rows(store, where)
+    rows = store.rows[chosen]
     hook = store.site(hook)
     rows = rows[(rows["family"] == family) & rows["value"].isin([i, j])]
     rows = rows.assign(length=store.prompts["values"].map(len).to_numpy()[rows["prompt"]])
@@ -74,7 +75,8 @@ def reversal(store: ActivationStore, hook: HookLike, family: str, *, where: Wher
     Raises:
         InputError: no increasing prompt has a decreasing match.
     """
-    rows = store.rows[text_rows(store, where)]
+    chosen = text_rows(store, where)
+    rows = store.rows[chosen]
     hook = store.site(hook)
     rows = rows[(rows["family"] == family) & rows["kind"].isin(["increasing", "decreasing"])]
     values = store.prompts["values"].iloc[rows["prompt"]]

@@ -12,6 +12,7 @@ from torch import Tensor
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.hooks import Layers, layers_text
+from geometry.analysed_rows import families_text
 from geometry.cells import CONTROL_PREFIX
 from geometry.evidence import interval
 from geometry.layerwise import LayerResult
@@ -86,6 +87,8 @@ def last_or_answer(
     hooks = edited_hooks(store, site, layers)
     known = [name for name in dict.fromkeys(store.prompts["family"]) if name and "+" not in name]
     names = [f for f in known if not f.startswith(CONTROL_PREFIX)] if families is None else list(families)
+    if not names:
+        raise InputError(f"codes need families that are not controls; got none from the store: {families_text(store)}")
     used = _kinds(store, kinds)
     cast = [_family(store, model, name, used, n_contexts, seed) for name in dict.fromkeys(names)]
     cells = []

@@ -13,6 +13,7 @@ from torch import Tensor
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.hooks import Layers, layers_text
+from geometry.analysed_rows import families_text
 from geometry.cells import CONTROL_PREFIX
 from geometry.layerwise import LayerResult
 from geometry.readout import check_source
@@ -134,7 +135,9 @@ def cast_families(
     receiving = tuple(dict.fromkeys(families if receivers is None else receivers))
     giving = tuple(dict.fromkeys([*families, *controls] if donors is None else donors))
     if not receiving or not giving:
-        raise InputError("an edit needs a family that receives it and one that gives it; got none")
+        raise InputError(
+            f"an edit needs a family that receives it and one that gives it; got none: {families_text(store)}"
+        )
     if not positions:
         raise InputError("no position set is given; give last, members or both")
     length = shown_length(store)
