@@ -1,11 +1,13 @@
 """Options that several commands share, each spelled and explained once."""
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cache.errors import InputError
+from geometry.printable import printable
 
 if TYPE_CHECKING:
     from cache.sequences import SequenceDesign
@@ -68,6 +70,9 @@ SpreadLayers = Annotated[
 ]
 
 
+_LONGEST_STEM = 150  # bytes; names have at most 255, suffixes and `.tmp` included
+
+
 def sequence_design(
     *, frame: str, kind: str, length: str, starts: str, templates: int, sample: int | None, seed: int
 ) -> "SequenceDesign":
@@ -103,6 +108,18 @@ def families_of(text: str | None) -> list[str] | None:
     if not names:
         raise InputError("--families takes names such as digits,numwords; got none")
     return names
+
+
+def file_stem(*parts: str) -> str:
+    """A file name out of labels that may hold any characters: no folders, nothing that steers a terminal, not too long.
+
+    Longer names than file systems take are cut, and told apart by the beginning of their SHA-256.
+    """
+    whole = printable("-".join(filter(None, parts))).replace(":", "").replace("/", "-").replace("\\", "-")
+    if len(whole.encode()) <= _LONGEST_STEM:
+        return whole
+    kept = whole.encode()[:_LONGEST_STEM].decode(errors="ignore")
+    return f"{kept}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def _words(text: str) -> tuple[str, ...]:

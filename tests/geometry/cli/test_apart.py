@@ -13,7 +13,7 @@ from cache import plan_recording, record, verify_store
 from cache.errors import CorruptFileError, NotAvailableError
 from geometry.cli import apart_tasks
 from geometry.cli.apart import read_apart
-from geometry.cli.terminal import printable
+from geometry.printable import printable
 
 
 @pytest.fixture(scope="module")
