@@ -95,6 +95,18 @@ class LoadedModel:
         return logits
 
 
+def check_loaded(model: LoadedModel) -> None:
+    """Make sure that what is to be run is a loaded model, and not its name.
+
+    Raises:
+        InputError: it is a name, or anything else.
+    """
+    given: object = model
+    if not isinstance(given, LoadedModel):
+        what = f"load_model({given!r})" if isinstance(given, str) else f"load_model; got {type(given).__name__}"
+        raise InputError(f"this takes a loaded model, as from {what}")
+
+
 def load_model(
     model: Any,
     *,

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 
 from cache.errors import InputError
 from cache.hooks import Hook, Layers, select_hooks
-from cache.models import LoadedModel
+from cache.models import LoadedModel, check_loaded
 from cache.prompts import Prompts
 from cache.tokens import TokenizedPrompts, tokenize
 
@@ -93,6 +93,7 @@ def plan_recording(
             raise InputError(f"{what} must be one of {', '.join(choices)}; got {given!r}")
     if batch_tokens < 1:
         raise InputError(f"batch_tokens must be 1 or more; got {batch_tokens}")
+    check_loaded(model)
     prompts = prompts if isinstance(prompts, Prompts) else Prompts.from_texts(prompts)
     hooks = select_hooks(sites, layers, model.n_layers)
     for hook in hooks:

@@ -22,6 +22,7 @@ from geometry.index_sharing import MAX_LAG, context_products, lag_profile
 from geometry.layerwise import LayerResult, site_hooks
 from geometry.linalg import RANK_TOLERANCE, remove_span
 from geometry.measures import MEASURES, Cells, Measure, Orders
+from geometry.names import names_of, pairs_of
 from geometry.permutations import member_permutations, own_index_p
 from geometry.readout import check_source, family_words, readout_directions
 
@@ -65,7 +66,7 @@ def between_families(
 
 def between_pairs(
     store: ActivationStore,
-    pairs: Sequence[tuple[str, str]],
+    pairs: Sequence[Sequence[str]],
     *,
     measures: Sequence[str] = DEFAULT_MEASURES,
     site: str = "resid_post",
@@ -100,14 +101,15 @@ def between_pairs(
         InputError: an unknown measure, family, site or layer, or a pair with less than 2 contexts or members in common.
         FingerprintError: the model is not the one recorded.
     """
+    measures, wanted = names_of(measures), pairs_of(pairs)
     unknown = [name for name in measures if name not in MEASURES]
     if unknown or not measures:
         raise InputError(f"no measure {unknown[0] if unknown else ''!r}; there are {', '.join(MEASURES)}")
-    if not pairs or any(a == b for a, b in pairs):
+    if not wanted or any(a == b for a, b in wanted):
         raise InputError("a comparison needs two different families")
     hooks = site_hooks(store, site, layers)
     plan = plan_cells(store, where=where)
-    known = [_pair(store, plan, a, b, model) for a, b in pairs]
+    known = [_pair(store, plan, a, b, model) for a, b in wanted]
     if model is not None and site not in RESIDUAL:
         raise InputError(f"the readout is removed from {', '.join(RESIDUAL)} only; got {site}")
     every_order = [_orders(measures, len(pair.common.members), seed) for pair in known]
@@ -123,7 +125,7 @@ def between_pairs(
         "layers": layers_text(layers),
         "where": where_text(where),
         "measures": list(measures),
-        "pairs": [f"{a} - {b}" for a, b in pairs],
+        "pairs": [f"{a} - {b}" for a, b in wanted],
         "variants": ["plain"] + ["readout removed"] * (model is not None),
         "seed": seed,
         "members": {f"{pair.a} - {pair.b}": [plan.members[i] for i in pair.common.members] for pair in known},

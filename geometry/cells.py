@@ -15,6 +15,7 @@ from cache.hooks import HookLike
 from cache.rows import Where, where_text
 from cache.store import check_open
 from geometry.analysed_rows import families_text, text_rows, unit_of_rows
+from geometry.names import names_of
 
 CONTROL_PREFIX = "control:"
 
@@ -76,7 +77,7 @@ def plan_cells(store: ActivationStore, families: Sequence[str] | None = None, wh
     """
     check_open(store)
     known = list(dict.fromkeys(filter(None, store.rows["family"])))
-    wanted = known if families is None else list(dict.fromkeys(families))
+    wanted = known if families is None else names_of(families)
     missing = [family for family in wanted if family not in known]
     if missing:
         raise InputError(f"the store has no family {missing[0]!r}; {families_text(store)}")

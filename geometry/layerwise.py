@@ -78,12 +78,19 @@ class LayerResult:
         np.savez(
             folder / "result.npz", allow_pickle=False, **{name: values for name, (_, values) in self.arrays.items()}
         )
-        (folder / "result.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        (folder / "result.json").write_text(json.dumps(described, indent=2, default=_plain) + "\n", encoding="utf-8")
         self.table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
         if len(self.rows):
             self.rows.to_csv(folder / "rows.csv", index=False)
         names = ("result.npz", "result.json", "table.csv") + ("rows.csv",) * bool(len(self.rows))
         return [folder / name for name in names]
+
+
+def _plain(value: Any) -> Any:
+    """Numpy's numbers and arrays as Python's, which JSON knows."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def site_hooks(store: ActivationStore, site: str, layers: Layers = "all") -> tuple[Hook, ...]:

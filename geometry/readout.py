@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cache import ActivationStore, LoadedModel
 from cache.errors import FingerprintError, InputError
+from cache.models import check_loaded
 from cache.store import check_open
 
 
@@ -35,6 +36,7 @@ def readout_map(model: LoadedModel) -> Float[Tensor, "d_model d_vocab"]:
     gain and the centring are read off the norm's own answers, since models differ in how they store them (Gemma's
     gain is 1 + weight).
     """
+    check_loaded(model)
     unembedding = model.bridge.W_U.detach().float().cpu()
     gain, centres = _final_norm(model)
     columns = unembedding * gain[:, None]
@@ -49,6 +51,7 @@ def check_source(store: ActivationStore, model: LoadedModel) -> None:
         FingerprintError: it was not.
     """
     check_open(store)
+    check_loaded(model)
     if store.manifest["hard"]["model weights"] != model.weights:
         raise FingerprintError(
             f"{store.paths[0].name} was recorded from other weights than {model.name}'s; give the model that it came "

@@ -194,6 +194,10 @@ def find_direction(
     if method not in METHODS:
         raise InputError(f"no method {method!r}; known are {', '.join(METHODS)}, unembedding_difference")
     check_open(store)
+    given: object = pairs
+    if not isinstance(given, Contrast):
+        what = f"contrast(store, 'digits', 'numwords'); got {given!r:.60}"
+        raise InputError(f"a direction is found between matched rows, as from {what}")
     hook = store.site(hook)
     x, y = load_pairs(store, hook, pairs)
     check_finite(x, y)

@@ -15,6 +15,7 @@ from cache.families import FAMILIES
 from cache.rows import Where
 from geometry.analysed_rows import families_text
 from geometry.cells import CONTROL_PREFIX, Balance, CellPlan, balance, complete_controls, plan_cells
+from geometry.names import names_of
 from probes.linear import Fold, group_codes, leave_groups_out
 
 TARGETS = ("family", "member", "number", "angle")
@@ -181,7 +182,7 @@ def _check(target: str, leave_out: str, n_permutations: int, period: float | Non
 def _families(store: ActivationStore, target: str, families: Sequence[str] | None) -> list[str]:
     known = list(dict.fromkeys(filter(None, store.rows["family"])))
     wanted = [name for name in known if not name.startswith(CONTROL_PREFIX)] if families is None else families
-    names = list(dict.fromkeys(wanted))
+    names = names_of(wanted)
     if not names:
         raise InputError(
             f"a probe needs families that are not controls; got none from the store: {families_text(store)}"

@@ -16,6 +16,7 @@ from geometry.analysed_rows import families_text
 from geometry.cells import CONTROL_PREFIX
 from geometry.evidence import interval
 from geometry.layerwise import LayerResult
+from geometry.names import names_of
 from geometry.readout import check_source, family_words
 from probes.index_codes import CodePlan, IndexCodes, load_codes, plan_codes, shown_length
 from probes.receiver_prompts import ReceiverBatch, choose_contexts, edited_hooks, mean_over_members, run_receivers
@@ -86,7 +87,7 @@ def last_or_answer(
     check_source(store, model)
     hooks = edited_hooks(store, site, layers)
     known = [name for name in dict.fromkeys(store.prompts["family"]) if name and "+" not in name]
-    names = [f for f in known if not f.startswith(CONTROL_PREFIX)] if families is None else list(families)
+    names = [f for f in known if not f.startswith(CONTROL_PREFIX)] if families is None else names_of(families)
     if not names:
         raise InputError(f"codes need families that are not controls; got none from the store: {families_text(store)}")
     used = _kinds(store, kinds)
@@ -130,7 +131,7 @@ def last_or_answer(
 
 def _kinds(store: ActivationStore, kinds: Sequence[str] | None) -> tuple[str, ...]:
     there = list(dict.fromkeys(store.prompts["kind"]))
-    wanted = [k for k in there if k == "decreasing" or k.startswith("step:")] if kinds is None else list(kinds)
+    wanted = [k for k in there if k == "decreasing" or k.startswith("step:")] if kinds is None else names_of(kinds)
     missing = [kind for kind in wanted if kind not in there or kind == "increasing"]
     if not wanted or missing:
         raise InputError(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cache import Hook, LoadedModel
 from cache.errors import InputError
+from cache.models import check_loaded
 
 _SLOTS = 1024  # token slots computed at a time: enough to fill the matrix products, little enough to stay in cache
 
@@ -89,6 +90,7 @@ def clean_run(model: LoadedModel, tokens: Int[Tensor, "batch pos"]) -> CleanRun:
     """
     from transformers import DynamicCache
 
+    check_loaded(model)
     blocks = list(model.bridge.blocks)
     entering: list[Tensor] = []
     arguments: list[dict[str, Any]] = []

@@ -14,6 +14,7 @@ from cache.errors import InputError
 from cache.hooks import Layers, layers_text
 from cache.rows import Where, where_text
 from geometry.layerwise import LayerResult, Named, site_hooks
+from geometry.names import names_of
 from geometry.readout import check_source
 from probes.contrasts import contrast
 from probes.directions import METHODS
@@ -84,9 +85,10 @@ def sweep(
         InputError: a choice does not exist, the groups do not match, or leaving out leaves nothing.
         FingerprintError: the model is not the one recorded.
     """
+    positions, methods = names_of(positions), names_of(methods)
     check_choices(alphas, positions, methods)
     check_source(store, model)
-    alphas, positions = tuple(dict.fromkeys(alphas)), tuple(dict.fromkeys(positions))
+    alphas, positions = tuple(dict.fromkeys(alphas)), tuple(positions)
     hooks = site_hooks(store, site, layers)
     for hook in hooks:
         first_block(hook)
@@ -154,8 +156,8 @@ def check_choices(alphas: Sequence[float], positions: Sequence[str], methods: Se
         unknown = [one for one in given if one not in known]
         if unknown or not given:
             raise InputError(f"{what} must be of {', '.join(known)}; got {unknown[0] if unknown else 'none'}")
-    if not len(alphas) or not np.isfinite(alphas).all():
-        raise InputError(f"alphas must be finite numbers; got {list(alphas)}")
+    if np.ndim(alphas) != 1 or not len(alphas) or not np.isfinite(alphas).all():
+        raise InputError(f"alphas must be finite numbers in a list; got {alphas}")
 
 
 def _at_hook(

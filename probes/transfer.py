@@ -16,6 +16,7 @@ from cache.hooks import Layers, layers_text
 from geometry.analysed_rows import families_text
 from geometry.cells import CONTROL_PREFIX
 from geometry.layerwise import LayerResult
+from geometry.names import names_of
 from geometry.readout import check_source
 from probes.index_codes import CodePlan, IndexCodes, load_codes, places_of, plan_codes, shown_length
 from probes.receiver_prompts import ReceiverBatch, choose_contexts, edited_hooks, run_receivers
@@ -132,8 +133,8 @@ def cast_families(
     known = [name for name in dict.fromkeys(store.prompts["family"]) if name and "+" not in name]
     families = [name for name in known if not name.startswith(CONTROL_PREFIX)]
     controls = [name for name in known if name.startswith(CONTROL_PREFIX)][:N_CONTROLS]
-    receiving = tuple(dict.fromkeys(families if receivers is None else receivers))
-    giving = tuple(dict.fromkeys([*families, *controls] if donors is None else donors))
+    receiving = tuple(families if receivers is None else names_of(receivers))
+    giving = tuple([*families, *controls] if donors is None else names_of(donors))
     if not receiving or not giving:
         raise InputError(
             f"an edit needs a family that receives it and one that gives it; got none: {families_text(store)}"
@@ -141,7 +142,7 @@ def cast_families(
     if not positions:
         raise InputError("no position set is given; give last, members or both")
     length = shown_length(store)
-    sets = {name: places_of(name, length) for name in dict.fromkeys(positions)}
+    sets = {name: places_of(name, length) for name in names_of(positions)}
     places = tuple(sorted({place for one in sets.values() for place in one}))
     plans = {name: plan_codes(store, name, places=places, length=length) for name in dict.fromkeys(receiving + giving)}
     for plan in plans.values():

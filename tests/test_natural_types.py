@@ -4,6 +4,7 @@ import inspect
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 import geometry
 import probes
 from cache import Hook
+from cache.errors import InputError
 from cache.rows import query_rows, where_text
 from tests.probes.sweeps import small_store
 
@@ -119,6 +121,8 @@ def test_a_site_is_a_hook_its_name_or_kind_and_layer(site, store, tmp_path):
     plan = geometry.plan_cells(store)
     cells, same = (geometry.load_cells(store, one, plan) for one in (site, found.hook))
     torch.testing.assert_close(cells, same, rtol=0, atol=0, equal_nan=True)
+    with pytest.raises(InputError, match=r"^a direction is found between matched rows, as from contrast\(store, "):
+        inspect.unwrap(probes.find_direction)(store, PAIR, site)
     edits = [probes.member_edit(store, one, "digits", 2, 4, where=QUERIES["member_edit"]) for one in (site, found.hook)]
     assert edits[0].hook == edits[1].hook
 
@@ -174,6 +178,80 @@ basis = LinearBasis(torch.zeros(1), torch.ones(1, 1), torch.ones(1, 1), "blocks.
 assert direction.hook == basis.hook == Hook("resid_post", 1)
 print(json.dumps(said))
 """
+
+TALKATIVE = """
+import json
+import numpy as np
+import torch
+import geometry, probes
+import probes.steering_sweep
+from cache import plan_recording
+from cache.errors import InputError
+
+x = np.zeros((5, 3), dtype=np.float32)
+direction = probes.direction_of(torch.ones(3), ("resid_post", 1), "by hand")
+calls = {
+    "generate": lambda: probes.generate("gpt2", "1,2,", 3),
+    "steer": lambda: probes.steer("gpt2", direction).__enter__(),
+    "clean_run": lambda: probes.clean_run("gpt2", torch.zeros(1, 1, dtype=torch.int64)),
+    "member_positions": lambda: probes.member_positions("gpt2", None),
+    "unembedding_difference": lambda: probes.unembedding_difference("gpt2", [("a", "b")]),
+    "loadings": lambda: geometry.loadings(None, "gpt2"),
+    "plan_recording": lambda: plan_recording("gpt2", ["a"]),
+    "plan_recording of nothing": lambda: plan_recording(None, ["a"]),
+    "sweep": lambda: probes.steering_sweep.check_choices(1.0, ["last"]),
+    "pca": lambda: geometry.pca(x, k=1),
+    "linear_cka": lambda: geometry.linear_cka(x, x),
+    "cca": lambda: geometry.cca(x, x, k=1),
+    "nmf": lambda: geometry.nmf(x, k=1),
+}
+said = {}
+for name, call in calls.items():
+    try:
+        call()
+    except InputError as error:
+        said[name] = str(error)
+    except Exception as error:
+        said[name] = repr(error)
+print(json.dumps(said))
+"""
+
+
+def test_a_model_s_name_and_an_array_are_told_what_is_taken():
+    done = subprocess.run([sys.executable, "-c", TALKATIVE], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    arrays = {"pca", "linear_cka", "cca", "nmf"}
+    sentence = "activations come as torch tensors, such as torch.as_tensor(x); got ndarray"
+    assert {name: said.pop(name) for name in arrays} == dict.fromkeys(arrays, sentence)
+    assert said.pop("plan_recording of nothing") == "this takes a loaded model, as from load_model; got NoneType"
+    assert said.pop("sweep") == "alphas must be finite numbers in a list; got 1.0"
+    assert said == dict.fromkeys(said, "this takes a loaded model, as from load_model('gpt2')")
+
+
+def test_names_may_stand_in_one_string_and_one_pair_alone(store, gpt2):
+    one, same = (geometry.demix_by_layer(store, names, layers=1) for names in (PAIR, "digits, numwords"))
+    assert content(one) == content(same)
+    one, same = (geometry.between_pairs(store, pairs, measures="cka", layers=1) for pairs in ([PAIR], list(PAIR)))
+    assert content(one) == content(same)
+    one, same = (probes.cosines_by_layer(store, pairs, layers=1) for pairs in ([PAIR], [list(PAIR)]))
+    assert content(one) == content(same)
+    options = {"alphas": [1.0], "where": QUERIES["sweep"], "layers": 1}
+    one, same = (
+        probes.sweep(store, gpt2, *PAIR, positions=given, methods=methods, **options)
+        for given, methods in ((["last"], ["pca"]), ("last", "pca"))
+    )
+    assert content(one) == content(same)
+    with pytest.raises(InputError, match=r"^pairs are given as \[\('digits', 'numwords'\)\]; got 'digits,numwords'$"):
+        geometry.between_pairs(store, "digits,numwords")
+
+
+def test_numpy_s_numbers_are_noted_as_numbers(store, tmp_path):
+    result = geometry.pca_by_layer(store, k=2, seed=3, layers=1)
+    numbers = {"k": np.int64(2), "seed": np.int32(3), "alphas": np.array([1.0])}
+    replace(result, parameters={**result.parameters, **numbers}).save(tmp_path)
+    noted = json.loads((tmp_path / "result.json").read_text())["parameters"]
+    assert (noted["k"], noted["seed"], noted["alphas"]) == (2, 3, [1.0])
 
 
 def test_a_path_in_place_of_a_store_is_told_to_be_opened():

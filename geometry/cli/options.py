@@ -55,8 +55,8 @@ Site = Annotated[str, typer.Option(help="Kind of site: resid_post (with the embe
 Where = Annotated[
     str | None,
     typer.Option(
-        help="Rows, as a query over their columns: \"family == 'digits' and is_last\". Default: each prompt's last "
-        "token (compare, demix), shown members (the others)."
+        help="Rows, as a query over their columns: \"family == 'digits' and is_last\"; with in [...], not, "
+        ".str.contains('...'). Default: each prompt's last token (compare, demix), shown members (the others)."
     ),
 ]
 Components = Annotated[int, typer.Option(help="How many components.")]
