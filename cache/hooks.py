@@ -31,7 +31,7 @@ GROUPS = MappingProxyType({"heads": ("z",), "mlp": ("mlp_out",), "neurons": ("ml
 """Group -> kinds. The group `resid` (the embedding and every block's output) is not one kind of all layers."""
 
 _HAVE_HEADS = ("q", "k", "v", "z")
-_NAME = re.compile(r"blocks\.(\d+)\.(.+)")
+_NAME = re.compile(r"blocks\.(\d{1,9})\.(.+)")
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def parse_layers(layers: Layers, n_layers: int) -> tuple[int, ...]:
         return tuple(range(n_layers))
     chosen: set[int] = set()
     for part in _parts(text):
-        match = re.fullmatch(r"(-?\d+)(?:-(\d+))?", part)
+        match = re.fullmatch(r"(-?\d{1,9})(?:-(\d{1,9}))?", part)
         if not match:
             raise InputError(f"layers must be 'all' or a list such as 0,4-7,-1; got {part!r}")
         first = int(match[1]) + (n_layers if match[1].startswith("-") else 0)

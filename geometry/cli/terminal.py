@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _Messages(Console):
-    """A console that shows texts as they stand: no markup in them, and nothing that steers the terminal."""
+    """A console that shows texts as they stand: no markup, no emoji codes, nothing that steers a terminal."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         shown = [printable(one, keep="\n") if isinstance(one, str) else one for one in objects]
@@ -41,7 +41,7 @@ class _Messages(Console):
 
 def console(*, quiet: bool = False) -> Console:
     """Where messages go: standard error, so that standard output holds results alone."""
-    return _Messages(stderr=True, quiet=quiet, soft_wrap=True, highlight=False)
+    return _Messages(stderr=True, quiet=quiet, soft_wrap=True, highlight=False, emoji=False)
 
 
 def load_model_aloud(
@@ -89,7 +89,7 @@ def print_table(frame: "pd.DataFrame", *, title: str | None = None) -> None:
     for row in frame.itertuples(index=False):
         table.add_row(*(_cell(value) for value in row))
     width = None if sys.stdout.isatty() else 160
-    Console(width=width, highlight=False).print(table, markup=False)
+    Console(width=width, highlight=False, emoji=False).print(table, markup=False)
 
 
 def this_command(*, without: str = "") -> str:

@@ -279,3 +279,11 @@ def test_what_is_no_site_is_refused(layer):
     """Called past the annotations, as a user without a type checker does."""
     with pytest.raises(InputError, match=r"^a site is a Hook, its name, or kind and layer; got \('z', "):
         inspect.unwrap(as_hook)(("z", layer))
+
+
+def test_numbers_of_any_length_are_refused_in_a_sentence():
+    with pytest.raises(InputError, match=r"^no hook 'blocks.9{5000}.hook_resid_post'; "):
+        Hook.parse(f"blocks.{'9' * 5000}.hook_resid_post")
+    for layers in ("9" * 5000, "-" + "9" * 5000, "0-" + "9" * 5000):
+        with pytest.raises(InputError, match=r"^layers must be 'all' or a list such as 0,4-7,-1; got "):
+            parse_layers(layers, 8)

@@ -11,7 +11,7 @@ from cache.families import FAMILIES
 from geometry.cli import main
 from geometry.cli.options import file_stem
 
-FORMULA, MARKUP = r"$\frac$_^{", "[/b]\x1b[31m[red]"
+FORMULA, MARKUP = r"$\frac$_^{", "[/b]\x1b[31m[red]:smile:"
 PATH = "../../../etc/" + "x" * 300
 NAMES = {"digits": FORMULA, "numwords": MARKUP, "months": PATH}
 
@@ -93,7 +93,7 @@ def test_a_direction_s_names_do_not_steer_the_terminal(run, store, model_folders
     assert code == 0, err
     assert "\x1b" not in out + err
     assert "[/b] $x$" in out
-    assert r"[/b]\x1b[31m[red]" in "".join(out.split())
+    assert r"[/b]\x1b[31m[red]:smile:" in "".join(out.split())
 
 
 def test_a_model_s_name_is_no_markup(run):
