@@ -14,8 +14,8 @@ from matplotlib.patheffects import withStroke
 
 from cache import Hook
 from geometry.cells import CONTROL_PREFIX
+from geometry.figures_plain import PlainFigure
 from geometry.layerwise import LayerResult
-from geometry.plain_figure import PlainFigure
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A6761D")
 """Okabe and Ito's colours, which the colour-blind can tell apart; families take them in order."""

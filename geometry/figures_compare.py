@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from geometry.evidence import LEAST_CONTROLS
 from geometry.figures import PALETTE, layer_ticks
+from geometry.figures_plain import PlainFigure
 from geometry.index_sharing import MAX_LAG
 from geometry.layerwise import LayerResult
-from geometry.plain_figure import PlainFigure
 
 _BAND = "#DDDDDD"
 _READOUT = "readout removed"

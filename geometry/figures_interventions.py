@@ -12,8 +12,8 @@ from matplotlib.image import AxesImage
 from geometry.cells import CONTROL_PREFIX
 from geometry.evidence import LEAST_MEMBERS
 from geometry.figures import PALETTE, layer_ticks
+from geometry.figures_plain import PlainFigure
 from geometry.layerwise import LayerResult
-from geometry.plain_figure import PlainFigure
 
 _BAND = "#DDDDDD"
 _COLUMNS = 3

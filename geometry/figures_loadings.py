@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from geometry.plain_figure import PlainFigure
+from geometry.figures_plain import PlainFigure
 
 _TITLES = {
     "layer": "layer",

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from geometry.demixing import PARTS
 from geometry.figures import PALETTE, layer_ticks
+from geometry.figures_plain import PlainFigure
 from geometry.layerwise import LayerResult
-from geometry.plain_figure import PlainFigure
 
 
 def spectra_by_layer(result: LayerResult) -> Figure:

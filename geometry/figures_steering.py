@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from geometry.figures import PALETTE, layer_ticks
+from geometry.figures_plain import PlainFigure
 from geometry.layerwise import LayerResult
-from geometry.plain_figure import PlainFigure
 
 _CONTROLS = {
     "unembedding_difference": ("#D55E00", "unembedding difference, best alpha"),
