@@ -14,6 +14,8 @@ from pydantic import TypeAdapter
 from cache.errors import InputError, NotAvailableError
 from cache.words import CONTROL_WORDS
 
+MOST_CONTROLS = 1000
+
 
 @dataclass(frozen=True)
 class Family:
@@ -117,11 +119,13 @@ def parse_families(names: Iterable[str]) -> tuple[Family, ...]:
     """
     families: list[Family | range] = []
     for name in names:
-        match = re.fullmatch(r"control:(\d+)(?:-(\d+))?", name)
+        match = re.fullmatch(r"control:(\d{1,9})(?:-(\d{1,9}))?", name)
         if match:
             draws = range(int(match[1]), int(match[2] or match[1]) + 1)
             if not draws:
                 raise InputError(f"a range of controls runs upwards, as in control:0-19; got {name}")
+            if len(draws) > MOST_CONTROLS:
+                raise InputError(f"{MOST_CONTROLS:,} controls are drawn at most, as in control:0-999; got {name}")
             families.append(draws)
         elif name.startswith("family:"):
             families.append(read_family(name.removeprefix("family:")))

@@ -2,10 +2,12 @@
 
 import difflib
 import fnmatch
+import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, SupportsIndex
 
 from cache.errors import InputError
 
@@ -29,7 +31,7 @@ GROUPS = MappingProxyType({"heads": ("z",), "mlp": ("mlp_out",), "neurons": ("ml
 """Group -> kinds. The group `resid` (the embedding and every block's output) is not one kind of all layers."""
 
 _HAVE_HEADS = ("q", "k", "v", "z")
-_NAME = re.compile(r"blocks\.(\d+)\.(.+)")
+_NAME = re.compile(r"blocks\.(\d{1,9})\.(.+)")
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,78 @@ class Hook:
         raise InputError(f"no hook {name!r}; {_suggest(name, [f'blocks.{layer}.{s}' for s in KINDS.values()])}")
 
 
-def select_hooks(sites: str | Iterable[str], layers: str, n_layers: int) -> tuple[Hook, ...]:
+HookLike = Hook | str | tuple[str, SupportsIndex]
+"""A site, its name, or its kind and layer."""
+
+Layers = str | SupportsIndex | Collection[SupportsIndex]
+"""A layer, several, or a string: `all`, or a list of layers and ranges such as `0,4-7,-1`."""
+
+
+def as_hook(hook: HookLike) -> Hook:
+    """The site that a hook, its name, or kind and layer mean.
+
+    Example:
+        `as_hook(("resid_post", 6)) == as_hook("blocks.6.hook_resid_post") == Hook("resid_post", 6)`
+
+    Raises:
+        InputError: it is none of these, or there is no such kind or layer.
+    """
+    if isinstance(hook, Hook):
+        return hook
+    if isinstance(hook, str):
+        return Hook.parse(hook)
+    pair: Any = hook
+    try:
+        kind, layer = pair
+        return Hook(str(kind), operator.index(layer))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"a site is a Hook, its name, or kind and layer; got {hook!r}") from error
+
+
+def recorded_hook(hook: HookLike, hooks: Sequence[Hook], file: str) -> Hook:
+    """The one of a file's sites that is meant; a negative layer counts from the last one that it has of the kind.
+
+    Raises:
+        InputError: the file has no such site; the message names near ones.
+    """
+    if isinstance(hook, tuple) and len(hook) == 2 and isinstance(hook[1], SupportsIndex):
+        kind, layer = hook[0], operator.index(hook[1])
+        last = max((known.layer for known in hooks if known.kind == kind), default=-1)
+        if layer < 0 <= last and last + 1 + layer < 0:
+            raise InputError(f"{file} has layers up to {last} of {kind}; got {layer}")
+        hook = (kind, layer if layer >= 0 or last < 0 else last + 1 + layer)
+    name = hook if isinstance(hook, str) else as_hook(hook).name
+    names = [known.name for known in hooks]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[:3]
+        raise InputError(f"{file} has no {name!r}; near it are {', '.join(near)}")
+    return as_hook(hook)
+
+
+def layers_text(layers: Layers) -> str:
+    """Layers as results note them: a string as it is, numbers as a list in order (`0,1,5`).
+
+    Raises:
+        InputError: they are not whole numbers.
+    """
+    if isinstance(layers, str):
+        return layers
+    try:
+        return ",".join(map(str, sorted({_whole(one) for one in _several(layers)})))
+    except TypeError as error:
+        raise InputError(f"layers must be 'all' or a list such as 0,4-7,-1; got {layers!r}") from error
+
+
+def select_hooks(sites: str | Iterable[str], layers: Layers, n_layers: int) -> tuple[Hook, ...]:
     """The hooks that a description names, in the order in which a forward pass computes them.
 
     Args:
         sites: groups (`resid`, `heads`, `mlp`, `neurons`), kinds (`resid_mid`), hook names, or wildcards
             over hook names (`blocks.*.hook_mlp_out`); a comma-separated string or several strings.
-        layers: `all`, or a list of layers and ranges such as `0,4-7,-1`; limits groups, kinds and wildcards.
+        layers: `all`, numbers, or a string of layers and ranges such as `0,4-7,-1`; limits groups, kinds and
+            wildcards.
         n_layers: blocks of the model.
 
     Raises:
@@ -119,27 +186,39 @@ def layers_by_kind(hooks: Iterable[Hook]) -> dict[str, list[int]]:
     return kinds
 
 
-def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
-    """Layers from `all` or a list of numbers and inclusive ranges; -1 is the last layer.
+def parse_layers(layers: Layers, n_layers: int) -> tuple[int, ...]:
+    """Layers from numbers, `all`, or a string of numbers and inclusive ranges; -1 is the last layer.
 
     Raises:
-        InputError: the text is not such a list, or names a layer the model does not have.
+        InputError: they are not such, or name a layer the model does not have.
     """
+    text = layers_text(layers)
     if text.strip() == "all":
         return tuple(range(n_layers))
-    layers: set[int] = set()
+    chosen: set[int] = set()
     for part in _parts(text):
-        match = re.fullmatch(r"(-?\d+)(?:-(\d+))?", part)
+        match = re.fullmatch(r"(-?\d{1,9})(?:-(\d{1,9}))?", part)
         if not match:
             raise InputError(f"layers must be 'all' or a list such as 0,4-7,-1; got {part!r}")
         first = int(match[1]) + (n_layers if match[1].startswith("-") else 0)
         last = int(match[2]) if match[2] else first
         if not 0 <= first <= last < n_layers:
             raise InputError(f"the model has layers 0 to {n_layers - 1}; got {part!r}")
-        layers.update(range(first, last + 1))
-    if not layers:
+        chosen.update(range(first, last + 1))
+    if not chosen:
         raise InputError("no layers given; try all")
-    return tuple(sorted(layers))
+    return tuple(sorted(chosen))
+
+
+def _several(layers: Any) -> list[Any]:
+    several = isinstance(layers, Collection) and getattr(layers, "ndim", 1) > 0  # an array of no axis is one number
+    return list(layers) if several else [layers]
+
+
+def _whole(number: Any) -> int:
+    if isinstance(number, bool):
+        raise TypeError("True and False are no numbers of layers")
+    return operator.index(number)
 
 
 def _hooks_of(site: str, layers: tuple[int, ...], n_layers: int) -> list[Hook]:

@@ -189,3 +189,15 @@ def longest_text(config: Any) -> int:
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     limits = (getattr(text, name, None) for name in _CONTEXT)
     return next((int(limit) for limit in limits if isinstance(limit, int) and limit > 0), 0)
+
+
+def check_loaded(model: LoadedModel) -> None:
+    """Make sure that what is to be run is a loaded model, and not its name.
+
+    Raises:
+        InputError: it is a name, or anything else.
+    """
+    given: object = model
+    if not isinstance(given, LoadedModel):
+        what = f"load_model({given!r})" if isinstance(given, str) else f"load_model; got {type(given).__name__}"
+        raise InputError(f"this takes a loaded model, as from {what}")

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from cache.errors import InputError
-from cache.hooks import Hook, select_hooks
-from cache.models import LoadedModel
+from cache.hooks import Hook, Layers, select_hooks
+from cache.models import LoadedModel, check_loaded
 from cache.prompts import Prompts
 from cache.tokens import TokenizedPrompts, tokenize
 
@@ -70,7 +70,7 @@ def plan_recording(
     prompts: Prompts | Iterable[str],
     *,
     sites: str | Iterable[str] | None = None,
-    layers: str = "all",
+    layers: Layers = "all",
     positions: str = "all",
     dtype: str = "float32",
     batch_tokens: int = 256,
@@ -82,7 +82,7 @@ def plan_recording(
         prompts: prompts, or plain strings.
         sites: groups, kinds, hook names or wildcards (`select_hooks`); by default `resid,heads,mlp`, as far as the
             model shows them.
-        layers: `all`, or a list of layers and ranges such as `0,4-7,-1`.
+        layers: `all`, numbers, or a string of layers and ranges such as `0,4-7,-1`.
         positions: `all`, `members` or `last`.
         dtype: `float32` or `float16`.
         batch_tokens: token slots a forward pass takes at most; 256 is best on a CPU, more on a GPU.
@@ -96,6 +96,7 @@ def plan_recording(
             raise InputError(f"{what} must be one of {', '.join(choices)}; got {given!r}")
     if batch_tokens < 1:
         raise InputError(f"batch_tokens must be 1 or more; got {batch_tokens}")
+    check_loaded(model)
     prompts = prompts if isinstance(prompts, Prompts) else Prompts.from_texts(prompts)
     hooks = select_hooks(DEFAULT_SITES if sites is None else sites, layers, model.n_layers)
     if sites is None:

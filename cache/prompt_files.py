@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cache.errors import InputError, NotAvailableError
+from cache.member_spans import last_span
 from cache.prompts import Prompt, Prompts
 
 SUFFIXES = (".jsonl", ".csv", ".txt")
@@ -50,13 +51,15 @@ def read_prompts(path: str | Path) -> Prompts:
     r"""Prompts from a JSONL, CSV or TXT file.
 
     TXT has one prompt a line. JSONL objects and CSV columns are `text` and, if wanted, `family`, `member`,
-    `answer` and `group`. A member is marked where it last stands in its text; members are numbered in the
-    order in which the file first names them, and two groups (or families) that show the same members the same
-    number of times are matched member by member. Files written by `write_prompts` come back as they were.
+    `answer` and `group`. A member is marked where it last stands in its text as a whole word (`last_span`);
+    members are numbered in the order in which the file first names them, and two groups (or families) that show
+    the same members the same number of times are matched member by member. Files written by `write_prompts` come
+    back as they were.
 
     Raises:
         NotAvailableError: there is no such file.
-        InputError: a line cannot be read; the message gives its number and what is wrong.
+        InputError: a line cannot be read, or its member does not stand in its text; the message gives its number
+            and what is wrong.
     """
     path = Path(path)
     if not path.is_file():
@@ -139,21 +142,27 @@ def _own_prompts(path: Path, numbers: list[int], lines: list[Any]) -> tuple[Prom
     prompts = []
     for number, line in zip(numbers, lines, strict=True):
         labels = (line.family, line.group, line.member)
-        start = line.text.rfind(line.member) if line.member else -1
-        shown = start >= 0
+        shown = bool(line.member)
         fields = {
             "text": line.text,
             "family": line.family,
             "template": repetitions[labels],
             "values": (ordinals[line.member],) if shown else (),
             "members": (line.member,) if shown else (),
-            "spans": ((start, start + len(line.member)),) if shown else (),
+            "spans": (_span(path, number, line),) if shown else (),
             "answer": line.answer,
             "group": line.group,
         }
         prompts.append(_prompt(path, number, fields))
         repetitions[labels] += 1
     return tuple(prompts)
+
+
+def _span(path: Path, number: int, line: Any) -> tuple[int, int]:
+    try:
+        return last_span(line.text, line.member)
+    except InputError as error:
+        raise InputError(f"{path} line {number}: {error}") from error
 
 
 def _prompt(path: Path, number: int, fields: dict[str, Any]) -> Prompt:

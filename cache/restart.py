@@ -12,7 +12,7 @@ from cache.errors import InputError
 from cache.findings import Finding
 from cache.hooks import Hook
 from cache.model_checks import compared, tokens_for
-from cache.models import LoadedModel
+from cache.models import LoadedModel, check_loaded
 from cache.wrapping import reason_of
 
 _SLOTS = 1024  # token slots computed at a time: enough to fill the matrix products, little enough to stay in cache
@@ -92,6 +92,7 @@ def clean_run(model: LoadedModel, tokens: Int[Tensor, "batch pos"]) -> CleanRun:
         NotAvailableError: the model cannot be restarted, as a check found when it was loaded.
         InputError: the model's blocks take no key/value cache.
     """
+    check_loaded(model)
     model.require("restart")
     return _clean_run(model, tokens)
 

@@ -208,7 +208,7 @@ def _rule(kind: str) -> Rule:
     if kind in _RULES:
         return _RULES[kind]
     name, _, step = kind.partition(":")
-    if name == "step" and re.fullmatch("[+-]?[0-9]+", step) and int(step) != 0:
+    if name == "step" and re.fullmatch("[+-]?[0-9]{1,9}", step) and int(step) != 0:
         return lambda start, length, pool, rng: _steps(start, length, int(step))
     raise InputError(f"no kind {kind!r}; known are {', '.join(_RULES)}, step:K (such as step:2) and mixed")
 

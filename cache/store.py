@@ -1,6 +1,6 @@
 """The store: activations, rows and prompts of one recording, or of several that belong together."""
 
-import difflib
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,12 +16,10 @@ from torch import Tensor
 
 from cache.errors import FingerprintError, InputError
 from cache.fingerprint import differences
-from cache.hooks import Hook, in_order
+from cache.hooks import Hook, HookLike, in_order, recorded_hook
 from cache.models import LoadedModel
-from cache.rows import join_labels, query_rows
+from cache.rows import Where, join_labels, row_mask
 from cache.store_file import StoreFile, open_store_file, site_name
-
-Where = str | Bool[np.ndarray, "row"] | pd.Series | None
 
 _MODEL_FIELDS = ("model weights", "model processing", "compute dtype", "tokenizer", "bos")
 _AT_ONCE = 1 << 16  # rows that `load` reads and checks at a time
@@ -83,20 +81,20 @@ class ActivationStore:
         """
         return open_stores([path])
 
-    def load(self, hook: Hook | str | tuple[str, int], where: Where = None) -> Float[Tensor, "chosen d"]:
+    def load(self, hook: HookLike, where: Where = None) -> Float[Tensor, "chosen d"]:
         """Activations of one site, float32 on the CPU; heads stand side by side unless the hook names one.
 
         Args:
             hook: a `Hook`, its name, or kind and layer: `("resid_post", 6)`. A negative layer counts from the
                 last one that the store has of that kind.
-            where: which rows: a mask over `rows`, or a pandas query over its columns, such as
+            where: which rows: a mask over `rows`, or a query over its columns (`cache.rows.query_rows`), such as
                 `family == 'digits' and is_last`; None for all.
 
         Raises:
             InputError: the store has no such site (the message names near ones), or `where` is no such thing.
             CorruptFileError: a block that holds one of the rows is not what was written.
         """
-        chosen, mask = self._hook(hook), self._mask(where)
+        chosen, mask = self.site(hook), row_mask(self.rows, where)
         out = _empty(int(mask.sum()), self._width(chosen))
         start = 0
         for file, rows in self._parts(chosen, mask, _AT_ONCE):
@@ -104,7 +102,7 @@ class ActivationStore:
             start += len(rows)
         return out
 
-    def __getitem__(self, hook: Hook | str | tuple[str, int]) -> Float[Tensor, "chosen d"]:
+    def __getitem__(self, hook: HookLike) -> Float[Tensor, "chosen d"]:
         return self.load(hook)
 
     def select(self, where: Where) -> pd.DataFrame:
@@ -113,11 +111,9 @@ class ActivationStore:
         Raises:
             InputError: as for `load`.
         """
-        return self.rows[self._mask(where)].reset_index(drop=True)
+        return self.rows[row_mask(self.rows, where)].reset_index(drop=True)
 
-    def blocks(
-        self, hook: Hook | str | tuple[str, int], where: Where = None, *, n_rows: int = 8192
-    ) -> Iterator[Float[Tensor, "chosen d"]]:
+    def blocks(self, hook: HookLike, where: Where = None, *, n_rows: int = 8192) -> Iterator[Float[Tensor, "chosen d"]]:
         """The same rows as `load`, in pieces of at most `n_rows`, for data larger than memory.
 
         Raises:
@@ -125,8 +121,16 @@ class ActivationStore:
         """
         if n_rows < 1:
             raise InputError(f"n_rows must be 1 or more; got {n_rows}")
-        chosen = self._hook(hook)
-        return self._pieces(chosen, self._parts(chosen, self._mask(where), n_rows))
+        chosen = self.site(hook)
+        return self._pieces(chosen, self._parts(chosen, row_mask(self.rows, where), n_rows))
+
+    def site(self, hook: HookLike) -> Hook:
+        """The recorded site that is meant: by a `Hook`, its name, or kind and layer (-1 is the kind's last).
+
+        Raises:
+            InputError: the store has no such site; the message names near ones.
+        """
+        return recorded_hook(hook, self.hooks, self.paths[0].name)
 
     def close(self) -> None:
         """Close the files; tables and tensors already read stay."""
@@ -141,34 +145,6 @@ class ActivationStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _hook(self, hook: Hook | str | tuple[str, int]) -> Hook:
-        if not isinstance(hook, Hook | str | tuple) or (isinstance(hook, tuple) and len(hook) != 2):
-            raise InputError(f"a site is a Hook, its name, or kind and layer; got {hook!r}")
-        if isinstance(hook, tuple):
-            kind, layer = hook
-            last = max((known.layer for known in self.hooks if known.kind == kind), default=-1)
-            if layer < 0 <= last and last + 1 + layer < 0:
-                raise InputError(f"{self.paths[0].name} has layers up to {last} of {kind}; got {layer}")
-            hook = Hook(kind, layer if layer >= 0 or last < 0 else last + 1 + layer)
-        name = hook if isinstance(hook, str) else hook.name
-        if name not in {known.name for known in self.hooks}:
-            names = [known.name for known in self.hooks]
-            near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[:3]
-            raise InputError(f"{self.paths[0].name} has no {name!r}; near it are {', '.join(near)}")
-        return Hook.parse(hook) if isinstance(hook, str) else hook
-
-    def _mask(self, where: Where) -> Bool[np.ndarray, "row"]:
-        if where is None:
-            return np.ones(len(self.rows), dtype=bool)
-        if isinstance(where, str):
-            return query_rows(self.rows, where)
-        mask = np.asarray(where)
-        if mask.dtype != bool or mask.shape != (len(self.rows),):
-            raise InputError(
-                f"where must be a query or a boolean mask over {len(self.rows)} rows; got {mask.dtype} {mask.shape}"
-            )
-        return mask
 
     def _width(self, hook: Hook) -> int:
         shape = self._groups[0].file_of(hook).row_shape(hook)
@@ -198,6 +174,19 @@ class ActivationStore:
             out = _empty(len(rows), width)
             file.reader.read(site_name(hook), hook.head, rows, out)
             yield out
+
+
+def check_open(store: ActivationStore) -> None:
+    """Make sure that what is to be analysed is a store, and not where one lies.
+
+    Raises:
+        InputError: it is a path, or anything else.
+    """
+    given: object = store
+    if isinstance(given, str | os.PathLike):
+        raise InputError(f"an analysis takes an open store; open it with ActivationStore.open({os.fspath(given)!r})")
+    if not isinstance(given, ActivationStore):
+        raise InputError(f"an analysis takes a store, as ActivationStore.open gives it; got {type(given).__name__}")
 
 
 def open_stores(paths: Iterable[str | Path]) -> ActivationStore:
@@ -232,6 +221,7 @@ def head_outputs(
     Raises:
         InputError: the store has no z of that layer, or comes from a model with other weights.
     """
+    check_open(store)
     if store.manifest["hard"]["model weights"] != model.weights:
         raise InputError(
             f"{store.paths[0].name} was not recorded from {model.name}; give the model that it was recorded from"

@@ -56,7 +56,8 @@ def tokenize(prompts: Prompts, tokenizer: Any, *, bos: bool) -> TokenizedPrompts
     Special tokens that the tokenizer would add of itself are left out; BOS is added if `bos` says so.
 
     Raises:
-        InputError: the tokenizer cannot say which characters a token covers, or makes no token of a text.
+        InputError: the tokenizer cannot say which characters a token covers, makes no token of a text, or makes BOS of
+            its beginning where BOS is put before it.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise InputError("this model has a slow tokenizer, which cannot say where a token stands in its text")
@@ -67,6 +68,12 @@ def tokenize(prompts: Prompts, tokenizer: Any, *, bos: bool) -> TokenizedPrompts
     empty = [text for text, tokens in zip(texts, ids, strict=True) if not len(tokens)]
     if empty:
         raise InputError(f"the tokenizer makes no token of the prompt {empty[0]!r:.60}")
+    doubled = [text for text, tokens in zip(texts, ids, strict=True) if tokens[0] == bos_id]
+    if doubled:
+        raise InputError(
+            f"the prompt {doubled[0]!r:.60} begins with the BOS token, which is put before every text: leave it out of "
+            "the text, or use --no-bos (bos=False)"
+        )
     offsets = encoded["offset_mapping"]
     pairs = list(zip(prompts, offsets, strict=True))
     tokenized = TokenizedPrompts(

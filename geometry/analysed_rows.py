@@ -8,7 +8,8 @@ from jaxtyping import Bool, Int
 
 from cache import ActivationStore
 from cache.errors import InputError
-from cache.rows import query_rows
+from cache.rows import Where, row_mask, where_text
+from cache.store import check_open
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Rows:
     """The rows that are analysed at every layer.
 
     Attributes:
-        where: the query that chose them.
+        where: the query that chose them, or what is noted of a mask.
         chosen: a mask over the store's rows.
         table: their labels, with `unit`, and with `shown` filled in for rows that show no member themselves.
         units: the unit (member) that each counts under.
@@ -28,14 +29,26 @@ class Rows:
     units: Int[np.ndarray, " chosen"]
 
 
-def chosen_rows(store: ActivationStore, where: str | None) -> Rows:
-    """The rows a query names, or those of `default_rows`, BOS left out, with their members.
+def text_rows(store: ActivationStore, where: Where, default: str = "is_last") -> Bool[np.ndarray, " row"]:
+    """The rows that a query or a mask chooses, and those of `default` for None, BOS left out.
+
+    Raises:
+        InputError: the store is not open but a path, or `where` is neither a query nor a mask over its rows.
+    """
+    check_open(store)
+    return row_mask(store.rows, default if where is None else where) & (store.rows["position"] >= 0).to_numpy()
+
+
+def chosen_rows(store: ActivationStore, where: Where) -> Rows:
+    """The rows that a query or a mask names, or those of `default_rows`, BOS left out, with their members.
 
     Raises:
         InputError: no row is chosen.
     """
-    query = f"({where}) and position >= 0" if where else default_rows(store)
-    chosen = query_rows(store.rows, query)
+    check_open(store)
+    default = default_rows(store)
+    chosen = text_rows(store, where, default)
+    query = default if where is None else f"({where_text(where, default)}) and position >= 0"
     table = store.rows[chosen].reset_index(drop=True)
     if not len(table):
         raise InputError(f"no row fits {query!r}; columns are {', '.join(store.rows.columns)}")
@@ -51,6 +64,20 @@ def default_rows(store: ActivationStore) -> str:
     """
     members = "member >= 0 and position > 0"
     return members if len(store.select(members)) else "is_last"
+
+
+def families_text(store: ActivationStore) -> str:
+    """What a message says of a store's families: their names, or what its prompts have in their place."""
+    families, groups = ([*dict.fromkeys(filter(None, store.prompts[name]))] for name in ("family", "group"))
+    if families:
+        return f"it has {', '.join(families)}"
+    if not groups:
+        return "its prompts have no families; give your own a column family"
+    named = ", ".join(groups[:8]) + ", ..." * (len(groups) > 8)
+    return (
+        f"its prompts have groups ({named}) and no families; directions and sweeps lead between groups, all else needs "
+        "prompts with a column family"
+    )
 
 
 def unit_of_rows(store: ActivationStore, rows: pd.DataFrame) -> list[int]:

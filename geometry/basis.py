@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from cache.hooks import Hook
+from cache.hooks import Hook, HookLike, as_hook
 
 
 @runtime_checkable
@@ -60,6 +60,10 @@ class LinearBasis:
     readers: Float[Tensor, "feature d"]
     hook: Hook | None = None
 
+    def __post_init__(self) -> None:
+        if self.hook is not None:
+            object.__setattr__(self, "hook", as_hook(self.hook))
+
     def encode(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows feature"]:
         """Feature values: inner products of (x - offset) with the readers."""
         return (x - self.offset.to(x)) @ self.readers.to(x).T
@@ -70,7 +74,8 @@ class LinearBasis:
 
 
 def orthonormal_basis(
-    directions: Float[Tensor, "feature d"], offset: Float[Tensor, " d"], hook: Hook | None = None
+    directions: Float[Tensor, "feature d"], offset: Float[Tensor, " d"], hook: HookLike | None = None
 ) -> LinearBasis:
     """A basis of orthonormal directions, which are their own readers."""
-    return LinearBasis(offset=offset, directions=directions, readers=directions, hook=hook)
+    site = None if hook is None else as_hook(hook)
+    return LinearBasis(offset=offset, directions=directions, readers=directions, hook=site)

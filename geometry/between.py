@@ -12,6 +12,9 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.hooks import Layers, layers_text
+from cache.rows import Where, where_text
+from geometry.analysed_rows import families_text
 from geometry.between_table import Found, Measured, comparison_result
 from geometry.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
 from geometry.evidence import interval, jackknife, template_bootstrap_se
@@ -19,6 +22,7 @@ from geometry.index_sharing import MAX_LAG, context_products, lag_profile
 from geometry.layerwise import LayerResult, site_hooks
 from geometry.linalg import RANK_TOLERANCE, remove_span
 from geometry.measures import MEASURES, Cells, Measure, Orders
+from geometry.names import names_of, pairs_of
 from geometry.permutations import member_permutations, own_index_p
 from geometry.readout import check_source, family_words, readout_directions
 
@@ -46,8 +50,8 @@ def between_families(
     *,
     measures: Sequence[str] = DEFAULT_MEASURES,
     site: str = "resid_post",
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     model: LoadedModel | None = None,
     seed: int = 0,
 ) -> LayerResult:
@@ -62,12 +66,12 @@ def between_families(
 
 def between_pairs(
     store: ActivationStore,
-    pairs: Sequence[tuple[str, str]],
+    pairs: Sequence[Sequence[str]],
     *,
     measures: Sequence[str] = DEFAULT_MEASURES,
     site: str = "resid_post",
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     model: LoadedModel | None = None,
     seed: int = 0,
     on_hook: Callable[[Hook], None] = lambda hook: None,
@@ -83,8 +87,8 @@ def between_pairs(
         pairs: the families to compare.
         measures: names of `geometry.measures.MEASURES`.
         site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, or a list of layers and ranges.
-        where: a query over `store.rows`; None for each prompt's last token.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
+        where: a query over `store.rows`, or a mask; None for each prompt's last token.
         model: the model recorded, for the variant with the members' unembedding directions removed.
         seed: seeds permutations and bootstrap.
         on_hook: called after every layer.
@@ -97,14 +101,15 @@ def between_pairs(
         InputError: an unknown measure, family, site or layer, or a pair with less than 2 contexts or members in common.
         FingerprintError: the model is not the one recorded.
     """
+    measures, wanted = names_of(measures), pairs_of(pairs)
     unknown = [name for name in measures if name not in MEASURES]
     if unknown or not measures:
         raise InputError(f"no measure {unknown[0] if unknown else ''!r}; there are {', '.join(MEASURES)}")
-    if not pairs or any(a == b for a, b in pairs):
+    if not wanted or any(a == b for a, b in wanted):
         raise InputError("a comparison needs two different families")
     hooks = site_hooks(store, site, layers)
     plan = plan_cells(store, where=where)
-    known = [_pair(store, plan, a, b, model) for a, b in pairs]
+    known = [_pair(store, plan, a, b, model) for a, b in wanted]
     if model is not None and site not in RESIDUAL:
         raise InputError(f"the readout is removed from {', '.join(RESIDUAL)} only; got {site}")
     every_order = [_orders(measures, len(pair.common.members), seed) for pair in known]
@@ -117,10 +122,10 @@ def between_pairs(
         on_hook(hook)
     parameters = {
         "site": site,
-        "layers": layers,
-        "where": where or "is_last",
+        "layers": layers_text(layers),
+        "where": where_text(where),
         "measures": list(measures),
-        "pairs": [f"{a} - {b}" for a, b in pairs],
+        "pairs": [f"{a} - {b}" for a, b in wanted],
         "variants": ["plain"] + ["readout removed"] * (model is not None),
         "seed": seed,
         "members": {f"{pair.a} - {pair.b}": [plan.members[i] for i in pair.common.members] for pair in known},
@@ -132,7 +137,7 @@ def between_pairs(
 def _pair(store: ActivationStore, plan: CellPlan, a: str, b: str, model: LoadedModel | None) -> Pair:
     for family in (a, b):
         if family not in plan.families:
-            raise InputError(f"the store has no family {family!r}; it has {', '.join(filter(None, plan.families))}")
+            raise InputError(f"the store has no family {family!r}; {families_text(store)}")
     common = balance(plan, (a, b))
     readout = None
     if model is not None:

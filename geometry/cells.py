@@ -9,10 +9,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cache import ActivationStore, Hook
+from cache import ActivationStore
 from cache.errors import InputError
-from cache.rows import query_rows
-from geometry.analysed_rows import unit_of_rows
+from cache.hooks import HookLike
+from cache.rows import Where, where_text
+from cache.store import check_open
+from geometry.analysed_rows import families_text, text_rows, unit_of_rows
+from geometry.names import names_of
 
 CONTROL_PREFIX = "control:"
 
@@ -60,33 +63,36 @@ class Balance:
     members: tuple[int, ...]
 
 
-def plan_cells(store: ActivationStore, families: Sequence[str] | None = None, where: str | None = None) -> CellPlan:
+def plan_cells(store: ActivationStore, families: Sequence[str] | None = None, where: Where = None) -> CellPlan:
     """Sort a store's rows into cells.
 
     Args:
         store: the store.
         families: which; None for all that it has.
-        where: a query over `store.rows`; None for each prompt's last token. BOS is left out either way.
+        where: a query over `store.rows`, or a mask; None for each prompt's last token. BOS is left out.
 
     Raises:
         InputError: the store lacks a family, no row counts under a member, or a prompt's last row stands beside the row
             that shows the same member.
     """
-    known = list(dict.fromkeys(store.rows["family"]))
-    wanted = known if families is None else list(dict.fromkeys(families))
+    check_open(store)
+    known = list(dict.fromkeys(filter(None, store.rows["family"])))
+    wanted = known if families is None else names_of(families)
     missing = [family for family in wanted if family not in known]
     if missing:
-        raise InputError(f"the store has no family {missing[0]!r}; it has {', '.join(filter(None, known))}")
-    rows = store.rows[query_rows(store.rows, f"({where or 'is_last'}) and position >= 0")]
+        raise InputError(f"the store has no family {missing[0]!r}; {families_text(store)}")
+    if not wanted:
+        raise InputError(f"families are compared, and the store has none: {families_text(store)}")
+    rows = store.rows[text_rows(store, where)]
     rows = rows.assign(unit=unit_of_rows(store, rows))
     rows = rows[rows["family"].isin(wanted) & (rows["unit"] >= 0)]
     if not len(rows):
-        raise InputError(f"no row of {', '.join(map(repr, wanted))} counts under a member for {where or 'is_last'!r}")
+        raise InputError(f"no row of {', '.join(map(repr, wanted))} counts under a member for {where_text(where)!r}")
     twice, shown = rows.duplicated(["prompt", "unit"], keep=False), rows["member"] >= 0
     if (twice & shown).any() and (twice & ~shown).any():
         raise InputError(
-            f"{where!r} takes both the row that shows a member and the last row of the same prompt, which are not "
-            "independent; add is_last, or member >= 0"
+            f"{where_text(where)!r} takes both the row that shows a member and the last row of the same prompt, "
+            "which are not independent; add is_last, or member >= 0"
         )
     context = _contexts(store, rows)
     contexts, members = list(dict.fromkeys(context)), sorted(set(rows["unit"]))
@@ -106,8 +112,9 @@ def plan_cells(store: ActivationStore, families: Sequence[str] | None = None, wh
     )
 
 
-def load_cells(store: ActivationStore, hook: Hook, plan: CellPlan) -> Float[Tensor, "family context member d"]:
+def load_cells(store: ActivationStore, hook: HookLike, plan: CellPlan) -> Float[Tensor, "family context member d"]:
     """Mean activation of each cell at one site, in float64, read in blocks; nan where a cell has no row."""
+    check_open(store)
     total: Float[Tensor, "cell d"] | None = None
     start = 0
     for block in store.blocks(hook, plan.chosen):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cache import LoadedModel
 from cache.errors import InputError
+from cache.models import check_loaded
 from geometry.cells import CONTROL_PREFIX
 from geometry.layerwise import LayerResult
 from geometry.readout import readout_map
@@ -29,6 +30,8 @@ def loadings(result: LayerResult, model: LoadedModel | None = None, *, n: int = 
     Raises:
         InputError: the result has no directions or scores.
     """
+    if model is not None:
+        check_loaded(model)
     directions, scores = result.values("directions"), result.values("scores")
     if model is not None and directions.shape[2] != model.bridge.cfg.d_model:
         model = None

@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 
 from cache import Hook
 from geometry.cells import CONTROL_PREFIX
+from geometry.figures_plain import PlainFigure
 from geometry.layerwise import LayerResult
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A6761D")
@@ -45,7 +46,7 @@ def scatter_by_layer(result: LayerResult) -> Figure:
     n_panels = len(result.hooks)
     columns = min(_COLUMNS, n_panels)
     lines = math.ceil(n_panels / columns)
-    figure = Figure(figsize=(3.1 * columns + 0.4, 2.9 * lines + 0.9), layout="constrained")
+    figure = PlainFigure(figsize=(3.1 * columns + 0.4, 2.9 * lines + 0.9), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     scores = result.values("scores")
     families = list(dict.fromkeys(result.rows["family"]))
@@ -70,7 +71,7 @@ def scatter_by_layer(result: LayerResult) -> Figure:
 
 def explained_variance_by_layer(result: LayerResult) -> Figure:
     """Share of variance of each component over layers: one standard error (members), and the null's maximum."""
-    figure = Figure(figsize=(8.2, 4.4), layout="constrained")
+    figure = PlainFigure(figsize=(8.2, 4.4), layout="constrained")
     axis = figure.subplots()
     layers = [hook.table_layer for hook in result.hooks]
     ratios, errors = result.values("explained_variance_ratio"), result.values("se")
@@ -146,7 +147,5 @@ def _family(axis: Axes, points: pd.DataFrame, names: "pd.Series[str]", family: s
     means = points.groupby("unit")[["x", "y"]].mean()
     axis.plot(means["x"], means["y"], color=colour, linewidth=0.7, alpha=0.8, label=family)
     for unit, (x, y) in zip(means.index, means.to_numpy(), strict=True):
-        label = axis.annotate(
-            names[unit][:3], (x, y), color=colour, fontsize=7.5, ha="center", va="center", parse_math=False
-        )
+        label = axis.annotate(names[unit][:3], (x, y), color=colour, fontsize=7.5, ha="center", va="center")
         label.set_path_effects([withStroke(linewidth=1.6, foreground="white")])

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from geometry.evidence import LEAST_CONTROLS
 from geometry.figures import PALETTE, layer_ticks
+from geometry.figures_plain import PlainFigure
 from geometry.index_sharing import MAX_LAG
 from geometry.layerwise import LayerResult
 
@@ -59,7 +60,7 @@ def described_by_layer(result: LayerResult, measures: Sequence[str]) -> Figure:
     """
     table = _plain(result.table)
     pairs = _pairs(table)
-    figure = Figure(figsize=(2.9 * len(pairs) + 0.6, 2.3 * len(measures) + 0.9), layout="constrained")
+    figure = PlainFigure(figsize=(2.9 * len(pairs) + 0.6, 2.3 * len(measures) + 0.9), layout="constrained")
     grid = figure.subplots(len(measures), len(pairs), squeeze=False, sharey="row")
     for line, measure in zip(grid, measures, strict=True):
         for number, ((a, b), axis) in enumerate(zip(pairs, line, strict=True)):
@@ -80,7 +81,7 @@ def layer_heatmap(result: LayerResult) -> Figure:
     values = result.values("value")
     table = result.table
     rows, columns = table["layer"].drop_duplicates().tolist(), table["layer_b"].drop_duplicates().tolist()
-    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    figure = PlainFigure(figsize=(6.4, 5.6), layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(values, vmin=min(0.0, float(np.nanmin(values))), vmax=1, cmap="viridis", origin="lower")
     for labels, place in ((rows, axis.set_yticks), (columns, axis.set_xticks)):
@@ -115,7 +116,7 @@ def _of(table: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
 def _panels(n: int, *, height: float) -> tuple[Figure, Shaped[np.ndarray, " panel"]]:
     columns = min(_COLUMNS, n)
     lines = math.ceil(n / columns)
-    figure = Figure(figsize=(4.2 * columns + 0.3, height * lines + 1.0), layout="constrained")
+    figure = PlainFigure(figsize=(4.2 * columns + 0.3, height * lines + 1.0), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     for axis in axes[n:]:
         axis.set_axis_off()

@@ -12,6 +12,7 @@ from matplotlib.image import AxesImage
 from geometry.cells import CONTROL_PREFIX
 from geometry.evidence import LEAST_MEMBERS
 from geometry.figures import PALETTE, layer_ticks
+from geometry.figures_plain import PlainFigure
 from geometry.layerwise import LayerResult
 
 _BAND = "#DDDDDD"
@@ -110,7 +111,9 @@ def last_or_answer_by_layer(result: LayerResult) -> Figure:
     table = result.table
     pairs = list(dict.fromkeys(zip(table["family"], table["kind"], strict=True)))
     columns = min(_COLUMNS, len(pairs))
-    figure = Figure(figsize=(4.2 * columns + 0.3, 3.0 * math.ceil(len(pairs) / columns) + 1.0), layout="constrained")
+    figure = PlainFigure(
+        figsize=(4.2 * columns + 0.3, 3.0 * math.ceil(len(pairs) / columns) + 1.0), layout="constrained"
+    )
     axes = figure.subplots(math.ceil(len(pairs) / columns), columns, squeeze=False, sharey=True).ravel()
     for axis in axes[len(pairs) :]:
         axis.set_axis_off()
@@ -149,7 +152,7 @@ def _heatmap_panels(
     columns = min(2, len(layers))
     lines = math.ceil(len(layers) / columns)
     size = (max(9.5, columns * (0.56 * len(donors) + 1.5) + 0.9), lines * (0.52 * len(receivers) + 1.3) + 0.9)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = PlainFigure(figsize=size, layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis in axes[len(layers) :]:
         axis.set_axis_off()
@@ -193,7 +196,7 @@ def _panels(table: pd.DataFrame) -> tuple[Figure, list[Axes]]:
     n = table["receiver"].nunique()
     columns = min(_COLUMNS, n)
     lines = math.ceil(n / columns)
-    figure = Figure(figsize=(4.2 * columns + 0.3, 2.9 * lines + 1.0), layout="constrained")
+    figure = PlainFigure(figsize=(4.2 * columns + 0.3, 2.9 * lines + 1.0), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     for axis in axes[n:]:
         axis.set_axis_off()

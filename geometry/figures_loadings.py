@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from geometry.figures_plain import PlainFigure
+
 _TITLES = {
     "layer": "layer",
     "component": "component",
@@ -26,7 +28,7 @@ def loading_table(table: pd.DataFrame, *, title: str, most_layers: int = 6) -> F
         [_cell(name, value) for name, value in zip(columns, line, strict=True)] for line in shown[columns].to_numpy()
     ]
     widths = [max(len(_TITLES[name]), *(len(line[i]) for line in cells)) for i, name in enumerate(columns)]
-    figure = Figure(
+    figure = PlainFigure(
         figsize=(0.075 * sum(widths) + 0.25 * len(widths), 0.22 * (len(cells) + 2) + 0.4), layout="constrained"
     )
     axis = figure.subplots()
@@ -42,7 +44,6 @@ def loading_table(table: pd.DataFrame, *, title: str, most_layers: int = 6) -> F
     drawn.set_fontsize(7.5)
     for (line, _), cell in drawn.get_celld().items():
         cell.set_linewidth(0)
-        cell.get_text().set_parse_math(False)
         cell.get_text().set_horizontalalignment("left")
         cell.set_facecolor("#EEEEEE" if line == 0 else "white" if _block(shown, line - 1) % 2 == 0 else "#F7F7F7")
     axis.set_title(title, fontsize=10)

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from geometry.figures import PALETTE, layer_ticks
+from geometry.figures_plain import PlainFigure
 from geometry.layerwise import LayerResult
 
 _COLUMNS = 4
@@ -26,7 +27,7 @@ def probes_by_layer(result: LayerResult) -> Figure:
     panels = list(dict.fromkeys(zip(result.table["target"], result.table["leave_out"], strict=True)))
     columns = min(_COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(max(3.3 * columns, 5.2), 2.7 * lines + 1.0), layout="constrained")
+    figure = PlainFigure(figsize=(max(3.3 * columns, 5.2), 2.7 * lines + 1.0), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     targets = list(dict.fromkeys(target for target, _ in panels))
     for (target, leave_out), axis in zip(panels, axes, strict=False):

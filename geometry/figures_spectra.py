@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from geometry.demixing import PARTS
 from geometry.figures import PALETTE, layer_ticks
+from geometry.figures_plain import PlainFigure
 from geometry.layerwise import LayerResult
 
 
@@ -19,7 +20,7 @@ def spectra_by_layer(result: LayerResult) -> Figure:
     """
     spectra = result.values("spectrum")
     layers = [hook.table_layer for hook in result.hooks]
-    figure = Figure(figsize=(10.5, 4.2), layout="constrained")
+    figure = PlainFigure(figsize=(10.5, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     norm = Normalize(min(layers), max(layers) if len(layers) > 1 else min(layers) + 1)
     colours = colormaps["viridis"]
@@ -52,7 +53,7 @@ def demixed_by_layer(result: LayerResult) -> Figure:
     """Share of variance of each part over layers, with one standard error; dashed: the maximum of the index null."""
     layers = [hook.table_layer for hook in result.hooks]
     share, se = result.values("share"), result.values("se")
-    figure = Figure(figsize=(8.6, 4.6), layout="constrained")
+    figure = PlainFigure(figsize=(8.6, 4.6), layout="constrained")
     axis = figure.subplots()
     for i, part in enumerate(PARTS):
         colour = PALETTE[i]

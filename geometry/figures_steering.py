@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from geometry.figures import PALETTE, layer_ticks
+from geometry.figures_plain import PlainFigure
 from geometry.layerwise import LayerResult
 
 _CONTROLS = {
@@ -26,7 +27,7 @@ def steering_by_layer(result: LayerResult, by_answer: Mapping[str, pd.DataFrame]
         result: of a sweep.
         by_answer: for each position set a frame with columns `layer, answer, success`, alpha chosen without the answer.
     """
-    figure = Figure(figsize=(max(9.5, 6.2 * len(by_answer) + 0.3), 4.3), layout="constrained")
+    figure = PlainFigure(figsize=(max(9.5, 6.2 * len(by_answer) + 0.3), 4.3), layout="constrained")
     axes = figure.subplots(1, len(by_answer), squeeze=False, sharey=True)[0]
     for axis, (positions, frame) in zip(axes, by_answer.items(), strict=True):
         _controls(axis, result.table[result.table["positions"] == positions])
@@ -58,7 +59,7 @@ def steering_grid(result: LayerResult, *, method: str = "mean_difference") -> Fi
     """Success over layers (columns) and strengths (rows), a panel a position set, dark to light from 0 to 1."""
     table = result.table[result.table["method"] == method]
     sets = list(dict.fromkeys(table["positions"]))
-    figure = Figure(figsize=(9.5, 2.2 * len(sets) + 0.6), layout="constrained")
+    figure = PlainFigure(figsize=(9.5, 2.2 * len(sets) + 0.6), layout="constrained")
     axes = figure.subplots(len(sets), 1, squeeze=False)[:, 0]
     for axis, positions in zip(axes, sets, strict=True):
         grid = table[table["positions"] == positions].pivot_table(index="alpha", columns="layer", values="success")

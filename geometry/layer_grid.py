@@ -13,8 +13,9 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError
-from cache.rows import query_rows
-from geometry.analysed_rows import unit_of_rows
+from cache.hooks import Layers, layers_text
+from cache.rows import Where, where_text
+from geometry.analysed_rows import text_rows, unit_of_rows
 from geometry.cross_moments import cross_moments, norm_products
 from geometry.evidence import interval, jackknife
 from geometry.grid_measures import GRID_MEASURES, GridMeasure
@@ -51,8 +52,8 @@ def between_layers(
     *,
     measure: str = "cka",
     site: str = "resid_post",
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     seed: int = 0,
 ) -> LayerResult:
     """Similarity of every layer to every other on the same rows.
@@ -64,15 +65,15 @@ def between_layers(
         store: the store.
         measure: cka, cka_debiased, svcca or procrustes.
         site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, or a list of layers and ranges.
-        where: a query over `store.rows`; None for each prompt's last token. BOS is left out.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
+        where: a query over `store.rows`, or a mask; None for each prompt's last token. BOS is left out.
         seed: seeds the permutations.
 
     Raises:
         InputError: no such measure, site, layer or row.
     """
-    side = Side(store, site_hooks(store, site, layers), _chosen(store, where))
-    return _grid(side, None, measure, {"site": site, "layers": layers, "where": where or "is_last", "seed": seed})
+    side = Side(store, site_hooks(store, site, layers), text_rows(store, where))
+    return _grid(side, None, measure, _parameters(site, layers, where, seed))
 
 
 def between_stores(
@@ -81,8 +82,8 @@ def between_stores(
     *,
     measure: str = "cka",
     site: str = "resid_post",
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     seed: int = 0,
 ) -> LayerResult:
     """Similarity of every layer of one model to every layer of another, on the prompts that both stores have.
@@ -94,8 +95,8 @@ def between_stores(
         b: another's.
         measure: cka, cka_debiased, svcca or procrustes.
         site: the kind of site, in both.
-        layers: `all`, or a list of layers and ranges, in both.
-        where: a query over `store.rows`, in both; None for each prompt's last token.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges, in both.
+        where: a query over `store.rows`, or a mask of them, in both; None for each prompt's last token.
         seed: seeds the permutations.
 
     Raises:
@@ -105,7 +106,11 @@ def between_stores(
     left, right = (
         Side(store, site_hooks(store, site, layers), chosen) for store, chosen in zip((a, b), sides, strict=True)
     )
-    return _grid(left, right, measure, {"site": site, "layers": layers, "where": where or "is_last", "seed": seed})
+    return _grid(left, right, measure, _parameters(site, layers, where, seed))
+
+
+def _parameters(site: str, layers: Layers, where: Where, seed: int) -> dict[str, object]:
+    return {"site": site, "layers": layers_text(layers), "where": where_text(where), "seed": seed}
 
 
 def _grid(left: Side, right: Side | None, measure: str, parameters: dict[str, object]) -> LayerResult:
@@ -216,15 +221,11 @@ def _streamed(measure: GridMeasure, left: Side, right: Side, *, same: bool) -> V
     return values
 
 
-def _chosen(store: ActivationStore, where: str | None) -> Bool[np.ndarray, " row"]:
-    return query_rows(store.rows, f"({where or 'is_last'}) and position >= 0")
-
-
 def _aligned(
-    a: ActivationStore, b: ActivationStore, where: str | None
+    a: ActivationStore, b: ActivationStore, where: Where
 ) -> tuple[Bool[np.ndarray, " row"], Bool[np.ndarray, " row_b"]]:
     """The rows of both stores that stand for the same member of the same prompt."""
-    masks = [_chosen(store, where) for store in (a, b)]
+    masks = [text_rows(store, where) for store in (a, b)]
     keys = [_keys(store, mask) for store, mask in zip((a, b), masks, strict=True)]
     common = set(keys[0]) & set(keys[1])
     if not common:

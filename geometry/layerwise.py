@@ -14,7 +14,9 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError, NotAvailableError
-from cache.hooks import parse_layers
+from cache.hooks import HookLike, Layers, layers_text, parse_layers
+from cache.rows import Where, where_text
+from cache.store import check_open
 
 Named = Mapping[str, tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]]
 _LIBRARIES = ("representation-geometry", "numpy", "scipy", "scikit-learn", "torch", "pandas", "umap-learn")
@@ -76,7 +78,7 @@ class LayerResult:
         np.savez(
             folder / "result.npz", allow_pickle=False, **{name: values for name, (_, values) in self.arrays.items()}
         )
-        (folder / "result.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        (folder / "result.json").write_text(json.dumps(described, indent=2, default=_plain) + "\n", encoding="utf-8")
         self.table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
         if len(self.rows):
             self.rows.to_csv(folder / "rows.csv", index=False)
@@ -84,26 +86,35 @@ class LayerResult:
         return [folder / name for name in names]
 
 
-def site_hooks(store: ActivationStore, site: str, layers: str = "all") -> tuple[Hook, ...]:
+def _plain(value: Any) -> Any:
+    """Numpy's numbers and arrays as Python's, which JSON knows."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def site_hooks(store: ActivationStore, site: str, layers: Layers = "all") -> tuple[Hook, ...]:
     """A store's hooks of one kind, lowest first; `resid_post` begins with the embedding (layer -1).
 
     Raises:
-        InputError: the store has no such site at those layers.
+        InputError: the store is not open but a path, or has no such site at those layers.
     """
+    check_open(store)
     hooks = [hook for hook in store.hooks if hook.kind == site]
     if not hooks:
         kinds = dict.fromkeys(hook.kind for hook in store.hooks)
         raise InputError(f"the store has no {site!r}; it has {', '.join(kinds)}")
     if site == "resid_post":
         hooks = [hook for hook in store.hooks if hook == Hook("resid_pre", 0)] + hooks
-    if layers.strip() != "all":
+    text = layers_text(layers)
+    if text.strip() != "all":
         there = sorted({hook.layer for hook in hooks})
         try:
-            chosen = set(parse_layers(layers, 1 + there[-1]))
+            chosen = set(parse_layers(text, 1 + there[-1]))
         except InputError:
             chosen = set()
         if not chosen or not chosen <= set(there):
-            raise InputError(f"the store has {site} at layers {', '.join(map(str, there))}; got {layers!r}")
+            raise InputError(f"the store has {site} at layers {', '.join(map(str, there))}; got {text!r}")
         hooks = [hook for hook in hooks if hook.layer in chosen]
     return tuple(hooks)
 
@@ -123,8 +134,8 @@ def spread_hooks(store: ActivationStore, site: str, n: int = 8) -> tuple[Hook, .
 def per_layer(
     store: ActivationStore,
     analysis: Analysis,
-    hooks: Sequence[Hook],
-    where: str | None = None,
+    hooks: Sequence[HookLike],
+    where: Where = None,
     *,
     on_hook: Callable[[Hook], None] = lambda hook: None,
 ) -> Named:
@@ -133,18 +144,19 @@ def per_layer(
     Args:
         store: the store.
         analysis: takes activations and returns named arrays with their axis names.
-        hooks: the sites.
-        where: a query over `store.rows`; None for all rows.
+        hooks: the sites: hooks, their names, or kinds and layers.
+        where: a query over `store.rows`, or a mask; None for all rows.
         on_hook: called after every site.
 
     Raises:
         InputError: the store lacks a site, or no row is chosen.
     """
     stacked: dict[str, tuple[tuple[str, ...], list[Shaped[np.ndarray, ...]]]] = {}
-    for hook in hooks:
+    check_open(store)
+    for hook in map(store.site, hooks):
         x = store.load(hook, where)
         if not len(x):
-            raise InputError(f"no row fits {where!r}; columns are {', '.join(store.rows.columns)}")
+            raise InputError(f"no row fits {where_text(where, 'all')!r}; columns are {', '.join(store.rows.columns)}")
         for name, (axes, values) in analysis(x).items():
             stacked.setdefault(name, (("hook", *axes), []))[1].append(values)
         on_hook(hook)

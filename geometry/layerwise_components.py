@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 from cache import ActivationStore, Hook
+from cache.hooks import Layers, layers_text
+from cache.rows import Where
 from geometry.analysed_rows import chosen_rows, row_counts
 from geometry.components import N_PERMUTATIONS, N_SPLITS, Fit, components
 from geometry.decompose import pca_of_moments, svd_of_moments
@@ -17,8 +19,8 @@ def pca_by_layer(
     store: ActivationStore,
     site: str = "resid_post",
     *,
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     k: int = 5,
     seed: int = 0,
     on_hook: Callable[[Hook], None] = lambda hook: None,
@@ -28,8 +30,8 @@ def pca_by_layer(
     Args:
         store: the store.
         site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, or a list of layers and ranges.
-        where: a query over `store.rows`; None for the rows of `default_rows`. BOS is left out either way.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
+        where: a query over `store.rows`, or a mask; None for the rows of `default_rows`. BOS is left out either way.
         k: how many components.
         seed: seeds the permutations of the null and the halves of the stability.
         on_hook: called after every layer.
@@ -51,8 +53,8 @@ def svd_by_layer(
     store: ActivationStore,
     site: str = "resid_post",
     *,
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     k: int = 5,
     seed: int = 0,
     on_hook: Callable[[Hook], None] = lambda hook: None,
@@ -66,8 +68,8 @@ def _by_layer(
     fit: Fit,
     store: ActivationStore,
     site: str,
-    layers: str,
-    where: str | None,
+    layers: Layers,
+    where: Where,
     k: int,
     seed: int,
     on_hook: Callable[[Hook], None],
@@ -80,7 +82,7 @@ def _by_layer(
         found.append(components(blocks, rows.units, fit, k=k, seed=seed))
         on_hook(hook)
     arrays = {key: (("hook", *axes), np.stack([one[key][1] for one in found])) for key, (axes, _) in found[0].items()}
-    parameters = {"site": site, "layers": layers, "where": rows.where, "k": k, "seed": seed}
+    parameters = {"site": site, "layers": layers_text(layers), "where": rows.where, "k": k, "seed": seed}
     return LayerResult(
         name=name,
         hooks=hooks,

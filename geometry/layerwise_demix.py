@@ -8,6 +8,8 @@ import torch
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError
+from cache.hooks import Layers, layers_text
+from cache.rows import Where, where_text
 from geometry.cells import CONTROL_PREFIX, balance, load_cells, plan_cells, take
 from geometry.demixing import N_PERMUTATIONS, PARTS, Demixed, demix
 from geometry.evidence import interval
@@ -19,8 +21,8 @@ def demix_by_layer(
     families: Sequence[str] | None = None,
     *,
     site: str = "resid_post",
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     k: int = 4,
     seed: int = 0,
     on_hook: Callable[[Hook], None] = lambda hook: None,
@@ -33,8 +35,8 @@ def demix_by_layer(
         store: the store.
         families: which; None for all but the controls.
         site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, or a list of layers and ranges.
-        where: a query over `store.rows`; None for each prompt's last token.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
+        where: a query over `store.rows`, or a mask; None for each prompt's last token.
         k: most index directions.
         seed: seeds the permutations.
         on_hook: called after every layer.
@@ -60,7 +62,7 @@ def demix_by_layer(
         found.append(demix(x, k=k, seed=seed) if (x != x[:1, :1, :1]).any() else None)
         on_hook(hook)
     if all(one is None for one in found):
-        raise InputError(f"all activations of {site} are equal for {where or 'is_last'!r}; there is nothing to split")
+        raise InputError(f"all activations of {site} are equal for {where_text(where)!r}; there is nothing to split")
     width = next(one.index.directions.shape[1] for one in found if one is not None)
     counts = {"n_members": len(common.members), "n_templates": len(common.contexts)}
     counts["n_rows"] = int(
@@ -68,7 +70,14 @@ def demix_by_layer(
             np.ix_(range(len(names)), common.contexts, common.members)
         ].sum()
     )
-    parameters = {"site": site, "layers": layers, "where": where or "is_last", "families": names, "k": k, "seed": seed}
+    parameters = {
+        "site": site,
+        "layers": layers_text(layers),
+        "where": where_text(where),
+        "families": names,
+        "k": k,
+        "seed": seed,
+    }
     parameters["members"] = [plan.members[i] for i in common.members]
     return LayerResult(
         name="demix",

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError
+from cache.hooks import Layers, layers_text
+from cache.rows import Where
 from geometry.analysed_rows import Rows, chosen_rows, row_counts
 from geometry.embed import umap
 from geometry.layerwise import LayerResult, Named, site_hooks
@@ -26,8 +28,8 @@ def nmf_by_layer(
     store: ActivationStore,
     site: str = "resid_post",
     *,
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     k: int = 5,
     seed: int = 0,
     on_hook: Callable[[Hook], None] = lambda hook: None,
@@ -37,8 +39,8 @@ def nmf_by_layer(
     Args:
         store: the store.
         site: the kind of site; neurons (`mlp_post`) are where NMF is at home.
-        layers: `all`, or a list of layers and ranges.
-        where: a query over `store.rows`; None for shown members. BOS is left out.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
+        where: a query over `store.rows`, or a mask; None for shown members. BOS is left out.
         k: how many components.
         seed: seeds starts, halves and null.
         on_hook: called after every layer.
@@ -58,7 +60,7 @@ def nmf_by_layer(
         found.append(_factors(store.load(hook, rows.chosen), rows, k, seed))
         on_hook(hook)
     arrays = {key: (("hook", *axes), np.stack([one[key][1] for one in found])) for key, (axes, _) in found[0].items()}
-    parameters = {"site": site, "layers": layers, "where": rows.where, "k": k, "seed": seed, "n_null": N_NULL}
+    parameters = {**_parameters(site, layers, rows, seed), "k": k, "n_null": N_NULL}
     return LayerResult(
         "nmf", hooks, arrays, rows.table, parameters, store.fingerprint, _table(site, hooks, arrays, rows)
     )
@@ -68,8 +70,8 @@ def umap_by_layer(
     store: ActivationStore,
     site: str = "resid_post",
     *,
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     n_neighbors: int = 15,
     seed: int = 0,
     on_hook: Callable[[Hook], None] = lambda hook: None,
@@ -79,8 +81,8 @@ def umap_by_layer(
     Args:
         store: the store.
         site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, or a list of layers and ranges.
-        where: a query over `store.rows`; None for shown members. BOS is left out.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
+        where: a query over `store.rows`, or a mask; None for shown members. BOS is left out.
         n_neighbors: neighbours that count as near.
         seed: seeds the layout, and the rows drawn where there are more than 8,192.
         on_hook: called after every layer.
@@ -115,10 +117,14 @@ def umap_by_layer(
             "trustworthiness": (("hook",), np.array(trust)),
         },
         rows=rows.table,
-        parameters={"site": site, "layers": layers, "where": rows.where, "n_neighbors": n_neighbors, "seed": seed},
+        parameters={**_parameters(site, layers, rows, seed), "n_neighbors": n_neighbors},
         source=store.fingerprint,
         table=pd.DataFrame(lines),
     )
+
+
+def _parameters(site: str, layers: Layers, rows: Rows, seed: int) -> dict[str, object]:
+    return {"site": site, "layers": layers_text(layers), "where": rows.where, "seed": seed}
 
 
 def _drawn(rows: Rows, seed: int) -> Rows:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from cache import ActivationStore, LoadedModel
 from cache.errors import FingerprintError, InputError
+from cache.models import check_loaded
+from cache.store import check_open
 
 
 def readout_directions(model: LoadedModel, words: Iterable[str]) -> Float[Tensor, "token d_model"]:
@@ -37,6 +39,7 @@ def readout_map(model: LoadedModel) -> Float[Tensor, "d_model d_vocab"]:
     Raises:
         NotAvailableError: the model's logits are not read off so.
     """
+    check_loaded(model)
     model.require("readout")
     unembedding = model.bridge.W_U.detach().float().cpu()
     gain, centres = _final_norm(model)
@@ -48,8 +51,11 @@ def check_source(store: ActivationStore, model: LoadedModel) -> None:
     """Make sure that a store was recorded from a model with these weights.
 
     Raises:
+        InputError: the store is not open but a path.
         FingerprintError: it was not.
     """
+    check_open(store)
+    check_loaded(model)
     if store.manifest["hard"]["model weights"] != model.weights:
         raise FingerprintError(
             f"{store.paths[0].name} was recorded from other weights than {model.name}'s; give the model that it came "

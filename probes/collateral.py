@@ -11,6 +11,7 @@ from torch import Tensor
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.prompts import Prompts
+from cache.rows import Where, where_text
 from cache.tokens import tokenize
 from geometry.layerwise import LayerResult
 from probes.contrasts import contrast, load_pairs, stored_prompts
@@ -25,7 +26,13 @@ N_RANDOM = 20
 
 
 def collateral(
-    store: ActivationStore, model: LoadedModel, result: LayerResult, *, method: str = "mean_difference", seed: int = 0
+    store: ActivationStore,
+    model: LoadedModel,
+    result: LayerResult,
+    *,
+    method: str = "mean_difference",
+    where: Where = None,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """How far steering at a sweep's best cell moves the next token of other texts.
 
@@ -37,6 +44,7 @@ def collateral(
         model: its model.
         result: of `sweep`.
         method: whose best cell (the one chosen most often among answers).
+        where: the rows of the sweep, if it chose them by a mask; None for the query that its result notes.
         seed: seeds the drawn directions and the choice of prompts.
 
     Returns:
@@ -46,8 +54,8 @@ def collateral(
     """
     layer, alpha, positions = modal_cell(nested_cells(result, method))
     hook = next(hook for hook in result.hooks if hook.table_layer == layer)
-    source, target, where = (result.parameters[name] for name in ("source", "target", "where"))
-    x, y = load_pairs(store, hook, contrast(store, source, target, where))
+    source, target = (result.parameters[name] for name in ("source", "target"))
+    x, y = load_pairs(store, hook, contrast(store, source, target, _same_rows(result, where)))
     steps = alpha * torch.stack([_mean_step(x, y), *_random_steps(x, y, seed)])
     lines = []
     for name, prompts in _texts(store, (source, target), seed).items():
@@ -67,6 +75,16 @@ def collateral(
             }
         )
     return pd.DataFrame(lines)
+
+
+def _same_rows(result: LayerResult, where: Where) -> Where:
+    """The rows that a sweep was made on, of which its result has the query or only a mask's hash."""
+    noted = str(result.parameters["where"])
+    if where is None and noted.startswith("a mask of "):
+        raise InputError(f"the sweep chose its rows by {noted}; give the same mask as where")
+    if where is not None and where_text(where) != noted:
+        raise InputError(f"the sweep was made on other rows ({noted}) than {where_text(where)}; give the same")
+    return noted if where is None else where
 
 
 def divergence(

@@ -8,10 +8,12 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cache import ActivationStore, Hook
+from cache import ActivationStore
 from cache.errors import InputError
+from cache.hooks import HookLike
 from cache.prompts import Prompt, Prompts
-from cache.rows import query_rows
+from cache.rows import Where, where_text
+from geometry.analysed_rows import text_rows
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Contrast:
         return Contrast(self.source, self.target, self.rows[keep], self.table[keep].reset_index(drop=True))
 
 
-def contrast(store: ActivationStore, source: str, target: str, where: str | None = None) -> Contrast:
+def contrast(store: ActivationStore, source: str, target: str, where: Where = None) -> Contrast:
     """Match the rows of two families, or of two groups of a user's own prompts.
 
     Rows match if their prompts have the same pair key (frame, template, kind, shown ordinals; the k-th prompt of one
@@ -50,21 +52,21 @@ def contrast(store: ActivationStore, source: str, target: str, where: str | None
         store: the store.
         source: a family, or a group.
         target: another.
-        where: a query over `store.rows`; None for each prompt's last token. BOS is left out either way.
+        where: a query over `store.rows`, or a mask; None for each prompt's last token. BOS is left out either way.
 
     Raises:
         InputError: a label is not there, both are the same, or no rows match.
     """
     if source == target:
         raise InputError(f"a direction leads from one group to another; got {source!r} twice")
-    chosen = query_rows(store.rows, f"({where or 'is_last'}) and position >= 0")
+    chosen = text_rows(store, where)
     left, right = (_labelled(store, chosen, label) for label in (source, target))
     keys = ["pair_key", "member", "is_last"]
     for label, rows in ((source, left), (target, right)):
         if rows.duplicated(keys).any():
             raise InputError(
-                f"rows of {label!r} repeat a place of a prompt for {where or 'is_last'!r}; choose one row a prompt, as "
-                "is_last or member == 0 do"
+                f"rows of {label!r} repeat a place of a prompt for {where_text(where)!r}; choose one row a "
+                "prompt, as is_last or member == 0 do"
             )
     pairs = left.reset_index(names="row").merge(
         right.reset_index(names="row"), on=keys, suffixes=("_source", "_target")
@@ -89,7 +91,7 @@ def contrast(store: ActivationStore, source: str, target: str, where: str | None
 
 
 def load_pairs(
-    store: ActivationStore, hook: Hook, pairs: Contrast
+    store: ActivationStore, hook: HookLike, pairs: Contrast
 ) -> tuple[Float[Tensor, "pair d"], Float[Tensor, "pair d"]]:
     """Activations of both sides of every pair at one site, in the pairs' order."""
     loaded = []
@@ -116,5 +118,6 @@ def _labelled(store: ActivationStore, chosen: Bool[np.ndarray, " row"], label: s
         known = sorted({*store.rows["family"], *store.rows["group"]} - {""})
         if label in known:
             raise InputError(f"the query leaves no row of {label!r}; it is over the columns {', '.join(rows.columns)}")
-        raise InputError(f"no family or group {label!r} among the chosen rows; the store has {', '.join(known)}")
+        there = ", ".join(known) or "neither; give your prompts a column family or group"
+        raise InputError(f"no family or group {label!r} among the chosen rows; the store has {there}")
     return mine[["prompt", "pair_key", "member", "is_last"]]

@@ -11,9 +11,12 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError
+from cache.hooks import Layers, layers_text
+from cache.rows import Where, where_text
 from geometry.analysed_rows import unit_of_rows
 from geometry.layerwise import LayerResult, site_hooks
 from geometry.linalg import check_finite
+from geometry.names import pairs_of
 from probes.contrasts import Contrast, contrast, load_pairs
 from probes.directions import METHODS
 
@@ -22,12 +25,12 @@ Pair = tuple[str, str]
 
 def cosines_by_layer(
     store: ActivationStore,
-    pairs: Sequence[Pair],
+    pairs: Sequence[Sequence[str]],
     *,
     method: str = "mean_difference",
     site: str = "resid_post",
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     on_hook: Callable[[Hook], None] = lambda hook: None,
 ) -> LayerResult:
     """Cosines between all directions, and between composed and direct ones, at every layer of one site.
@@ -44,8 +47,8 @@ def cosines_by_layer(
         pairs: source and target of each direction: families, or groups.
         method: one of `METHODS`.
         site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, or a list of layers and ranges.
-        where: a query over `store.rows`; None for each prompt's last token.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
+        where: a query over `store.rows`, or a mask; None for each prompt's last token.
         on_hook: called after every layer.
 
     Returns:
@@ -59,13 +62,14 @@ def cosines_by_layer(
             or the groups differ nowhere.
         NumbersError: activations are not finite.
     """
-    _check(pairs, method)
+    wanted = pairs_of(pairs)
+    _check(wanted, method)
     hooks = site_hooks(store, site, layers)
-    contrasts = _at_common_places(store, [contrast(store, *pair, where) for pair in pairs])
+    contrasts = _at_common_places(store, [contrast(store, *pair, where) for pair in wanted])
     even = _even_contexts(contrasts[0])
-    triples = _triples(pairs)
-    directions = [f"{source} -> {target}" for source, target in pairs]
-    paths = [f"{directions[i]} -> {pairs[j][1]}" for i, j, _ in triples]
+    triples = _triples(wanted)
+    directions = [f"{source} -> {target}" for source, target in wanted]
+    paths = [f"{directions[i]} -> {wanted[j][1]}" for i, j, _ in triples]
     found: list[dict[str, Float[np.ndarray, "first second"]]] = []
     for hook in hooks:
         steps = _halves(store, hook, contrasts, even, method)
@@ -73,9 +77,9 @@ def cosines_by_layer(
         found.append(_compared(torch.cat([steps, sums], dim=1)))
         on_hook(hook)
     if all(np.isnan(one["cosine"]).all() for one in found):
-        raise InputError(f"the groups differ nowhere at {site} for {where or 'is_last'!r}, so there is no direction")
-    parameters = {"site": site, "layers": layers, "where": where or "is_last", "method": method}
-    n, direct = len(pairs), [k for _, _, k in triples]
+        raise InputError(f"the groups differ nowhere at {site} for {where_text(where)!r}, so there is no direction")
+    parameters = {"site": site, "layers": layers_text(layers), "where": where_text(where), "method": method}
+    n, direct = len(wanted), [k for _, _, k in triples]
     lines = [(i, j, "directions") for i in range(n) for j in range(i, n)]
     lines += [(n + i, k, "composition") for i, k in enumerate(direct)]
     return LayerResult(

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.hooks import HookLike, as_hook
+from cache.store import check_open
 from geometry.linalg import check_finite, row_space
 from geometry.readout import readout_map
 from probes.contrasts import Contrast, load_pairs
@@ -48,6 +50,7 @@ class Direction:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "hook", as_hook(self.hook))  # a name, or kind and layer, would only fail later
         if not abs(float(self.vector.norm()) - 1) <= UNIT_TOLERANCE:  # nan is not either
             raise InputError(f"a direction's vector has length 1; got {float(self.vector.norm()):.4g}")
         if not (np.isfinite(self.norm) and self.norm >= 0):
@@ -72,7 +75,7 @@ class Direction:
 
 def direction_of(
     step: Float[Tensor, " d"],
-    hook: Hook,
+    hook: HookLike,
     method: str,
     *,
     norm: float | None = None,
@@ -88,13 +91,14 @@ def direction_of(
         InputError: the vector is zero.
         NumbersError: the vector is not finite.
     """
+    site = as_hook(hook)
     check_finite(step)
     length = float(step.double().norm())
     if length == 0:
-        raise InputError(f"{method} from {source or 'the source'} to {target or 'the target'} is zero at {hook.name}")
+        raise InputError(f"{method} from {source or 'the source'} to {target or 'the target'} is zero at {site.name}")
     vector = (step.double() / length).float()
     size = length if norm is None else norm
-    return Direction(hook, vector, size, method, source, target, fingerprint, weights, seed)
+    return Direction(site, vector, size, method, source, target, fingerprint, weights, seed)
 
 
 Estimator = Callable[[Float[Tensor, "pair d"], Float[Tensor, "pair d"]], Float[Tensor, " d"]]
@@ -169,7 +173,9 @@ METHODS: Mapping[str, Estimator] = MappingProxyType(
 """The ways to find a direction from activations alone."""
 
 
-def find_direction(store: ActivationStore, pairs: Contrast, hook: Hook, method: str = "mean_difference") -> Direction:
+def find_direction(
+    store: ActivationStore, pairs: Contrast, hook: HookLike, method: str = "mean_difference"
+) -> Direction:
     """The direction between two groups at one site.
 
     Its norm is the length of the mean difference whatever the method (of `mean_only`, the mean's own), so that alpha
@@ -178,7 +184,7 @@ def find_direction(store: ActivationStore, pairs: Contrast, hook: Hook, method: 
     Args:
         store: the store.
         pairs: matched rows (`contrast`).
-        hook: the site.
+        hook: the site: a `Hook`, its name, or kind and layer (-1 is the last one recorded).
         method: one of `METHODS`.
 
     Raises:
@@ -187,6 +193,12 @@ def find_direction(store: ActivationStore, pairs: Contrast, hook: Hook, method: 
     """
     if method not in METHODS:
         raise InputError(f"no method {method!r}; known are {', '.join(METHODS)}, unembedding_difference")
+    check_open(store)
+    given: object = pairs
+    if not isinstance(given, Contrast):
+        what = f"contrast(store, 'digits', 'numwords'); got {given!r:.60}"
+        raise InputError(f"a direction is found between matched rows, as from {what}")
+    hook = store.site(hook)
     x, y = load_pairs(store, hook, pairs)
     check_finite(x, y)
     return direction_of(

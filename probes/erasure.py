@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cache import Hook
 from cache.errors import InputError
+from cache.hooks import HookLike, as_hook
 from geometry.basis import LinearBasis, orthonormal_basis
 from geometry.linalg import check_finite, row_space
 
 
-def index_subspace(codes: Float[Tensor, "context member d"], rank: int, hook: Hook | None = None) -> LinearBasis:
+def index_subspace(codes: Float[Tensor, "context member d"], rank: int, hook: HookLike | None = None) -> LinearBasis:
     """The directions in which a family's members differ most, whatever the context.
 
     The leading right singular vectors of the member means, from which each context's mean has been taken.
@@ -21,7 +21,7 @@ def index_subspace(codes: Float[Tensor, "context member d"], rank: int, hook: Ho
     Args:
         codes: mean activation of each member in each context.
         rank: how many directions; fewer where the means span fewer dimensions (at most one less than members).
-        hook: the site.
+        hook: the site: a `Hook`, its name, or kind and layer.
 
     Returns:
         Orthonormal directions, float64; the offset is the mean activation.
@@ -38,7 +38,7 @@ def index_subspace(codes: Float[Tensor, "context member d"], rank: int, hook: Ho
 
 
 def leace(
-    x: Float[Tensor, "row d"], labels: Sequence[Hashable], rank: int | None = None, hook: Hook | None = None
+    x: Float[Tensor, "row d"], labels: Sequence[Hashable], rank: int | None = None, hook: HookLike | None = None
 ) -> LinearBasis:
     """The least change after which no linear reader tells the labels apart: least-squares concept erasure.
 
@@ -50,7 +50,7 @@ def leace(
         labels: each row's class.
         rank: how many directions, those that tell most first; None for all that it takes (at most classes - 1), with
             which alone the classes' means become equal.
-        hook: the site.
+        hook: the site: a `Hook`, its name, or kind and layer.
 
     Returns:
         float64 directions with readers of their own; the offset is the mean activation.
@@ -76,10 +76,11 @@ def leace(
     kept = min(int((told > 1e-9 * max(1.0, told.max(initial=0))).sum()), len(told) if rank is None else rank)
     directions = (u_whitened[:, :kept].T * deviations) @ v
     readers = (u_whitened[:, :kept].T / deviations) @ v
-    return LinearBasis(mean, torch.from_numpy(directions), torch.from_numpy(readers), hook)
+    site = None if hook is None else as_hook(hook)
+    return LinearBasis(mean, torch.from_numpy(directions), torch.from_numpy(readers), site)
 
 
-def random_subspace(x: Float[Tensor, "row d"], rank: int, seed: int, hook: Hook | None = None) -> LinearBasis:
+def random_subspace(x: Float[Tensor, "row d"], rank: int, seed: int, hook: HookLike | None = None) -> LinearBasis:
     """A subspace as random as the activations are: spanned by Gaussian combinations of centred rows.
 
     Each combination has the rows' covariance; isotropic directions would mostly miss what the rows span.
@@ -88,7 +89,7 @@ def random_subspace(x: Float[Tensor, "row d"], rank: int, seed: int, hook: Hook 
         x: activations.
         rank: how many directions; fewer where the rows span fewer dimensions.
         seed: seeds the combinations.
-        hook: the site.
+        hook: the site: a `Hook`, its name, or kind and layer.
 
     Returns:
         Orthonormal directions, float64; the offset is the mean activation.

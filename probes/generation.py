@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cache import LoadedModel
 from cache.errors import InputError
+from cache.models import check_loaded
 from cache.prompts import Prompts
 from cache.tokens import tokenize
 from probes.edits import Edit
@@ -22,6 +23,7 @@ def text_tokens(model: LoadedModel, text: str) -> Int[Tensor, "1 pos"]:
     Raises:
         InputError: the text is empty or longer than the model's context.
     """
+    check_loaded(model)
     tokenized = tokenize(Prompts.from_texts([text]), model.tokenizer, bos=model.bos)
     head = [] if tokenized.bos is None else [tokenized.bos]
     ids = [*head, *tokenized.ids[0].tolist()]

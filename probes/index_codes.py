@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError
+from geometry.analysed_rows import families_text
 
 POSITION_SETS = ("last", "members", "both")
 LAST = -1
@@ -128,8 +129,7 @@ def plan_codes(
     length = shown_length(store, kind) if length is None else length
     prompts = store.prompts
     if family not in set(prompts["family"]):
-        known = ", ".join(dict.fromkeys(filter(None, prompts["family"])))
-        raise InputError(f"the store has no family {family!r}; it has {known}")
+        raise InputError(f"the store has no family {family!r}; {families_text(store)}")
     mine = prompts[(prompts["family"] == family) & (prompts["kind"] == kind) & (prompts["values"].map(len) == length)]
     rows = _rows_at(store, mine, places)
     contexts = list(dict.fromkeys(context for context, _ in rows))

@@ -7,14 +7,16 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError
-from cache.rows import query_rows
+from cache.hooks import HookLike
+from cache.rows import Where, where_text
+from geometry.analysed_rows import text_rows
 from probes.directions import Direction, direction_of
 
 _CONTEXT = ["frame", "template", "kind", "length", "member"]
 
 
 def member_edit(
-    store: ActivationStore, hook: Hook, family: str, i: int, j: int, *, where: str = "member >= 0"
+    store: ActivationStore, hook: HookLike, family: str, i: int, j: int, *, where: Where = "member >= 0"
 ) -> Direction:
     """The direction that makes member i act as member j, at the tokens that show it.
 
@@ -23,25 +25,28 @@ def member_edit(
 
     Args:
         store: the store.
-        hook: the site.
+        hook: the site: a `Hook`, its name, or kind and layer.
         family: the family.
         i: ordinal of the member that is to act as another.
         j: ordinal of that other.
-        where: which rows codes are taken from, as a query over `store.rows`; leave out the contexts edited later.
+        where: which rows codes are taken from, as a query over `store.rows` or a mask; leave out the contexts
+            edited later.
 
     Raises:
         InputError: i and j are the same, or no context among the rows has both.
     """
     if i == j:
         raise InputError(f"a member edit leads from one member to another; got {i} twice")
-    rows = store.rows[query_rows(store.rows, f"({where}) and position >= 0")]
+    chosen = text_rows(store, where)
+    rows = store.rows[chosen]
+    hook = store.site(hook)
     rows = rows[(rows["family"] == family) & rows["value"].isin([i, j])]
     rows = rows.assign(length=store.prompts["values"].map(len).to_numpy()[rows["prompt"]])
     pairs = _matched(rows, "value", i, j, _CONTEXT)
     if not len(pairs):
         raise InputError(
-            f"no context has both members {i} and {j} of {family!r} among the rows {where!r}; record prompts that show "
-            "both at the same place, with positions members"
+            f"no context has both members {i} and {j} of {family!r} among the rows {where_text(where)!r}; "
+            "record prompts that show both at the same place, with positions members"
         )
     step = _mean_step(store, hook, pairs)
     source, target = f"{family} {i}", f"{family} {j}"
@@ -56,21 +61,23 @@ def member_edit(
     )
 
 
-def reversal(store: ActivationStore, hook: Hook, family: str, *, where: str = "is_last") -> Direction:
+def reversal(store: ActivationStore, hook: HookLike, family: str, *, where: Where = "is_last") -> Direction:
     """The direction from next to previous: from increasing prompts to decreasing ones that end with the same member.
 
     Matched in frame, template, number of members shown and last member: the member last shown is not in it.
 
     Args:
         store: the store.
-        hook: the site.
+        hook: the site: a `Hook`, its name, or kind and layer.
         family: the family.
-        where: which rows, as a query over `store.rows`; by default each prompt's last token.
+        where: which rows, as a query over `store.rows` or a mask; by default each prompt's last token.
 
     Raises:
         InputError: no increasing prompt has a decreasing match.
     """
-    rows = store.rows[query_rows(store.rows, f"({where}) and position >= 0")]
+    chosen = text_rows(store, where)
+    rows = store.rows[chosen]
+    hook = store.site(hook)
     rows = rows[(rows["family"] == family) & rows["kind"].isin(["increasing", "decreasing"])]
     values = store.prompts["values"].iloc[rows["prompt"]]
     rows = rows.assign(length=values.map(len).to_numpy(), last=[v[-1] if v else -1 for v in values])
@@ -79,7 +86,7 @@ def reversal(store: ActivationStore, hook: Hook, family: str, *, where: str = "i
     if not len(pairs):
         raise InputError(
             f"no increasing prompt of {family!r} has a decreasing one with the same frame, template and last member "
-            f"among the rows {where!r}; record kinds increasing,decreasing"
+            f"among the rows {where_text(where)!r}; record kinds increasing,decreasing"
         )
     source, target = f"{family} next", f"{family} previous"
     step = _mean_step(store, hook, pairs)

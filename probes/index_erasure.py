@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.hooks import Layers
 from geometry.basis import LinearBasis
 from geometry.evidence import LEAST_CONTROLS, LEAST_MEMBERS, interval
 from geometry.layerwise import LayerResult
@@ -37,7 +38,7 @@ def erasure_matrix(
     rank: int = 4,
     n_null: int = LEAST_CONTROLS,
     site: str = "resid_post",
-    layers: str | None = None,
+    layers: Layers | None = None,
     positions: Sequence[str] = ("last",),
     n_contexts: int = 4,
     seed: int = 0,
@@ -58,7 +59,7 @@ def erasure_matrix(
         rank: directions removed at each place.
         n_null: random subspaces, 19 or more.
         site: resid_post (with the embedding, layer -1), or resid_pre.
-        layers: `all`, or a list of layers and ranges; None for eight, evenly spread.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight, evenly spread.
         positions: position sets: `last` (the last token), `members` (each shown member by its own code), `both`.
         n_contexts: frames and templates that are edited.
         seed: draws the contexts and the random subspaces.

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError
+from cache.hooks import Layers, layers_text
+from cache.rows import Where, where_text
 from geometry.evidence import interval
 from geometry.layerwise import LayerResult, site_hooks
 from geometry.permutations import max_statistic_p
@@ -51,8 +53,8 @@ def probe_by_layer(
     leave_out: str = "member",
     families: Sequence[str] | None = None,
     site: str = "resid_post",
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     strict: bool = False,
     period: float | None = None,
     n_permutations: int = N_PERMUTATIONS,
@@ -88,8 +90,8 @@ def probe_by_layer(
         leave_out: member or template (frame and draw of names).
         families: which; None for all but the controls.
         site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, or a list of layers and ranges.
-        where: a query over `store.rows`; None for each prompt's last token.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
+        where: a query over `store.rows`, or a mask; None for each prompt's last token.
         strict: with members left out, leave out of the training rows all prompts that show one of them at all.
         period: ordinals in a circle; None for the length of the cyclic families if they agree, else the number of
             members probed.
@@ -132,8 +134,8 @@ def probe_by_layer(
     labelled = {"target": target, "leave_out": leave_out}
     parameters = {
         "site": site,
-        "layers": layers,
-        "where": where or "is_last",
+        "layers": layers_text(layers),
+        "where": where_text(where),
         "families": list(task.families),
         "seed": seed,
     }

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cache import LoadedModel
 from cache.errors import InputError
+from cache.models import check_loaded
 from cache.prompts import Prompts
 from cache.restart import Prefix
 from cache.tokens import tokenize
@@ -38,6 +39,7 @@ def check_positions(positions: Positions) -> None:
 
 def member_positions(model: LoadedModel, prompts: Prompts) -> list[list[int]]:
     """For each prompt the position of every shown member's last token."""
+    check_loaded(model)
     tokenized = tokenize(prompts, model.tokenizer, bos=model.bos)
     return [[int(position) for position in (members >= 0).nonzero()[0]] for members in tokenized.members]
 

@@ -12,7 +12,10 @@ from jaxtyping import Bool, Int
 from cache import ActivationStore
 from cache.errors import InputError
 from cache.families import FAMILIES
+from cache.rows import Where
+from geometry.analysed_rows import families_text
 from geometry.cells import CONTROL_PREFIX, Balance, CellPlan, balance, complete_controls, plan_cells
+from geometry.names import names_of
 from probes.linear import Fold, group_codes, leave_groups_out
 
 TARGETS = ("family", "member", "number", "angle")
@@ -64,7 +67,7 @@ def plan_probe(
     leave_out: str,
     *,
     families: Sequence[str] | None = None,
-    where: str | None = None,
+    where: Where = None,
     strict: bool = False,
     period: float | None = None,
     n_permutations: int = N_PERMUTATIONS,
@@ -177,11 +180,13 @@ def _check(target: str, leave_out: str, n_permutations: int, period: float | Non
 
 
 def _families(store: ActivationStore, target: str, families: Sequence[str] | None) -> list[str]:
-    known = list(dict.fromkeys(store.rows["family"]))
+    known = list(dict.fromkeys(filter(None, store.rows["family"])))
     wanted = [name for name in known if not name.startswith(CONTROL_PREFIX)] if families is None else families
-    names = list(dict.fromkeys(wanted))
+    names = names_of(wanted)
     if not names:
-        raise InputError(f"the store has no family but controls, such as {known[0]}; name the families to probe")
+        raise InputError(
+            f"a probe needs families that are not controls; got none from the store: {families_text(store)}"
+        )
     if target == "family" and len(names) < 2:
         raise InputError(f"a family probe tells 2 families or more apart; got {', '.join(names)}")
     return names

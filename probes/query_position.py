@@ -11,9 +11,12 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.hooks import Layers, layers_text
+from geometry.analysed_rows import families_text
 from geometry.cells import CONTROL_PREFIX
 from geometry.evidence import interval
 from geometry.layerwise import LayerResult
+from geometry.names import names_of
 from geometry.readout import check_source, family_words
 from probes.index_codes import CodePlan, IndexCodes, load_codes, plan_codes, shown_length
 from probes.receiver_prompts import ReceiverBatch, choose_contexts, edited_hooks, mean_over_members, run_receivers
@@ -47,7 +50,7 @@ def last_or_answer(
     families: Sequence[str] | None = None,
     kinds: Sequence[str] | None = None,
     site: str = "resid_post",
-    layers: str | None = None,
+    layers: Layers | None = None,
     n_contexts: int = 4,
     seed: int = 0,
     on_hook: Callable[[Hook], None] = lambda hook: None,
@@ -66,7 +69,7 @@ def last_or_answer(
         families: which; None for all but controls.
         kinds: kinds of the donors; None for the store's `decreasing` and `step:K`.
         site: resid_post (with the embedding, layer -1), or resid_pre.
-        layers: `all`, or a list of layers and ranges; None for eight, evenly spread.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight, evenly spread.
         n_contexts: frames and templates that are edited.
         seed: draws the contexts.
         on_hook: called after every layer.
@@ -84,7 +87,9 @@ def last_or_answer(
     check_source(store, model)
     hooks = edited_hooks(store, site, layers)
     known = [name for name in dict.fromkeys(store.prompts["family"]) if name and "+" not in name]
-    names = [f for f in known if not f.startswith(CONTROL_PREFIX)] if families is None else list(families)
+    names = [f for f in known if not f.startswith(CONTROL_PREFIX)] if families is None else names_of(families)
+    if not names:
+        raise InputError(f"codes need families that are not controls; got none from the store: {families_text(store)}")
     used = _kinds(store, kinds)
     cast = [_family(store, model, name, used, n_contexts, seed) for name in dict.fromkeys(names)]
     cells = []
@@ -113,7 +118,7 @@ def last_or_answer(
         rows=pd.DataFrame(),
         parameters={
             "site": site,
-            "layers": layers or "spread",
+            "layers": "spread" if layers is None else layers_text(layers),
             "families": [one.plan.family for one in cast],
             "kinds": list(used),
             "contexts": {one.plan.family: sorted({c for b in one.batches for c in b.contexts}) for one in cast},
@@ -126,7 +131,7 @@ def last_or_answer(
 
 def _kinds(store: ActivationStore, kinds: Sequence[str] | None) -> tuple[str, ...]:
     there = list(dict.fromkeys(store.prompts["kind"]))
-    wanted = [k for k in there if k == "decreasing" or k.startswith("step:")] if kinds is None else list(kinds)
+    wanted = [k for k in there if k == "decreasing" or k.startswith("step:")] if kinds is None else names_of(kinds)
     missing = [kind for kind in wanted if kind not in there or kind == "increasing"]
     if not wanted or missing:
         raise InputError(

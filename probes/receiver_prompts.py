@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.hooks import Layers
 from cache.prompts import Prompts
 from cache.restart import CleanRun, clean_run, first_block, restart
 from cache.tokens import TokenizedPrompts, tokenize
@@ -88,13 +89,14 @@ class ReceiverBatch:
             return logits.argmax(dim=-1).cpu(), logits.gather(2, answers).cpu()
 
 
-def edited_hooks(store: ActivationStore, site: str, layers: str | None) -> tuple[Hook, ...]:
+def edited_hooks(store: ActivationStore, site: str, layers: Layers | None) -> tuple[Hook, ...]:
     """The sites that edits are made at.
 
     Args:
         store: the store.
         site: `resid_post` or `resid_pre`.
-        layers: `all`, or a list of layers and ranges; None for eight (or all, if fewer), evenly spread up to the last.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight (or all, if fewer),
+            evenly spread up to the last.
 
     Raises:
         InputError: the site is not between two blocks, or the store lacks it or a layer.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cache import Hook, LoadedModel
 from cache.errors import FingerprintError, InputError
+from cache.models import check_loaded
 from geometry.basis import FeatureBasis
 from probes.directions import Direction
 from probes.edits import Addition, Edit, Exchange, check_alone, removal_of
@@ -78,6 +79,7 @@ def edited(model: LoadedModel, edits: Sequence[Edit], positions: Positions = "la
     Raises:
         InputError: as for `steer`.
     """
+    check_loaded(model)
     check_alone(edits)
     check_positions(positions)
     for edit in edits:

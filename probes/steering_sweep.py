@@ -11,8 +11,11 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.hooks import Layers, layers_text
 from cache.restart import first_block
+from cache.rows import Where, where_text
 from geometry.layerwise import LayerResult, Named, site_hooks
+from geometry.names import names_of
 from geometry.readout import check_source
 from probes.contrasts import contrast
 from probes.directions import METHODS
@@ -43,8 +46,8 @@ def sweep(
     target: str,
     *,
     site: str = "resid_post",
-    layers: str = "all",
-    where: str | None = None,
+    layers: Layers = "all",
+    where: Where = None,
     alphas: Sequence[float] = ALPHAS,
     positions: Sequence[str] = ("last", "all"),
     methods: Sequence[str] = tuple(METHODS),
@@ -64,7 +67,7 @@ def sweep(
         source: the group that is steered.
         target: the group whose answers are wanted.
         site: `resid_post`, with the embedding as layer -1, or `resid_pre`.
-        layers: `all`, or layers and ranges.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
         where: rows that directions are estimated on; None for each prompt's last token.
         alphas: strengths, in units of each direction's own step.
         positions: `last`, `all` (BOS excepted), `members`.
@@ -82,9 +85,10 @@ def sweep(
         InputError: a choice does not exist, the groups do not match, or leaving out leaves nothing.
         FingerprintError: the model is not the one recorded.
     """
+    positions, methods = names_of(positions), names_of(methods)
     check_choices(alphas, positions, methods)
     check_source(store, model)
-    alphas, positions = tuple(dict.fromkeys(alphas)), tuple(dict.fromkeys(positions))
+    alphas, positions = tuple(dict.fromkeys(alphas)), tuple(positions)
     hooks = site_hooks(store, site, layers)
     for hook in hooks:
         first_block(hook)
@@ -106,8 +110,8 @@ def sweep(
         "source": source,
         "target": target,
         "site": site,
-        "layers": layers,
-        "where": where or "is_last",
+        "layers": layers_text(layers),
+        "where": where_text(where),
         "alphas": list(map(float, alphas)),
         "positions": list(positions),
         "methods": list(methods),
@@ -152,8 +156,8 @@ def check_choices(alphas: Sequence[float], positions: Sequence[str], methods: Se
         unknown = [one for one in given if one not in known]
         if unknown or not given:
             raise InputError(f"{what} must be of {', '.join(known)}; got {unknown[0] if unknown else 'none'}")
-    if not len(alphas) or not np.isfinite(alphas).all():
-        raise InputError(f"alphas must be finite numbers; got {list(alphas)}")
+    if np.ndim(alphas) != 1 or not len(alphas) or not np.isfinite(alphas).all():
+        raise InputError(f"alphas must be finite numbers in a list; got {alphas}")
 
 
 def _at_hook(

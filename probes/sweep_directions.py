@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.rows import Where
 from probes.contrasts import Contrast, contrast, load_pairs
 from probes.directions import METHODS, Estimator, unembedding_directions
 
@@ -81,7 +82,7 @@ class Material:
 
 
 def gather_material(
-    store: ActivationStore, model: LoadedModel, pairs: Contrast, *, where: str | None, seed: int
+    store: ActivationStore, model: LoadedModel, pairs: Contrast, *, where: Where, seed: int
 ) -> Material:
     """Find what the store has to make directions and controls from.
 
@@ -199,7 +200,7 @@ def _word_differences(model: LoadedModel, pairs: Contrast, folds: Folds) -> Floa
     ).float()
 
 
-def _contrast(store: ActivationStore, source: str, target: str, where: str | None) -> Contrast | None:
+def _contrast(store: ActivationStore, source: str, target: str, where: Where) -> Contrast | None:
     try:
         return contrast(store, source, target, where)
     except InputError:

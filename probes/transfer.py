@@ -12,8 +12,11 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.hooks import Layers, layers_text
+from geometry.analysed_rows import families_text
 from geometry.cells import CONTROL_PREFIX
 from geometry.layerwise import LayerResult
+from geometry.names import names_of
 from geometry.readout import check_source
 from probes.index_codes import CodePlan, IndexCodes, load_codes, places_of, plan_codes, shown_length
 from probes.receiver_prompts import ReceiverBatch, choose_contexts, edited_hooks, run_receivers
@@ -51,7 +54,7 @@ def transfer_matrix(
     receivers: Sequence[str] | None = None,
     donors: Sequence[str] | None = None,
     site: str = "resid_post",
-    layers: str | None = None,
+    layers: Layers | None = None,
     positions: Sequence[str] = ("last",),
     n_contexts: int = 4,
     seed: int = 0,
@@ -71,7 +74,7 @@ def transfer_matrix(
         receivers: families that are edited; None for all but controls.
         donors: families that give steps; None for all but controls, and the first 5 controls. `random` is added.
         site: resid_post (with the embedding, layer -1), or resid_pre.
-        layers: `all`, or a list of layers and ranges; None for eight, evenly spread.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight, evenly spread.
         positions: position sets: `last` (the last token), `members` (each shown member by its own code), `both`.
         n_contexts: frames and templates that are edited.
         seed: draws the contexts and the random steps.
@@ -130,14 +133,16 @@ def cast_families(
     known = [name for name in dict.fromkeys(store.prompts["family"]) if name and "+" not in name]
     families = [name for name in known if not name.startswith(CONTROL_PREFIX)]
     controls = [name for name in known if name.startswith(CONTROL_PREFIX)][:N_CONTROLS]
-    receiving = tuple(dict.fromkeys(families if receivers is None else receivers))
-    giving = tuple(dict.fromkeys([*families, *controls] if donors is None else donors))
+    receiving = tuple(families if receivers is None else names_of(receivers))
+    giving = tuple([*families, *controls] if donors is None else names_of(donors))
     if not receiving or not giving:
-        raise InputError("an edit needs a family that receives it and one that gives it; got none")
+        raise InputError(
+            f"an edit needs a family that receives it and one that gives it; got none: {families_text(store)}"
+        )
     if not positions:
         raise InputError("no position set is given; give last, members or both")
     length = shown_length(store)
-    sets = {name: places_of(name, length) for name in dict.fromkeys(positions)}
+    sets = {name: places_of(name, length) for name in names_of(positions)}
     places = tuple(sorted({place for one in sets.values() for place in one}))
     plans = {name: plan_codes(store, name, places=places, length=length) for name in dict.fromkeys(receiving + giving)}
     for plan in plans.values():
@@ -154,11 +159,11 @@ def cast_families(
     return Cast(batches, giving, plans, numbers)
 
 
-def cast_parameters(cast: Cast, site: str, layers: str | None, seed: int) -> dict[str, object]:
+def cast_parameters(cast: Cast, site: str, layers: Layers | None, seed: int) -> dict[str, object]:
     """What a result depends on besides the store."""
     return {
         "site": site,
-        "layers": layers or "spread",
+        "layers": "spread" if layers is None else layers_text(layers),
         "positions": list(cast.places),
         "receivers": list(cast.receivers),
         "donors": list(cast.donors),

@@ -16,8 +16,8 @@ from geometry.cli.prompts_command import prompts
 from geometry.cli.steer_command import steer
 from geometry.cli.store_commands import info, verify
 from geometry.cli.sweep_command import sweep
-from geometry.cli.terminal import printable
 from geometry.cli.transfer_commands import erase, transfer
+from geometry.printable import printable
 
 _INTERRUPTED = 130
 

@@ -1,5 +1,6 @@
 """`geometry cache`: record a model's activations."""
 
+import shlex
 import signal
 import sys
 import time
@@ -116,7 +117,7 @@ def _record(model: "LoadedModel", plan: "RecordingPlan", path: Path, *, overwrit
     say = console(quiet=quiet)
     state = recording_state(model, plan, path, overwrite=overwrite)
     if state.complete:
-        say.print(f"{path} is complete: nothing to do (geometry info {path})", markup=False)
+        say.print(f"{path} is complete: nothing to do (geometry info {shlex.quote(str(path))})", markup=False)
         return
     say.print(
         f"{len(plan.tokenized.prompts)} prompts, {plan.n_tokens} tokens, {len(plan.hooks)} sites -> {path}: "
@@ -150,13 +151,13 @@ def _record(model: "LoadedModel", plan: "RecordingPlan", path: Path, *, overwrit
         return
     say.print(
         f"recorded {tokens[0]} tokens in {seconds:.0f} s ({tokens[0] / seconds:.0f} tokens/s) -> {path}\n"
-        f"next: geometry info {path}, geometry pca {path}",
+        f"next: geometry info {shlex.quote(str(path))}, geometry pca {shlex.quote(str(path))}",
         markup=False,
     )
 
 
 def _continuation() -> str:
-    return this_command().replace(" --overwrite", "")
+    return this_command(without="--overwrite")
 
 
 @contextmanager

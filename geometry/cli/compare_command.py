@@ -75,6 +75,7 @@ def _families(
     *,
     quiet: bool,
 ) -> "LayerResult":
+    from geometry.analysed_rows import families_text
     from geometry.between import DEFAULT_MEASURES, RESIDUAL, between_pairs
     from geometry.cells import CONTROL_PREFIX
     from geometry.layerwise import site_hooks
@@ -82,7 +83,10 @@ def _families(
     known = [name for name in dict.fromkeys(store.rows["family"]) if name and not name.startswith(CONTROL_PREFIX)]
     pairs = list(combinations(names or known, 2))
     if not pairs:
-        raise InputError(f"a comparison needs two families; the store has {', '.join(known) or 'none'}")
+        raise InputError(
+            f"a comparison needs two families that are not controls; got {len(names or known)} from the store: "
+            f"{families_text(store)}"
+        )
     hooks = site_hooks(store, site, layers)
     loaded = recorded_model(store, model, quiet=quiet) if site in RESIDUAL else None
     with progress("layers", quiet=quiet) as bar:

@@ -1,6 +1,7 @@
 """`geometry direction`: from one family, or group of prompts, to another, as a file to steer with."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,15 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geometry.cli import options
-from geometry.cli.recorded_model import NeededModel, needed_model
+from geometry.cli.recorded_model import NeededModel, model_words, needed_model
 from geometry.cli.store_commands import StoreFile
 from geometry.cli.terminal import console
+from geometry.printable import printable
 
 if TYPE_CHECKING:
     from cache.hooks import Hook
     from cache.store import ActivationStore
     from probes.contrasts import Contrast
     from probes.directions import Direction
+
+_SHOWN = 100  # characters of a prompt that may stand in a command to be typed
 
 Source = Annotated[str, typer.Option("--from", help="The family, or group of your own prompts, to start from.")]
 Target = Annotated[str, typer.Option("--to", help="The family or group to lead to.")]
@@ -54,8 +58,7 @@ def direction(
         stability = _stability(store, pairs, hook, method)
     parts = [source, target, site, str(hook.layer), *([] if head is None else [f"head{head}"])]
     parts += [] if method == "mean_difference" else [method]
-    name = "-".join(parts).replace(":", "").replace("/", "-")
-    path = save_direction(found, out or Path("directions") / f"{name}.safetensors")
+    path = save_direction(found, out or Path("directions") / f"{options.file_stem(*parts)}.safetensors")
     described = {
         "hook": hook.name,
         "head": head,
@@ -73,14 +76,15 @@ def direction(
         sys.stdout.write(json.dumps(described, indent=2) + "\n")
         return
     steady = "no halves to compare" if stability is None else f"cosine between halves of the templates {stability:.3f}"
+    text = str(store.prompts["text"].iloc[pairs.table["source_prompt"].iloc[0]])
+    prompt = ["--prompt", text if text.isprintable() and len(text) <= _SHOWN else "1,2,3,"]
     place = hook.name if head is None else f"{hook.name} head {head}"
     sys.stdout.write(
-        f"{method}, {source} -> {target} at {place}: norm {found.norm:.4g}, {len(pairs)} pairs, "
+        f"{method}, {printable(source)} -> {printable(target)} at {place}: norm {found.norm:.4g}, {len(pairs)} pairs, "
         f"{described['n_members']} answers, {described['n_templates']} templates, {steady}\n"
     )
     console(quiet=quiet).print(
-        f"{path}\ntry: geometry steer --model {store.manifest['soft'].get('model', 'MODEL')} --direction {path} "
-        "--prompt '1,2,3,'",
+        f"{path}\ntry: " + shlex.join(["geometry", "steer", *model_words(store), "--direction", str(path), *prompt]),
         markup=False,
     )
 

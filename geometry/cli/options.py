@@ -1,11 +1,13 @@
 """Options that several commands share, each spelled and explained once."""
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cache.errors import InputError
+from geometry.printable import printable
 
 if TYPE_CHECKING:
     from cache.sequences import SequenceDesign
@@ -53,8 +55,8 @@ Site = Annotated[str, typer.Option(help="Kind of site: resid_post (with the embe
 Where = Annotated[
     str | None,
     typer.Option(
-        help="Rows, as a query over their columns: \"family == 'digits' and is_last\". Default: each prompt's last "
-        "token (compare, demix), shown members (the others)."
+        help="Rows, as a query over their columns: \"family == 'digits' and is_last\"; with in [...], not, "
+        ".str.contains('...'). Default: each prompt's last token (compare, demix), shown members (the others)."
     ),
 ]
 Components = Annotated[int, typer.Option(help="How many components.")]
@@ -66,6 +68,9 @@ Layers = Annotated[str, typer.Option("--layers", help="all, or layers and ranges
 SpreadLayers = Annotated[
     str | None, typer.Option("--layers", help="all, or layers and ranges: 8,14,20-24; default: eight, evenly spread.")
 ]
+
+
+_LONGEST_STEM = 150  # bytes; names have at most 255, suffixes and `.tmp` included
 
 
 def sequence_design(
@@ -103,6 +108,18 @@ def families_of(text: str | None) -> list[str] | None:
     if not names:
         raise InputError("--families takes names such as digits,numwords; got none")
     return names
+
+
+def file_stem(*parts: str) -> str:
+    """A file name out of labels that may hold any characters: no folders, nothing that steers a terminal, not too long.
+
+    Longer names than file systems take are cut, and told apart by the beginning of their SHA-256.
+    """
+    whole = printable("-".join(filter(None, parts))).replace(":", "").replace("/", "-").replace("\\", "-")
+    if len(whole.encode()) <= _LONGEST_STEM:
+        return whole
+    kept = whole.encode()[:_LONGEST_STEM].decode(errors="ignore")
+    return f"{kept}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """`geometry prompts`: see, save, and try prompts on a model."""
 
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -68,7 +69,8 @@ def _show_prompts(made: "Prompts", out: Path | None, *, as_json: bool, quiet: bo
         if out.suffix.lower() != ".jsonl":
             raise InputError(f"prompts are saved as .jsonl; got {str(out)!r}")
         write_prompts(made, out)
-        console(quiet=quiet).print(f"{len(made)} prompts -> {out}; use them with --dataset {out}", markup=False)
+        use = f"use them with --dataset {shlex.quote(str(out))}"
+        console(quiet=quiet).print(f"{len(made)} prompts -> {out}; {use}", markup=False)
         return
     if as_json:
         for prompt in made:

@@ -61,6 +61,17 @@ def needed_model(store: "ActivationStore", name: str | None, *, quiet: bool) -> 
     return _load(store, wanted, quiet=quiet)
 
 
+def model_words(store: "ActivationStore") -> list[str]:
+    """The options by which another command loads the model as it was recorded."""
+    fields = store.manifest["hard"]
+    words = ["--model", _named(store) or "MODEL"]
+    if len(commit := str(fields["model revision"])) == _COMMIT:
+        words += ["--revision", commit]
+    if fields["model processing"] != "none":
+        words += ["--processing", str(fields["model processing"])]
+    return words if fields["bos"] else [*words, "--no-bos"]
+
+
 def _named(store: "ActivationStore") -> str:
     return str(store.manifest["soft"].get("model", ""))
 

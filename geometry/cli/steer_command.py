@@ -10,6 +10,7 @@ import typer
 from cache.errors import InputError
 from geometry.cli import options
 from geometry.cli.terminal import load_model_aloud, print_table
+from geometry.printable import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,8 @@ def steer(
     top: Annotated[int, typer.Option(help="How many likely next tokens to show.")] = 5,
     device: options.Device = "auto",
     bos: options.Bos = True,
+    revision: options.Revision = None,
+    processing: options.Processing = "none",
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -45,7 +48,7 @@ def steer(
     if top < 1 or tokens < 1:
         raise InputError(f"--top and --tokens must be 1 or more; got {min(top, tokens)}")
     added = [Addition(load_direction(path), alpha) for path in direction]
-    loaded = load_model_aloud(model, device=device, bos=bos, quiet=quiet)
+    loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
     found = {
         name: _said(loaded, prompt, edits, where, tokens, top) for name, edits in (("before", []), ("after", added))
     }
@@ -57,7 +60,7 @@ def steer(
     what = " + ".join(f"{one.direction.source} -> {one.direction.target} at {one.hook.name}" for one in added)
     print_table(_side_by_side(found), title=f"{prompt!r}, {what}, alpha {alpha:g}, positions {positions}")
     for name, said in found.items():
-        sys.stdout.write(f"{name:>6}: {prompt}{said['continuation']}\n")
+        sys.stdout.write(printable(f"{name:>6}: {prompt}{said['continuation']}", keep="\n\t") + "\n")
 
 
 def _said(

@@ -12,7 +12,8 @@ from rich.markup import escape
 from cache.errors import CorruptFileError
 from geometry.cli import options
 from geometry.cli.apart import read_apart
-from geometry.cli.terminal import printable, progress
+from geometry.cli.terminal import progress
+from geometry.printable import printable
 
 StoreFile = Annotated[Path, typer.Argument(metavar="FILE", help="An .h5 file made by geometry cache.")]
 

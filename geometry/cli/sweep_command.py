@@ -73,7 +73,7 @@ def sweep(
         "before_after": before_and_after(result),
         "collateral": spilled,
     }
-    folder = out or Path("figures") / f"{file.stem}-{source}-{target}".replace(":", "")
+    folder = out or Path("figures") / options.file_stem(file.stem, source, target)
     with say.status("drawing"):
         paths = write_report(result, _figures(result), folder, tables)
     _print(result, tables, as_json=as_json)

@@ -4,9 +4,10 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -15,7 +16,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.status import Status
 from rich.table import Table
+from rich.text import Text
+
+from geometry.printable import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +28,20 @@ if TYPE_CHECKING:
     from cache.models import LoadedModel
 
 
+class _Messages(Console):
+    """A console that shows texts as they stand: no markup, no emoji codes, nothing that steers a terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        shown = [printable(one, keep="\n") if isinstance(one, str) else one for one in objects]
+        super().print(*shown, **{**options, "markup": False})
+
+    def status(self, status: Any, **options: Any) -> Status:
+        return super().status(escape(printable(status)) if isinstance(status, str) else status, **options)
+
+
 def console(*, quiet: bool = False) -> Console:
     """Where messages go: standard error, so that standard output holds results alone."""
-    return Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False)
+    return _Messages(stderr=True, quiet=quiet, soft_wrap=True, highlight=False, emoji=False)
 
 
 def load_model_aloud(
@@ -66,27 +82,22 @@ def progress(unit: str, *, quiet: bool) -> Iterator[Progress]:
 
 def print_table(frame: "pd.DataFrame", *, title: str | None = None) -> None:
     """Print a data frame to standard output; missing numbers are left blank."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=None if title is None else Text(printable(title), "table.title"), title_justify="left")
     for column in frame.columns:
         numeric = frame[column].dtype.kind in "if"
-        table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(printable(str(column)), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(_cell(value) for value in row))
     width = None if sys.stdout.isatty() else 160
-    Console(width=width, highlight=False).print(table, markup=False)
+    Console(width=width, highlight=False, emoji=False).print(table, markup=False)
 
 
-def printable(text: str) -> str:
-    """The text with everything that would steer a terminal escaped: files can hold any characters."""
-    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
-
-
-def this_command() -> str:
-    """The command that is running, as it can be typed again."""
-    return shlex.join(["geometry", *sys.argv[1:]])
+def this_command(*, without: str = "") -> str:
+    """The command that is running, as it can be typed again; without a flag if one is named."""
+    return shlex.join(["geometry", *(word for word in sys.argv[1:] if word != without)])
 
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:.3g}" if abs(value) < 1e-3 and value else f"{value:.3f}"
-    return str(value)
+    return printable(str(value))

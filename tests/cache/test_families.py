@@ -244,3 +244,13 @@ def test_a_family_file_that_is_not_there_is_named(name):
 def test_a_byte_order_mark_is_no_part_of_the_first_member(tmp_path, name, content):
     (tmp_path / name).write_text(content, encoding="utf-8-sig")
     assert read_family(tmp_path / name).members == ("one", "two")
+
+
+def test_so_many_controls_are_drawn_and_no_more():
+    assert len(parse_families(["control:5-1004"])) == 1000
+    with pytest.raises(
+        InputError, match="1,000 controls are drawn at most, as in control:0-999; got control:0-999999999"
+    ):
+        parse_families(["control:0-999999999"])
+    with pytest.raises(InputError, match=r"^no family 'control:9{5000}'; known are "):
+        parse_families(["control:" + "9" * 5000])

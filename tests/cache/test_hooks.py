@@ -1,14 +1,17 @@
 """Sites: names are TransformerLens's, and a description selects what a forward pass computes, in its order."""
 
 import fnmatch
+import inspect
 import itertools
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.errors import InputError
-from cache.hooks import KINDS, Hook, parse_layers, select_hooks
+from cache.hooks import KINDS, Hook, as_hook, layers_text, parse_layers, recorded_hook, select_hooks
 
 N_LAYERS = 12
 EVERY = [Hook(kind, layer) for layer in range(N_LAYERS) for kind in KINDS]
@@ -220,3 +223,67 @@ def test_a_hook_that_cannot_be_is_refused(kind, layer, head, message):
 def test_attention_sites_have_heads(kind):
     assert Hook(kind, 1, head=2) != Hook(kind, 1)
     assert Hook(kind, 1, head=2).name == Hook(kind, 1).name
+
+
+@pytest.mark.parametrize(
+    ("layers", "text"),
+    [
+        ("0,4-7,-1", "0,4-7,-1"),
+        (" all ", " all "),
+        (3, "3"),
+        (-1, "-1"),
+        (np.int32(3), "3"),
+        (np.array(3), "3"),
+        ([7, 0, 7], "0,7"),
+        ({5, 2}, "2,5"),
+        (range(3), "0,1,2"),
+        (np.array([1, 0]), "0,1"),
+        (torch.tensor([1, -2]), "-2,1"),
+    ],
+)
+def test_layers_are_noted_as_a_string_that_means_the_same(layers, text):
+    assert layers_text(layers) == text
+    assert parse_layers(layers, 8) == parse_layers(text, 8)
+
+
+@pytest.mark.parametrize("layers", [True, [True, False], np.array([True, False]), np.array([0.5])], ids=repr)
+def test_other_layers_are_refused(layers):
+    with pytest.raises(InputError, match=r"^layers must be 'all' or a list such as 0,4-7,-1; got .*$"):
+        layers_text(layers)
+
+
+def test_no_layers_are_refused():
+    with pytest.raises(InputError, match="no layers given; try all"):
+        parse_layers([], 8)
+
+
+def test_a_hook_its_name_and_kind_and_layer_are_one_site():
+    for site in (Hook("z", 3), "blocks.3.attn.hook_z", ("z", 3), ("z", np.int64(3))):
+        assert as_hook(site) == Hook("z", 3)
+    assert as_hook(Hook("z", 3, head=1)) == Hook("z", 3, head=1)
+
+
+def test_a_negative_layer_counts_from_the_last_one_recorded():
+    hooks = (Hook("resid_pre", 0), Hook("z", 1), Hook("z", 4))
+    assert recorded_hook(("z", -1), hooks, "a.h5") == Hook("z", 4)
+    with pytest.raises(InputError, match=r"a.h5 has layers up to 4 of z; got -6"):
+        recorded_hook(("z", -6), hooks, "a.h5")
+    with pytest.raises(InputError, match=r"a.h5 has no 'blocks.0.attn.hook_z'; near it are blocks"):
+        recorded_hook(("z", -5), hooks, "a.h5")
+    with pytest.raises(InputError, match="a hook's layer counts from 0; got -1"):
+        as_hook(("z", -1))
+
+
+@pytest.mark.parametrize("layer", [None, "1", 1.5])
+def test_what_is_no_site_is_refused(layer):
+    """Called past the annotations, as a user without a type checker does."""
+    with pytest.raises(InputError, match=r"^a site is a Hook, its name, or kind and layer; got \('z', "):
+        inspect.unwrap(as_hook)(("z", layer))
+
+
+def test_numbers_of_any_length_are_refused_in_a_sentence():
+    with pytest.raises(InputError, match=r"^no hook 'blocks.9{5000}.hook_resid_post'; "):
+        Hook.parse(f"blocks.{'9' * 5000}.hook_resid_post")
+    for layers in ("9" * 5000, "-" + "9" * 5000, "0-" + "9" * 5000):
+        with pytest.raises(InputError, match=r"^layers must be 'all' or a list such as 0,4-7,-1; got "):
+            parse_layers(layers, 8)

@@ -108,12 +108,15 @@ def test_groups_that_show_the_same_members_are_matched_member_by_member(tmp_path
     assert prompts.pairs("calm", "loud").tolist() == [[0, 4], [1, 5]]
 
 
-records = st.fixed_dictionaries(
-    {"text": words, "family": unicode, "member": unicode, "answer": unicode, "group": unicode}
-).filter(lambda record: "\r" not in "".join(record.values()))
+@st.composite
+def records(draw) -> dict[str, str]:
+    """An own prompt in arbitrary characters, its member, if any, between spaces."""
+    member = draw(unicode)
+    record = {name: draw(unicode) for name in ("family", "answer", "group")}
+    return {"text": f"{draw(unicode)} {member} {draw(unicode)}", "member": member, **record}
 
 
-@given(st.lists(records, min_size=1, max_size=4))
+@given(st.lists(records().filter(lambda one: "\r" not in "".join(one.values())), min_size=1, max_size=4))
 @settings(deadline=None)
 def test_csv_and_jsonl_of_the_same_records_are_the_same_prompts(tmp_path_factory, drawn):
     folder = tmp_path_factory.mktemp("own")
@@ -187,6 +190,12 @@ def test_only_line_ends_end_a_prompt(tmp_path, mark):
         ('{"text": "a"}\n["text"]\n', r"own\.jsonl line 2: line: Input should be a valid dictionary"),
         ('{"text": "a"}\n{"text": "b"\n', r"own\.jsonl line 2 is not JSON: Expecting ',' delimiter"),
         ("[" * 100_000, r"own\.jsonl line 1 is not JSON: maximum recursion depth exceeded"),
+        (
+            '{"text": "a"}\n{"text": "Paris is in France", "member": "paris"}\n',
+            r"own\.jsonl line 2: member 'paris' does not stand in 'Paris is in France' as a whole word; "
+            "it stands there as 'Paris'$",
+        ),
+        ('{"text": "Nigeria", "member": "Niger"}\n', r"own\.jsonl line 1: member 'Niger' .*inside 'Nigeria'$"),
         ("\n \n", r"own\.jsonl holds no prompts"),
         ("", r"own\.jsonl holds no prompts"),
     ],

@@ -1,14 +1,18 @@
 """Rows with their prompts' labels, and choosing among them with a query."""
 
+import hashlib
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.errors import InputError
 from cache.prompts import Prompt, Prompts
-from cache.rows import join_labels, query_rows
+from cache.rows import join_labels, query_rows, row_mask, where_text
 
 PROMPTS = Prompts(
     (
@@ -99,10 +103,10 @@ COLUMNS = (
         ("family", "it gives no true or false for each row"),
         ("value", "it gives no true or false for each row"),
         ("True", "it gives no true or false for each row"),
-        ("is_last.any()", "it gives no true or false for each row"),
-        ("is_last.head(2)", "it gives no true or false for each row"),
-        ("", "expr cannot be an empty string"),
-        ("family > 3", ": "),
+        ("is_last.any()", "'is_last.any()' is not part of a query"),
+        ("is_last.head(2)", "'is_last.head(2)' is not part of a query"),
+        ("", "it is empty"),
+        ("family > 3", "a text and a number have no order"),
     ],
 )
 def test_a_query_that_cannot_be_used_is_told_with_the_columns_there_are(rows, query, reason):
@@ -116,3 +120,39 @@ def test_a_query_that_cannot_be_used_is_told_with_the_columns_there_are(rows, qu
     assert "\n" not in message
     assert refusal.value.exit_code == 2
     assert rows.equals(before)
+
+
+MASK = np.array([True, False, True, False, False, True])
+SAID = f"a mask of 3 of 6 rows (sha256 {hashlib.sha256(bytes([1, 0, 1, 0, 0, 1])).hexdigest()[:8]})"
+
+
+@pytest.mark.parametrize("make", [np.array, pd.Series, lambda m: pd.Series(m, dtype="boolean"), torch.tensor])
+def test_a_mask_of_any_make_chooses_its_rows_and_is_noted_by_their_number_and_hash(rows, make):
+    mask = make(MASK)
+    assert row_mask(rows, mask).tolist() == MASK.tolist()
+    assert where_text(mask, "is_last") == SAID
+    assert json.loads(json.dumps(where_text(mask, "is_last"))) == SAID
+
+
+def test_a_query_is_noted_as_it_is_and_none_as_what_it_stands_for(rows):
+    assert where_text("value > 3", "is_last") == "value > 3"
+    assert where_text(None, "is_last") == "is_last"
+    assert row_mask(rows, "value > 8").tolist() == query_rows(rows, "value > 8").tolist()
+    assert row_mask(rows, None).all()
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (MASK[:5], r"where must be a query or a boolean mask over 6 rows; got bool \(5,\)"),
+        (pd.Series(MASK.astype(int)), r"where must be a query or a boolean mask over 6 rows; got int64 \(6,\)"),
+        (pd.Series([True, None] * 3), r"where must be a query or a boolean mask over 6 rows; got object \(6,\)"),
+        (
+            pd.Series(MASK).sort_values(),
+            "where is a Series with another index than the rows; if it is in their order, give its values",
+        ),
+    ],
+)
+def test_another_mask_is_refused(rows, mask, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
+        row_mask(rows, mask)

@@ -255,3 +255,19 @@ def test_frames_with_a_space_lose_smollm2_s_digits_and_nothing_else(smollm2_toke
     kept, dropped = drop_unusable(tokenize(prompts, smollm2_tokenizer, bos=True))
     assert [prompt for prompt in prompts if prompt.family != "digits"] == list(kept)
     assert set(dropped["family"]) == {"digits"}
+
+
+def test_a_text_that_brings_its_own_bos_is_refused_where_bos_is_put_before_it(tokenizer):
+    prompts = Prompts.from_texts(["1,2,", "<|endoftext|>1,2,"])
+    message = (
+        r"^the prompt '<\|endoftext\|>1,2,' begins with the BOS token, which is put before every text: leave it out of "
+        r"the text, or use --no-bos \(bos=False\)$"
+    )
+    with pytest.raises(InputError, match=message):
+        tokenize(prompts, tokenizer, bos=True)
+    plain, own = tokenize(prompts, tokenizer, bos=False).ids
+    assert own.tolist() == [tokenizer.bos_token_id, *plain.tolist()]
+
+
+def test_bos_further_on_is_a_token_like_others(tokenizer):
+    assert tokenizer.bos_token_id in tokenize(Prompts.from_texts(["1,<|endoftext|>2"]), tokenizer, bos=True).ids[0]

@@ -240,8 +240,8 @@ def test_prompts_without_members_are_in_no_cell_and_alone_are_refused(gpt2, tmp_
     prompts = Prompts((Prompt("a text of one's own", group="x"), *labelled, Prompt("nobody here", family="b")))
     with stored(gpt2, prompts, tmp_path / "a.h5") as store:
         plan = plan_cells(store)
-        assert plan.families == ("", "a", "b")
-        assert plan.counts.sum(axis=(1, 2)).tolist() == [0, 4, 0]
+        assert plan.families == ("a", "b")
+        assert plan.counts.sum(axis=(1, 2)).tolist() == [4, 0]
         with pytest.raises(InputError, match="no row of 'b' counts under a member for 'is_last'"):
             plan_cells(store, ["b"])
         with pytest.raises(InputError, match=r"it has a, b$"):

@@ -1,9 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import torch
 
 from cache import Hook
+from cache.errors import InputError
+from cache.rows import query_rows
 from probes.collateral import collateral, divergence
 from probes.contrasts import contrast, load_pairs
 from probes.directions import direction_of
@@ -68,3 +71,16 @@ def test_alpha_zero_spills_nothing(store, gpt2):
     table = collateral(store, gpt2, swept(store, gpt2, 0.0))
     assert table["kl"].max() < 1e-8
     assert table["top1_changed"].eq(0).all()
+
+
+def test_a_sweep_on_a_mask_is_measured_on_the_same_mask_and_on_no_other(store, gpt2):
+    mask = query_rows(store.rows, "is_last")
+    result = sweep(store, gpt2, "digits", "numwords", where=mask, layers=1, alphas=(1.0,), positions=("last",))
+    table = collateral(store, gpt2, result, where=mask)
+    pd.testing.assert_frame_equal(table, collateral(store, gpt2, swept(store, gpt2, 1.0)))
+    with pytest.raises(
+        InputError, match=r"^the sweep chose its rows by a mask of \d+ of \d+ rows \(sha256 .{8}\); give"
+    ):
+        collateral(store, gpt2, result)
+    with pytest.raises(InputError, match=r"^the sweep was made on other rows \(a mask of .*\) than is_last; give"):
+        collateral(store, gpt2, result, where="is_last")

@@ -167,6 +167,9 @@ def test_a_store_of_controls_alone_has_nothing_to_probe_by_itself(gpt2, tmp_path
     plan = plan_recording(gpt2, load_dataset("control:0", design), sites="resid_pre", layers="0", positions="last")
     with (
         record(gpt2, plan, tmp_path / "c.h5") as store,
-        pytest.raises(InputError, match="the store has no family but controls, such as control:0; name the families"),
+        pytest.raises(
+            InputError,
+            match="a probe needs families that are not controls; got none from the store: it has control:0",
+        ),
     ):
         plan_probe(store, "number", "member")

@@ -151,7 +151,7 @@ def test_layers_of_two_models_are_compared_on_their_common_prompts(run, stores, 
     ("arguments", "code", "message"),
     [
         (["pca", "--site", "resid_mid"], 2, "the store has no 'resid_mid'; it has resid_pre, z, mlp_post, resid_post"),
-        (["pca", "--where", "famly == 'digits'"], 2, "no query \"(famly == 'digits') and position >= 0\""),
+        (["pca", "--where", "famly == 'digits'"], 2, "no query \"famly == 'digits'\": name 'famly' is not defined"),
         (["pca", "--where", "family == 'days'"], 2, "no row fits"),
         (["svd", "--layers", "7"], 2, "the store has resid_post at layers 0, 1, 2; got '7'"),
         (["svd", "--components", "500"], 2, "at most"),

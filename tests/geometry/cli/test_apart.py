@@ -13,7 +13,6 @@ from cache import plan_recording, record, verify_store
 from cache.errors import CorruptFileError, NotAvailableError
 from geometry.cli import apart_tasks
 from geometry.cli.apart import read_apart
-from geometry.cli.terminal import printable
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +132,6 @@ def test_a_folder_named_cache_where_the_user_is_is_not_imported(store, tmp_path,
     (tmp_path / "cache" / "__init__.py").write_text("raise SystemExit('not ours')")
     monkeypatch.chdir(tmp_path)
     assert read_apart("facts", store)["complete"] is True
-
-
-def test_what_would_steer_a_terminal_is_escaped():
-    assert printable("\x1b[31mred\x1b[0m\x07 één 日本\udcff") == r"\x1b[31mred\x1b[0m\x07 één 日本\udcff"
 
 
 def test_a_name_in_a_file_cannot_steer_the_terminal(gpt2, tmp_path, monkeypatch, capsys):

@@ -1,14 +1,16 @@
 """`geometry direction`, `steer` and `sweep`, run as a user types them."""
 
 import json
+import shlex
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from cache import Hook
+from cache import ActivationStore, Hook, load_model
 from geometry.cli import main
+from geometry.cli.recorded_model import model_words
 from probes.direction_files import load_direction, save_direction
 from probes.directions import direction_of
 from probes.generation import generate, text_tokens
@@ -160,3 +162,29 @@ def test_an_interrupted_command_says_so_and_leaves_nothing(run, store, tmp_path,
     assert (code, out) == (130, "")
     assert err.strip() == "interrupted; the same command begins again"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"bos": False}, ["--no-bos"]), ({"processing": "compatibility"}, ["--processing"])]
+)
+def test_the_command_to_try_loads_the_model_as_it_was_recorded(run, model_folders, tmp_path, options, words):
+    model = load_model(str(model_folders["gpt2"]), device="cpu", **options)
+    (tmp_path / "with space").mkdir()
+    small_store(model, tmp_path / "with space", names="digits,numwords").close()
+    out = tmp_path / "with space" / "two.safetensors"
+    asked = ("direction", tmp_path / "with space" / "sweep.h5", "--from", "digits", "--to", "numwords", "--layer", 1)
+    code, _, err = run(*asked, "--out", out)
+    assert code == 0, err
+    tried = shlex.split(next(line for line in err.splitlines() if line.startswith("try: ")).removeprefix("try: "))
+    assert tried[0] == "geometry"
+    assert set(words) <= set(tried)
+    tried[tried.index("--model") + 1] = str(model_folders["gpt2"])
+    code, _, err = run(*tried[1:])
+    assert code == 0, err
+
+
+def test_a_hub_commit_is_named_in_the_command_to_try(store):
+    with ActivationStore.open(store) as opened:
+        assert model_words(opened) == ["--model", opened.manifest["soft"]["model"]]
+        opened.manifest["hard"]["model revision"] = "0123456789abcdef" * 2 + "01234567"
+        assert model_words(opened)[2:] == ["--revision", "0123456789abcdef" * 2 + "01234567"]

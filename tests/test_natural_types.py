@@ -1,0 +1,264 @@
+"""What a public function takes: masks as well as queries, numbers as well as strings, names of sites; no paths."""
+
+import inspect
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import geometry
+import probes
+from cache import Hook
+from cache.errors import InputError
+from cache.rows import query_rows, where_text
+from tests.probes.sweeps import small_store
+
+PAIR = ("digits", "numwords")
+SITE = "blocks.1.hook_resid_post"
+WHERE = {
+    "between_families": lambda s, m, **o: geometry.between_families(s, *PAIR, **o),
+    "between_layers": lambda s, m, **o: geometry.between_layers(s, **o),
+    "between_pairs": lambda s, m, **o: geometry.between_pairs(s, [PAIR], **o),
+    "between_stores": lambda s, m, **o: geometry.between_stores(s, s, **o),
+    "contrast": lambda s, m, **o: probes.contrast(s, *PAIR, **o),
+    "cosines_by_layer": lambda s, m, **o: probes.cosines_by_layer(s, [PAIR], **o),
+    "demix_by_layer": lambda s, m, **o: geometry.demix_by_layer(s, PAIR, **o),
+    "member_edit": lambda s, m, **o: probes.member_edit(s, (SITE), "digits", 2, 4, **o),
+    "nmf_by_layer": lambda s, m, **o: geometry.nmf_by_layer(s, k=2, **o),
+    "pca_by_layer": lambda s, m, **o: geometry.pca_by_layer(s, k=2, **o),
+    "per_layer": lambda s, m, **o: geometry.per_layer(s, lambda x: {"sum": ((), x.sum().numpy())}, [SITE], **o),
+    "plan_cells": lambda s, m, **o: geometry.plan_cells(s, **o),
+    "probe_by_layer": lambda s, m, **o: probes.probe_by_layer(s, families=PAIR, n_permutations=1, **o),
+    "reversal": lambda s, m, **o: probes.reversal(s, ("resid_post", 1), "digits", **o),
+    "svd_by_layer": lambda s, m, **o: geometry.svd_by_layer(s, k=2, **o),
+    "sweep": lambda s, m, **o: probes.sweep(s, m, *PAIR, alphas=(1.0,), positions=("last",), methods=("pca",), **o),
+}
+SPREAD = {
+    "erasure_matrix": lambda s, m, **o: probes.erasure_matrix(s, m, receivers=PAIR, donors=PAIR, n_contexts=1, **o),
+    "last_or_answer": lambda s, m, **o: probes.last_or_answer(s, m, families=PAIR, n_contexts=1, **o),
+    "site_hooks": lambda s, m, **o: geometry.site_hooks(s, "resid_post", **o),
+    "transfer_matrix": lambda s, m, **o: probes.transfer_matrix(s, m, receivers=PAIR, donors=PAIR, n_contexts=1, **o),
+}
+SLOW = "umap_by_layer"  # chooses its rows by the same function as nmf_by_layer, and compiles for ten seconds
+QUERIES = {"member_edit": "member >= 0 and kind == 'increasing'", "sweep": "is_last and kind == 'increasing'"}
+QUERY = "is_last and kind != 'nothing'"
+
+
+@cache
+def taking(name):
+    """The public functions with a parameter of that name."""
+    found = set()
+    for package in (geometry, probes):
+        for one in package.__all__:
+            value = getattr(package, one)
+            if inspect.isfunction(value) and name in inspect.signature(value).parameters:
+                found.add(one)
+    return found
+
+
+def content(value):
+    """All that a result says but how its rows were described."""
+    if hasattr(value, "arrays"):
+        value = {name: values.tobytes() for name, (_, values) in value.arrays.items()} | {"n": len(value.table)}
+    elif hasattr(value, "__dataclass_fields__"):
+        value = {name: getattr(value, name) for name in value.__dataclass_fields__}
+    return repr(value)
+
+
+@pytest.fixture(scope="module")
+def store(gpt2, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("natural")
+    with small_store(gpt2, folder, names="digits,numwords", kinds=("increasing", "decreasing")) as store:
+        yield store
+
+
+def test_every_public_function_that_chooses_rows_or_layers_is_tried_here():
+    assert taking("where") == {*WHERE, SLOW}
+    assert taking("layers") <= {*WHERE, *SPREAD, SLOW}
+
+
+@pytest.mark.parametrize("name", WHERE)
+def test_a_mask_of_any_make_gives_what_its_query_gives_and_is_noted_in_json(name, store, gpt2):
+    query = QUERIES.get(name, QUERY)
+    mask = query_rows(store.rows, query)
+    options = {"layers": [1]} if name in taking("layers") else {}
+    expected = WHERE[name](store, gpt2, where=query, **options)
+    for given in (mask, pd.Series(mask), torch.tensor(mask)):
+        found = WHERE[name](store, gpt2, where=given, **options)
+        assert content(found) == content(expected)
+        if hasattr(found, "parameters"):
+            assert where_text(mask) in json.loads(json.dumps(dict(found.parameters)))["where"]
+            assert query in expected.parameters["where"]
+
+
+@pytest.mark.parametrize("name", sorted(taking("layers") - {SLOW}))
+def test_numbers_of_layers_give_what_their_string_gives_and_are_noted_as_it(name, store, gpt2, tmp_path):
+    call = {**WHERE, **SPREAD}[name]
+    options = {"where": QUERIES[name]} if name in QUERIES else {}
+    for given, text in ((1, "1"), (np.int64(1), "1"), ([1, 0], "0,1"), (np.array([0, 1]), "0,1"), (range(2), "0,1")):
+        found, expected = (call(store, gpt2, layers=layers, **options) for layers in (given, text))
+        assert content(found) == content(expected)
+        if hasattr(found, "parameters"):
+            assert found.parameters["layers"] == text
+            found.save(tmp_path)
+            assert json.loads((tmp_path / "result.json").read_text())["parameters"]["layers"] == text
+        if name not in ("site_hooks", "between_layers"):
+            break  # one kind of number tells that the function hands them on
+
+
+@pytest.mark.parametrize("site", [SITE, ("resid_post", 1), ("resid_post", np.int64(-2)), Hook("resid_post", 1)])
+def test_a_site_is_a_hook_its_name_or_kind_and_layer(site, store, tmp_path):
+    pairs = probes.contrast(store, *PAIR, "is_last and kind == 'increasing'")
+    found = probes.find_direction(store, pairs, site)
+    assert found.hook == Hook("resid_post", 1)
+    assert probes.load_direction(probes.save_direction(found, tmp_path / "a.safetensors")).hook == found.hook
+    plan = geometry.plan_cells(store)
+    cells, same = (geometry.load_cells(store, one, plan) for one in (site, found.hook))
+    torch.testing.assert_close(cells, same, rtol=0, atol=0, equal_nan=True)
+    with pytest.raises(InputError, match=r"^a direction is found between matched rows, as from contrast\(store, "):
+        inspect.unwrap(probes.find_direction)(store, PAIR, site)
+    edits = [probes.member_edit(store, one, "digits", 2, 4, where=QUERIES["member_edit"]) for one in (site, found.hook)]
+    assert edits[0].hook == edits[1].hook
+
+
+@pytest.mark.parametrize("site", [SITE, ("resid_post", 1), Hook("resid_post", 1)])
+def test_a_site_that_no_store_knows_may_be_named_too(site):
+    x = torch.randn(8, 3, 5, generator=torch.Generator().manual_seed(0))
+    made = [
+        probes.direction_of(x[0, 0], site, "by hand"),
+        probes.index_subspace(x, 1, site),
+        probes.leace(x[0], ["a", "b", "a"], hook=site),
+        probes.random_subspace(x[0], 1, 0, site),
+    ]
+    assert [one.hook for one in made] == [Hook("resid_post", 1)] * 4
+
+
+BARE = """
+import inspect, json
+import torch
+import geometry, probes
+from cache import Hook, head_outputs
+from cache.errors import InputError
+from geometry.basis import LinearBasis
+from probes.collateral import collateral
+
+known = {
+    "pairs": [("a", "b")], "where": None, "layers": "all", "i": 1, "j": 2, "a": "a", "b": "b", "source": "a",
+    "target": "b", "family": "a", "hooks": [Hook("resid_post", 0)], "hook": Hook("resid_post", 0),
+}
+said = {}
+for package in (geometry, probes):
+    for name in package.__all__:
+        function = getattr(package, name)
+        parameters = list(inspect.signature(function).parameters.values()) if inspect.isfunction(function) else []
+        if parameters and "ActivationStore" in str(parameters[0].annotation):
+            rest = [known.get(one.name) for one in parameters[1:] if one.default is one.empty]
+            if name == "find_direction":
+                rest[0] = probes.Contrast("a", "b", None, None)
+            try:
+                function("x.h5", *rest)
+            except InputError as error:
+                said[name] = str(error)
+            except Exception as error:
+                said[name] = repr(error)
+            else:
+                said[name] = "nothing"
+try:
+    head_outputs("x.h5", None, 0)
+except InputError as error:
+    said["head_outputs"] = str(error)
+direction = probes.Direction(("resid_post", 1), torch.tensor([1.0]), 1.0, "by hand")
+basis = LinearBasis(torch.zeros(1), torch.ones(1, 1), torch.ones(1, 1), "blocks.1.hook_resid_post")
+assert direction.hook == basis.hook == Hook("resid_post", 1)
+print(json.dumps(said))
+"""
+
+TALKATIVE = """
+import json
+import numpy as np
+import torch
+import geometry, probes
+import probes.steering_sweep
+from cache import plan_recording
+from cache.errors import InputError
+
+x = np.zeros((5, 3), dtype=np.float32)
+direction = probes.direction_of(torch.ones(3), ("resid_post", 1), "by hand")
+calls = {
+    "generate": lambda: probes.generate("gpt2", "1,2,", 3),
+    "steer": lambda: probes.steer("gpt2", direction).__enter__(),
+    "clean_run": lambda: probes.clean_run("gpt2", torch.zeros(1, 1, dtype=torch.int64)),
+    "member_positions": lambda: probes.member_positions("gpt2", None),
+    "unembedding_difference": lambda: probes.unembedding_difference("gpt2", [("a", "b")]),
+    "loadings": lambda: geometry.loadings(None, "gpt2"),
+    "plan_recording": lambda: plan_recording("gpt2", ["a"]),
+    "plan_recording of nothing": lambda: plan_recording(None, ["a"]),
+    "sweep": lambda: probes.steering_sweep.check_choices(1.0, ["last"]),
+    "pca": lambda: geometry.pca(x, k=1),
+    "linear_cka": lambda: geometry.linear_cka(x, x),
+    "cca": lambda: geometry.cca(x, x, k=1),
+    "nmf": lambda: geometry.nmf(x, k=1),
+}
+said = {}
+for name, call in calls.items():
+    try:
+        call()
+    except InputError as error:
+        said[name] = str(error)
+    except Exception as error:
+        said[name] = repr(error)
+print(json.dumps(said))
+"""
+
+
+def test_a_model_s_name_and_an_array_are_told_what_is_taken():
+    done = subprocess.run([sys.executable, "-c", TALKATIVE], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    arrays = {"pca", "linear_cka", "cca", "nmf"}
+    sentence = "activations come as torch tensors, such as torch.as_tensor(x); got ndarray"
+    assert {name: said.pop(name) for name in arrays} == dict.fromkeys(arrays, sentence)
+    assert said.pop("plan_recording of nothing") == "this takes a loaded model, as from load_model; got NoneType"
+    assert said.pop("sweep") == "alphas must be finite numbers in a list; got 1.0"
+    assert said == dict.fromkeys(said, "this takes a loaded model, as from load_model('gpt2')")
+
+
+def test_names_may_stand_in_one_string_and_one_pair_alone(store, gpt2):
+    one, same = (geometry.demix_by_layer(store, names, layers=1) for names in (PAIR, "digits, numwords"))
+    assert content(one) == content(same)
+    one, same = (geometry.between_pairs(store, pairs, measures="cka", layers=1) for pairs in ([PAIR], list(PAIR)))
+    assert content(one) == content(same)
+    one, same = (probes.cosines_by_layer(store, pairs, layers=1) for pairs in ([PAIR], [list(PAIR)]))
+    assert content(one) == content(same)
+    options = {"alphas": [1.0], "where": QUERIES["sweep"], "layers": 1}
+    one, same = (
+        probes.sweep(store, gpt2, *PAIR, positions=given, methods=methods, **options)
+        for given, methods in ((["last"], ["pca"]), ("last", "pca"))
+    )
+    assert content(one) == content(same)
+    with pytest.raises(InputError, match=r"^pairs are given as \[\('digits', 'numwords'\)\]; got 'digits,numwords'$"):
+        geometry.between_pairs(store, "digits,numwords")
+
+
+def test_numpy_s_numbers_are_noted_as_numbers(store, tmp_path):
+    result = geometry.pca_by_layer(store, k=2, seed=3, layers=1)
+    numbers = {"k": np.int64(2), "seed": np.int32(3), "alphas": np.array([1.0])}
+    replace(result, parameters={**result.parameters, **numbers}).save(tmp_path)
+    noted = json.loads((tmp_path / "result.json").read_text())["parameters"]
+    assert (noted["k"], noted["seed"], noted["alphas"]) == (2, 3, [1.0])
+
+
+def test_a_path_in_place_of_a_store_is_told_to_be_opened():
+    """In a process without checks of annotations, as users have it."""
+    done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert {*taking("store"), "between_stores", "head_outputs"} <= set(said)
+    sentence = "an analysis takes an open store; open it with ActivationStore.open('x.h5')"
+    assert said == dict.fromkeys(said, sentence)
