@@ -23,7 +23,7 @@ from cache import LoadedModel, load_dataset, load_model
 from cache.families import FAMILIES
 from cache.words import CONTROL_WORDS, NAMES, OBJECTS
 
-torch.set_num_threads(1)  # tests run on all cores side by side
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # one: tests run on all cores side by side
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

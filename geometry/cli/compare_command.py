@@ -58,9 +58,10 @@ def compare(
             raise InputError("--families goes with --between families; choose rows with --where \"family == 'digits'\"")
         _grids(file, other, measures or ["cka"], site, layers, where, out, seed, as_json=as_json, quiet=quiet)
         return
+    folder = options.results_folder(out, f"{file.stem}-compare")
     with ActivationStore.open(file) as store:
         result = _families(store, names, measures, site, layers, where, model, seed, quiet=quiet)
-    _write_families(result, out or Path("figures") / f"{file.stem}-compare", as_json=as_json, quiet=quiet)
+    _write_families(result, folder, as_json=as_json, quiet=quiet)
 
 
 def _families(
@@ -161,7 +162,7 @@ def _grids(
     from geometry.report import write_report
 
     say = console(quiet=quiet)
-    folder = out or Path("figures") / (f"{file.stem}-layers" if other is None else f"{file.stem}-{other.stem}")
+    folder = options.results_folder(out, f"{file.stem}-{'layers' if other is None else other.stem}")
     results = []
     with ActivationStore.open(file) as a, ActivationStore.open(other) if other else nullcontext() as b:
         for name in measures:

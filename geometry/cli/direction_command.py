@@ -43,6 +43,7 @@ def direction(
     """Estimate the direction from one family to another at one site, and save it as safetensors."""
     from cache.hooks import Hook
     from cache.store import ActivationStore
+    from cache.whole_files import check_file
     from probes.contrasts import contrast
     from probes.direction_files import save_direction
 
@@ -50,12 +51,11 @@ def direction(
         pairs = contrast(store, source, target, where)
         last = max(hook.layer for hook in store.hooks)
         hook = Hook(site, layer if layer >= 0 else last + 1 + layer, head)
+        path = out or _default_path(source, target, hook, method)
+        check_file(path)
         found = _found(store, pairs, hook, method, model, quiet=quiet)
         stability = _stability(store, pairs, hook, method)
-    parts = [source, target, site, str(hook.layer), *([] if head is None else [f"head{head}"])]
-    parts += [] if method == "mean_difference" else [method]
-    name = "-".join(parts).replace(":", "").replace("/", "-")
-    path = save_direction(found, out or Path("directions") / f"{name}.safetensors")
+    save_direction(found, path)
     described = {
         "hook": hook.name,
         "head": head,
@@ -83,6 +83,13 @@ def direction(
         "--prompt '1,2,3,'",
         markup=False,
     )
+
+
+def _default_path(source: str, target: str, hook: "Hook", method: str) -> Path:
+    parts = [source, target, hook.kind, str(hook.layer), *([] if hook.head is None else [f"head{hook.head}"])]
+    parts += [] if method == "mean_difference" else [method]
+    name = "-".join(parts).replace(":", "").replace("/", "-")
+    return Path("directions") / f"{name}.safetensors"
 
 
 def _found(

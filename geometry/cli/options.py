@@ -105,6 +105,19 @@ def families_of(text: str | None) -> list[str] | None:
     return names
 
 
+def results_folder(out: Path | None, default: str) -> Path:
+    """The folder of a command's figures and tables, looked at before any work is done for them.
+
+    Raises:
+        GeometryError: no file can be written there.
+    """
+    from cache.whole_files import check_folder
+
+    folder = out or Path("figures") / default
+    check_folder(folder)
+    return folder
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 

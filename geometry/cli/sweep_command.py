@@ -1,7 +1,6 @@
 """`geometry sweep`: steer one family into another over layers, strengths and positions, with controls."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,6 +45,7 @@ def sweep(
     strengths = _numbers(alphas)
     places = [part.strip() for part in positions.split(",") if part.strip()]
     check_choices(strengths, places)
+    folder = options.results_folder(out, f"{file.stem}-{source}-{target}".replace(":", ""))
     with ActivationStore.open(file) as store:
         hooks = site_hooks(store, site, layers)
         loaded = needed_model(store, model, quiet=quiet)
@@ -73,7 +73,6 @@ def sweep(
         "before_after": before_and_after(result),
         "collateral": spilled,
     }
-    folder = out or Path("figures") / f"{file.stem}-{source}-{target}".replace(":", "")
     with say.status("drawing"):
         paths = write_report(result, _figures(result), folder, tables)
     _print(result, tables, as_json=as_json)

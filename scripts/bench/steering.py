@@ -30,6 +30,7 @@ import torch
 from machine import ran_on
 
 from cache import Hook, LoadedModel, load_model
+from cache.whole_files import write_whole
 from probes.restart import clean_run, logits_of, restart
 
 BAR = 3.0  # of `last`; `all` has no bar: nothing but the blocks before the edit can be spared
@@ -181,7 +182,7 @@ def main() -> None:
             "results": results,
             **ran_on("torch", "transformers", "transformer-lens"),
         }
-        arguments.json.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        write_whole(arguments.json, json.dumps(described, indent=2) + "\n")
     complaints = missed(results)
     complaints = [one for one in complaints if "differ" in one] if arguments.quick else complaints
     for complaint in complaints:
