@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import os
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def _read(gguf: Path) -> tuple[Any, Any]:
         model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype="float32")
         _detach_quantizer(model)
         return model, AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
+    except (ValueError, LookupError, TypeError, OSError, RuntimeError, struct.error) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CorruptFileError(f"{str(gguf)!r} cannot be converted: {reason}") from error
 

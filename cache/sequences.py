@@ -13,6 +13,7 @@ from cache.errors import InputError
 from cache.families import Family
 from cache.frames import FRAMES, Frame
 from cache.prompts import Prompt, Prompts
+from cache.seeds import check_seed
 
 _ATTEMPTS = 50
 
@@ -53,8 +54,7 @@ class SequenceDesign:
         for name in ("families", "frames", "kinds", "lengths"):
             if not getattr(self, name):
                 raise InputError(f"{name} must name at least one; got none")
-        if self.seed < 0:
-            raise InputError(f"seed must be 0 or more; got {self.seed}")
+        check_seed(self.seed)
         unknown = [frame for frame in self.frames if frame not in FRAMES]
         if unknown:
             raise InputError(f"no frame {unknown[0]!r}; known are {', '.join(FRAMES)}")

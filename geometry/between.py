@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.seeds import check_seed
 from geometry.between_table import Found, Measured, comparison_result
 from geometry.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
 from geometry.evidence import interval, jackknife, template_bootstrap_se
@@ -55,6 +56,7 @@ def between_families(
 
     As `between_pairs`, for one pair.
     """
+    seed = check_seed(seed)
     return between_pairs(
         store, [(a, b)], measures=measures, site=site, layers=layers, where=where, model=model, seed=seed
     )
@@ -97,6 +99,7 @@ def between_pairs(
         InputError: an unknown measure, family, site or layer, or a pair with less than 2 contexts or members in common.
         FingerprintError: the model is not the one recorded.
     """
+    seed = check_seed(seed)
     unknown = [name for name in measures if name not in MEASURES]
     if unknown or not measures:
         raise InputError(f"no measure {unknown[0] if unknown else ''!r}; there are {', '.join(MEASURES)}")

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache.errors import InputError, NumbersError
+from cache.seeds import check_seed
 from geometry.basis import LinearBasis, orthonormal_basis
 from geometry.decompose import subspace_overlap
 from geometry.evidence import jackknife
@@ -76,6 +77,7 @@ def demix(x: Float[Tensor, "family context member d"], *, k: int = 4, seed: int 
     References: the parts are dPCA's marginalisations (Kobak et al. 2016, eq. 4), with cross-validated variances in
         place of sums of squares (Walther et al. 2016, eq. 9).
     """
+    seed = check_seed(seed)
     n_families, n_contexts, n_members, d = x.shape
     if n_families < 2 or n_contexts < 4 or n_members < 3:
         raise InputError(

@@ -9,6 +9,7 @@ from sklearn.manifold import trustworthiness
 from torch import Tensor
 
 from cache.errors import InputError
+from cache.seeds import check_seed
 from geometry.decompose import pca
 
 N_COMPONENTS = 50
@@ -47,6 +48,7 @@ def umap(x: Float[Tensor, "row d"], *, n_neighbors: int = 15, min_dist: float = 
 
     References: McInnes, Healy and Melville 2018 (arXiv:1802.03426); trustworthiness: Venna and Kaski 2001.
     """
+    seed = check_seed(seed)
     n_rows, d = x.shape
     if n_rows < 5 or n_neighbors < 2:
         raise InputError(f"UMAP needs 5 rows and 2 neighbours; got {n_rows} and {n_neighbors}")

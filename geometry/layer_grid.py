@@ -14,6 +14,7 @@ from torch import Tensor
 from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.rows import query_rows
+from cache.seeds import check_seed
 from geometry.analysed_rows import unit_of_rows
 from geometry.cross_moments import cross_moments, norm_products
 from geometry.evidence import interval, jackknife
@@ -71,6 +72,7 @@ def between_layers(
     Raises:
         InputError: no such measure, site, layer or row.
     """
+    seed = check_seed(seed)
     side = Side(store, site_hooks(store, site, layers), _chosen(store, where))
     return _grid(side, None, measure, {"site": site, "layers": layers, "where": where or "is_last", "seed": seed})
 
@@ -101,6 +103,7 @@ def between_stores(
     Raises:
         InputError: no such measure, site, layer or row, or the stores have no rows, or no common order of rows.
     """
+    seed = check_seed(seed)
     sides = _aligned(a, b, where)
     left, right = (
         Side(store, site_hooks(store, site, layers), chosen) for store, chosen in zip((a, b), sides, strict=True)

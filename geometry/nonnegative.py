@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cache.errors import InputError
 from cache.hooks import Hook
+from cache.seeds import check_seed
 from geometry.decompose import Decomposition
 from geometry.linalg import check_finite
 
@@ -89,6 +90,7 @@ def nmf(
 
     References: Cichocki and Phan 2009 (HALS); Gillis and Glineur 2012 (several sweeps a product).
     """
+    seed = check_seed(seed)
     n_rows, d = x.shape
     if not 1 <= k <= min(n_rows, d):
         raise InputError(f"{n_rows} rows of width {d} have at most {min(n_rows, d)} components; got k = {k}")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.seeds import check_seed
 from geometry.linalg import check_finite, row_space
 from geometry.readout import readout_map
 from probes.contrasts import Contrast, load_pairs
@@ -52,6 +53,7 @@ class Direction:
             raise InputError(f"a direction's vector has length 1; got {float(self.vector.norm()):.4g}")
         if not (np.isfinite(self.norm) and self.norm >= 0):
             raise InputError(f"a direction's norm is finite and not negative; got {self.norm}")
+        check_seed(self.seed)
 
     @property
     def step(self) -> Float[Tensor, " d"]:
@@ -88,6 +90,7 @@ def direction_of(
         InputError: the vector is zero.
         NumbersError: the vector is not finite.
     """
+    seed = check_seed(seed)
     check_finite(step)
     length = float(step.double().norm())
     if length == 0:

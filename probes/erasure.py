@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cache import Hook
 from cache.errors import InputError
+from cache.seeds import check_seed
 from geometry.basis import LinearBasis, orthonormal_basis
 from geometry.linalg import check_finite, row_space
 
@@ -97,6 +98,7 @@ def random_subspace(x: Float[Tensor, "row d"], rank: int, seed: int, hook: Hook 
         InputError: the rank is below 1.
         NumbersError: activations are not finite.
     """
+    seed = check_seed(seed)
     _check(rank, x)
     wide = x.double()
     mean = wide.mean(dim=0)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.seeds import check_seed
 from geometry.basis import LinearBasis
 from geometry.evidence import LEAST_CONTROLS, LEAST_MEMBERS, interval
 from geometry.layerwise import LayerResult
@@ -76,6 +77,7 @@ def erasure_matrix(
             set, or a family has but one context.
         FingerprintError: the store was recorded from another model.
     """
+    seed = check_seed(seed)
     if rank < 1:
         raise InputError(f"the rank of what is erased must be 1 or more; got {rank}")
     if n_null < LEAST_CONTROLS:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int
 from cache import ActivationStore
 from cache.errors import InputError
 from cache.families import FAMILIES
+from cache.seeds import check_seed
 from geometry.cells import CONTROL_PREFIX, Balance, CellPlan, balance, complete_controls, plan_cells
 from probes.linear import Fold, group_codes, leave_groups_out
 
@@ -78,6 +79,7 @@ def plan_probe(
         InputError: no such target, groups or family, or too few families, members or templates; or a member's class
             is asked for with members left out.
     """
+    seed = check_seed(seed)
     _check(target, leave_out, n_permutations, period)
     names = _families(store, target, families)
     others = [name for name in dict.fromkeys(store.rows["family"]) if name.startswith(CONTROL_PREFIX)]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.seeds import check_seed
 from geometry.layerwise import LayerResult, Named, site_hooks
 from geometry.readout import check_source
 from probes.contrasts import contrast
@@ -82,6 +83,7 @@ def sweep(
         InputError: a choice does not exist, the groups do not match, or leaving out leaves nothing.
         FingerprintError: the model is not the one recorded.
     """
+    seed = check_seed(seed)
     check_choices(alphas, positions, methods)
     check_source(store, model)
     alphas, positions = tuple(dict.fromkeys(alphas)), tuple(dict.fromkeys(positions))
