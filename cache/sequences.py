@@ -15,6 +15,7 @@ from cache.frames import FRAMES, Frame
 from cache.prompts import Prompt, Prompts
 from cache.seeds import check_seed
 
+MOST_TEMPLATES = 10_000
 _ATTEMPTS = 50
 
 Rule = Callable[[int, int, range, np.random.Generator], tuple[tuple[int, ...], int, int] | None]
@@ -67,6 +68,8 @@ class SequenceDesign:
         for name, number in (("templates", self.templates), ("sample", self.sample)):
             if number is not None and number < 1:
                 raise InputError(f"{name} must be 1 or more; got {number}")
+        if self.templates > MOST_TEMPLATES:
+            raise InputError(f"templates must be {MOST_TEMPLATES:,} or fewer; got {self.templates:,}")
 
 
 def make_prompts(design: SequenceDesign) -> Prompts:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from cache.errors import InputError, NoSpaceError, NotAvailableError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a system says when there is no room: on the disk, in the quota, under the limit of a file's size."""
+
 _LONGEST_NAME = 255
 _NUMBER = re.compile(r"\(os error (\d+)\)")
 _PAGE = 4096  # bytes: a file system that is full may still take an empty file
@@ -85,8 +87,9 @@ def storage_error(error: Exception, path: Path, need: int | None = None) -> Exce
     """
     named = _NUMBER.search(str(error))
     code = error.errno if isinstance(error, OSError) else int(named[1]) if named else None
-    reason = os.strerror(code) if code else " ".join(str(error).split()) or type(error).__name__
-    if code in _FULL:
+    said = getattr(error, "strerror", None) or (os.strerror(code) if code else str(error))
+    reason = " ".join(said.split()) or type(error).__name__
+    if code in NO_SPACE:
         needs = f"; the file needs {need:,} bytes" if need else ""
         return NoSpaceError(f"no room to write {str(path)!r} ({reason}){needs}")
     place = getattr(error, "filename", None) or path
@@ -131,7 +134,7 @@ def _try_folder(folder: Path) -> None:
 
 
 def _folder_error(error: OSError, folder: Path) -> Exception:
-    if error.errno in _FULL:
+    if error.errno in NO_SPACE:
         return storage_error(error, folder)
     deed = "write in" if folder.is_dir() else "make"
     return NotAvailableError(f"cannot {deed} the folder {str(folder)!r}: {error.strerror}")

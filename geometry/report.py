@@ -1,7 +1,8 @@
 """A result on disk: machine-readable files, and its pictures as PNG and SVG beside them."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -36,6 +37,14 @@ def write_report(
             for suffix in ("png", "svg"):
                 paths.append(write_whole(folder / f"{name}.{suffix}", _picture(figure, suffix)))
     return paths
+
+
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Draw with matplotlib's own settings for a while, whatever a matplotlibrc or a style in use says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
 
 
 def _picture(figure: Figure, suffix: str) -> bytes:

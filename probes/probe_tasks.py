@@ -22,6 +22,8 @@ LEAVE_OUT = ("member", "template")
 N_PERMUTATIONS = 19
 """With so many the smallest p is .05."""
 
+MOST_PERMUTATIONS = 10_000
+
 N_CONTROL_TASKS = 5
 
 N_CONTROL_DRAWS = 19
@@ -172,8 +174,8 @@ def _check(target: str, leave_out: str, n_permutations: int, period: float | Non
         raise InputError(f"no groups {leave_out!r} to leave out; there are {', '.join(LEAVE_OUT)}")
     if (target, leave_out) == ("member", "member"):
         raise InputError("a probe cannot name a member that it never saw; to probe members, leave out templates")
-    if n_permutations < 1:
-        raise InputError(f"the null takes 1 permutation or more; got {n_permutations}")
+    if not 1 <= n_permutations <= MOST_PERMUTATIONS:
+        raise InputError(f"the null takes 1 to {MOST_PERMUTATIONS:,} permutations; got {n_permutations:,}")
     if period is not None and not (math.isfinite(period) and period > 0):
         raise InputError(f"the period of an angle is a number above 0; got {period}")
 

@@ -12,7 +12,7 @@ from cache.errors import InputError
 from geometry.cli import options
 from geometry.cli.recorded_model import RecordedModel, recorded_model
 from geometry.cli.store_commands import StoreFile
-from geometry.cli.terminal import console, print_table, progress
+from geometry.cli.terminal import console, drawing, print_table, progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +112,7 @@ def _write_families(result: "LayerResult", folder: Path, *, as_json: bool, quiet
     named = result.parameters["measures"]
     deciding = [name for name in named if MEASURES[name].decides]
     describing = [name for name in named if not MEASURES[name].decides]
-    with say.status("drawing"):
+    with drawing(quiet=quiet):
         figures = {name: shared_index_by_layer(result, measure=name) for name in deciding}
         if describing:
             figures["described"] = described_by_layer(result, describing)
@@ -172,11 +172,12 @@ def _grids(
                     if b is None
                     else between_stores(a, b, measure=name, site=site, layers=layers, where=where, seed=seed)
                 )
-    paths = [
-        path
-        for name, result in zip(measures, results, strict=True)
-        for path in write_report(result, {"grid": layer_heatmap(result)}, folder / name)
-    ]
+    with drawing(quiet=quiet):
+        paths = [
+            path
+            for name, result in zip(measures, results, strict=True)
+            for path in write_report(result, {"grid": layer_heatmap(result)}, folder / name)
+        ]
     if as_json:
         table = pd.concat([result.table for result in results], ignore_index=True)
         sys.stdout.write(table.to_json(orient="records", indent=2) + "\n")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from geometry.cli import options
 from geometry.cli.recorded_model import RecordedModel, recorded_model
 from geometry.cli.store_commands import StoreFile
-from geometry.cli.terminal import console, print_table, progress
+from geometry.cli.terminal import console, drawing, print_table, progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,7 +184,7 @@ def _write(
     from geometry.report import write_report
 
     say = console(quiet=quiet)
-    with say.status("drawing"):
+    with drawing(quiet=quiet):
         paths = write_report(result, _figures(result, tables), folder, tables)
     if as_json:
         sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")

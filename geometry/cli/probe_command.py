@@ -10,7 +10,7 @@ import typer
 from cache.errors import InputError
 from geometry.cli import options
 from geometry.cli.store_commands import StoreFile
-from geometry.cli.terminal import console, print_table, progress
+from geometry.cli.terminal import console, drawing, print_table, progress
 
 if TYPE_CHECKING:
     from cache.store import ActivationStore
@@ -102,7 +102,7 @@ def _write(result: "LayerResult", folder: Path, *, as_json: bool, quiet: bool) -
     from geometry.report import write_report
 
     say = console(quiet=quiet)
-    with say.status("drawing"):
+    with drawing(quiet=quiet):
         paths = write_report(result, {"probes": probes_by_layer(result)}, folder)
     counts = result.table.iloc[0]
     if as_json:

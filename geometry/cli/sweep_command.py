@@ -10,7 +10,7 @@ from geometry.cli import options
 from geometry.cli.direction_command import Source, Target
 from geometry.cli.recorded_model import NeededModel, needed_model
 from geometry.cli.store_commands import StoreFile
-from geometry.cli.terminal import console, print_table, progress
+from geometry.cli.terminal import console, drawing, print_table, progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ def sweep(
         "before_after": before_and_after(result),
         "collateral": spilled,
     }
-    with say.status("drawing"):
+    with drawing(quiet=quiet):
         paths = write_report(result, _figures(result), folder, tables)
     _print(result, tables, as_json=as_json)
     say.print("\n".join(str(path) for path in paths), markup=False)

@@ -12,7 +12,7 @@ from cache.errors import InputError
 from geometry.cli import options
 from geometry.cli.recorded_model import NeededModel, needed_model
 from geometry.cli.store_commands import StoreFile
-from geometry.cli.terminal import console, print_table, progress
+from geometry.cli.terminal import console, drawing, print_table, progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +181,7 @@ def _write(
 
     say = console(quiet=quiet)
     sets = result.parameters["positions"]
-    with say.status("drawing"):
+    with drawing(quiet=quiet):
         drawn = {f"{name}-{one}": draw(result, one) for name, draw in figures.items() for one in sets}
         paths = write_report(result, drawn, folder, {"summary": short})
     if as_json:
