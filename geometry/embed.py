@@ -43,7 +43,7 @@ def umap(x: Float[Tensor, "row d"], *, n_neighbors: int = 15, min_dist: float = 
         seed: seeds the layout.
 
     Raises:
-        InputError: fewer than 5 rows, or n_neighbors below 2, or all rows are equal.
+        InputError: fewer than 5 rows, n_neighbors below 2, min_dist outside [0, 1], or all rows are equal.
         NumbersError: a value is not finite.
 
     References: McInnes, Healy and Melville 2018 (arXiv:1802.03426); trustworthiness: Venna and Kaski 2001.
@@ -52,6 +52,8 @@ def umap(x: Float[Tensor, "row d"], *, n_neighbors: int = 15, min_dist: float = 
     n_rows, d = x.shape
     if n_rows < 5 or n_neighbors < 2:
         raise InputError(f"UMAP needs 5 rows and 2 neighbours; got {n_rows} and {n_neighbors}")
+    if not 0 <= min_dist <= 1:
+        raise InputError(f"min_dist must be 0 to 1; got {min_dist}")
     reduced = pca(x, k=min(N_COMPONENTS, n_rows - 1, d))
     scores = reduced.scores(x).numpy()
     near = min(n_neighbors, n_rows - 1)

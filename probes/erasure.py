@@ -102,7 +102,7 @@ def random_subspace(x: Float[Tensor, "row d"], rank: int, seed: int, hook: Hook 
     _check(rank, x)
     wide = x.double()
     mean = wide.mean(dim=0)
-    drawn = np.random.default_rng(seed).normal(size=(rank, len(x))) @ (wide - mean).numpy()
+    drawn = np.random.default_rng(seed).normal(size=(min(rank, *x.shape), len(x))) @ (wide - mean).numpy()
     scale = float(wide.abs().max()) * np.sqrt(len(x))
     return orthonormal_basis(_leading(drawn, rank, scale), mean, hook)
 

@@ -25,6 +25,8 @@ from probes.receiver_prompts import ReceiverBatch, edited_hooks, mean_over_membe
 from probes.transfer import Cast, cast_families, cast_parameters
 from probes.transfer_table import donor_kind, transfer_arrays
 
+MOST_CONTROLS = 1_000
+
 MEASURED = ("left", "se", "left_when_right", "logit_gap", "logit_gap_se", "null_mean", "null_min", "p", "n_members")
 NECESSARY_P = 0.05
 
@@ -80,8 +82,10 @@ def erasure_matrix(
     seed = check_seed(seed)
     if rank < 1:
         raise InputError(f"the rank of what is erased must be 1 or more; got {rank}")
-    if n_null < LEAST_CONTROLS:
-        raise InputError(f"an accuracy is set against {LEAST_CONTROLS} random subspaces or more; got {n_null}")
+    if not LEAST_CONTROLS <= n_null <= MOST_CONTROLS:
+        raise InputError(
+            f"an accuracy is set against {LEAST_CONTROLS} to {MOST_CONTROLS:,} random subspaces; got {n_null:,}"
+        )
     check_source(store, model)
     hooks = edited_hooks(store, site, layers)
     cast = cast_families(store, model, receivers, donors, positions, n_contexts, seed, by_index=False)
