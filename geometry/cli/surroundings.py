@@ -1,6 +1,7 @@
 """What surrounds the program and is not its user's request: inherited settings, and the streams it speaks through."""
 
 import io
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -19,6 +20,7 @@ def settle() -> None:
     """
     for name in _FOREIGN:
         os.environ.pop(name, None)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that it cannot write, and goes on
     _fill_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

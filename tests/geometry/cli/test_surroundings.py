@@ -122,4 +122,5 @@ def test_a_file_is_not_opened_as_a_stream_that_was_closed(shell, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_without_a_home_that_can_be_written_figures_are_drawn(store, shell):
-    assert shell(pca(store), HOME="/proc/self", MPLCONFIGDIR="/proc/self").returncode == 0
+    done = shell(pca(store), HOME="/proc/self", MPLCONFIGDIR="/proc/self")
+    assert (done.returncode, done.stderr) == (0, b"")
