@@ -37,7 +37,7 @@ OTHER_CPU := tests/probes/test_restart.py tests/probes/test_steering.py tests/pr
 	tests/geometry/test_layerwise.py tests/geometry/test_moments.py tests/geometry/test_similarity.py
 
 test-other-cpu: setup
-	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OPENBLAS_CORETYPE=Haswell \
+	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OPENBLAS_CORETYPE=Nehalem \
 		$(BIN)/python -m pytest -q -n auto --dist loadfile $(OTHER_CPU)
 
 lint: setup
