@@ -63,6 +63,7 @@ def _randomize(model: PreTrainedModel) -> PreTrainedModel:
 @pytest.fixture(scope="session")
 def model_folders(tmp_path_factory, tokenizer) -> dict[str, Path]:
     """Folders of three-layer models: GPT-2-shaped, grouped-query Llama-shaped, and parallel-attention NeoX."""
+    torch.manual_seed(7)  # new models draw from torch's own generator: else each run would test others
     shared = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 0}
     configs = {
         "gpt2": GPT2LMHeadModel(GPT2Config(**shared, n_positions=64, n_embd=33, n_layer=3, n_head=3, n_inner=71)),
