@@ -38,7 +38,7 @@ class LockedError(GeometryError):
 
 
 class NoSpaceError(GeometryError):
-    """A file system without room for the store."""
+    """A file system without room for what is to be written, or memory without room for the work."""
 
     exit_code = 7
 

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 import os
-import shutil
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import platformdirs
 
 from cache.errors import CorruptFileError, InputError, NotAvailableError
 from cache.model_files import NOTHING_FOREIGN, check_all_there
+from cache.whole_files import check_folder, storage_error
 from cache.wrapping import reason_of
 
 DEMO_MODEL = "smollm2-135m"
@@ -47,9 +48,10 @@ def convert_once(gguf: Path) -> Path:
     """The folder with the safetensors copy of a GGUF file, made if it is not there yet; its name is the SHA-256.
 
     Raises:
-        NotAvailableError: there is no such file.
+        NotAvailableError: there is no such file, or the cache's folder takes none.
         CorruptFileError: it cannot be converted.
         InputError: it is one of several parts of a model.
+        NoSpaceError: there is no room for the copy.
     """
     if not gguf.is_file():
         raise NotAvailableError(f"no GGUF file {str(gguf)!r}")
@@ -61,11 +63,32 @@ def convert_once(gguf: Path) -> Path:
 
 def _convert(gguf: Path, folder: Path) -> None:
     """Write the safetensors copy under a temporary name and put it in place whole: loading it is 50x faster."""
+    check_folder(folder.parent)
+    model, tokenizer = _read(gguf)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".converting-", dir=folder.parent) as scratch:
+            working = Path(scratch) / "model"
+            model.save_pretrained(working)
+            tokenizer.save_pretrained(working)
+            _put(working, folder)
+    except Exception as error:  # safetensors and tokenizers raise their own, of no common kind
+        raise storage_error(error, folder) from error
+
+
+def _put(working: Path, folder: Path) -> None:
+    try:
+        os.replace(working, folder)
+    except OSError:
+        if not folder.is_dir():  # else another process finished first, with the same content
+            raise
+
+
+def _read(gguf: Path) -> tuple[Any, Any]:
+    """The model and the tokenizer in a GGUF file, as they are to be saved."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     _check_undivided(gguf)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
     try:
         place = {"gguf_file": gguf.name, **NOTHING_FOREIGN}
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -73,18 +96,9 @@ def _convert(gguf: Path, folder: Path) -> None:
         )
         check_all_there(report, f"the GGUF file {str(gguf)!r}")
         _detach_quantizer(model)
-        model.save_pretrained(working)
-        AutoTokenizer.from_pretrained(str(gguf.parent), **place).save_pretrained(working)
-        os.chmod(working, 0o755)  # noqa: PTH101  # mkdtemp makes it private
-        try:
-            os.replace(working, folder)
-        except OSError:
-            if not folder.is_dir():  # else another process finished first, with the same content
-                raise
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
+        return model, AutoTokenizer.from_pretrained(str(gguf.parent), **place)
+    except (ValueError, LookupError, TypeError, OSError, RuntimeError, struct.error) as error:
         raise CorruptFileError(f"{str(gguf)!r} cannot be converted: {reason_of(error)}") from error
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
 
 
 def _check_undivided(gguf: Path) -> None:

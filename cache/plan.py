@@ -94,8 +94,6 @@ def plan_recording(
     for given, choices, what in ((positions, POSITIONS, "positions"), (dtype, STORAGE_DTYPES, "dtype")):
         if given not in choices:
             raise InputError(f"{what} must be one of {', '.join(choices)}; got {given!r}")
-    if batch_tokens < 1:
-        raise InputError(f"batch_tokens must be 1 or more; got {batch_tokens}")
     check_loaded(model)
     prompts = prompts if isinstance(prompts, Prompts) else Prompts.from_texts(prompts)
     hooks = select_hooks(DEFAULT_SITES if sites is None else sites, layers, model.n_layers)
@@ -112,7 +110,13 @@ def plan_recording(
 
 
 def plan_blocks(lengths: Int[np.ndarray, "prompt"], batch_tokens: int) -> tuple[tuple[int, ...], ...]:
-    """Prompts sorted by length and cut so that no padded batch exceeds `batch_tokens` slots."""
+    """Prompts sorted by length and cut so that no padded batch exceeds `batch_tokens` slots.
+
+    Raises:
+        InputError: `batch_tokens` is below 1.
+    """
+    if batch_tokens < 1:
+        raise InputError(f"batch_tokens must be 1 or more; got {batch_tokens}")
     blocks: list[list[int]] = []
     for prompt in np.argsort(lengths, kind="stable"):
         if not blocks or (len(blocks[-1]) + 1) * int(lengths[prompt]) > batch_tokens:

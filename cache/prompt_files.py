@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cache.errors import InputError, NotAvailableError
 from cache.member_spans import last_span
 from cache.prompts import Prompt, Prompts
+from cache.whole_files import write_whole
 
 SUFFIXES = (".jsonl", ".csv", ".txt")
 
@@ -76,11 +77,17 @@ def read_prompts(path: str | Path) -> Prompts:
 
 
 def write_prompts(prompts: Prompts, path: str | Path) -> None:
-    """Write every field of every prompt as JSON lines, which `read_prompts` reads back unchanged."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write every field of every prompt as JSON lines, which `read_prompts` reads back unchanged.
+
+    The file is whole or not there.
+
+    Raises:
+        InputError: the path is a folder, a symbolic link or a device.
+        NotAvailableError: the folder cannot be made, or takes no file.
+        NoSpaceError: there is no room.
+    """
     lines = [json.dumps({**asdict(p), "seed": prompts.seed}, ensure_ascii=False) for p in prompts]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_whole(path, "\n".join(lines) + "\n")
 
 
 def _text_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:

@@ -32,8 +32,8 @@ from cache.safe_open import check_same, data_offset, safe_open
 from cache.sealed_footer import frozen_digest, read_footer
 from cache.sealed_layout import CHANGING, Blueprint, SealedLayout, blueprint
 from cache.sealed_log import Log, complete_mark, read_log, seal_of
+from cache.whole_files import storage_error
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 
 
@@ -82,14 +82,6 @@ def create_sealed(path: Path, layout: SealedLayout) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def storage_error(error: OSError, path: Path, need: int | None = None) -> Exception:
-    """The error to raise for a failed write: no space, or a file system that does not take it."""
-    if error.errno in _FULL:
-        needs = f"; the file needs {need:,} bytes" if need else ""
-        return NoSpaceError(f"no room to write {str(path)!r} ({error.strerror}){needs}")
-    return NotAvailableError(f"cannot write {os.fsdecode(error.filename or path)!r}: {error.strerror or error}")
 
 
 class SealedWriter:

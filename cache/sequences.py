@@ -13,7 +13,9 @@ from cache.errors import InputError
 from cache.families import Family
 from cache.frames import FRAMES, Frame
 from cache.prompts import Prompt, Prompts
+from cache.seeds import check_seed
 
+MOST_TEMPLATES = 10_000
 _ATTEMPTS = 50
 
 Rule = Callable[[int, int, range, np.random.Generator], tuple[tuple[int, ...], int, int] | None]
@@ -53,8 +55,7 @@ class SequenceDesign:
         for name in ("families", "frames", "kinds", "lengths"):
             if not getattr(self, name):
                 raise InputError(f"{name} must name at least one; got none")
-        if self.seed < 0:
-            raise InputError(f"seed must be 0 or more; got {self.seed}")
+        check_seed(self.seed)
         unknown = [frame for frame in self.frames if frame not in FRAMES]
         if unknown:
             raise InputError(f"no frame {unknown[0]!r}; known are {', '.join(FRAMES)}")
@@ -67,6 +68,8 @@ class SequenceDesign:
         for name, number in (("templates", self.templates), ("sample", self.sample)):
             if number is not None and number < 1:
                 raise InputError(f"{name} must be 1 or more; got {number}")
+        if self.templates > MOST_TEMPLATES:
+            raise InputError(f"templates must be {MOST_TEMPLATES:,} or fewer; got {self.templates:,}")
 
 
 def make_prompts(design: SequenceDesign) -> Prompts:

@@ -1,14 +1,12 @@
 """The path of a store that is to be written, looked at before any work."""
 
-import os
 from pathlib import Path
 
 from cache.errors import InputError, NotAvailableError
 from cache.lock import writer_lock
 from cache.safe_open import safe_open
 from cache.sealed_footer import HDF5_SIGNATURE
-
-_LONGEST_NAME = 255 - len(".lock")  # which, and .tmp, stand beside a store while it is written
+from cache.whole_files import prepare_place
 
 
 def prepare_path(path: str | Path) -> Path:
@@ -17,23 +15,13 @@ def prepare_path(path: str | Path) -> Path:
     Raises:
         InputError: the path is a folder, a symbolic link or a device, or its name is too long.
         NotAvailableError: the folder cannot be made.
+        NoSpaceError: there is no room for the folder.
     """
-    path = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  # resolve() would follow links
-    too_long = len(os.fsencode(path.name)) - _LONGEST_NAME
-    if too_long > 0:
-        raise InputError(f"the file name {path.name[:20]!r}... is too long by {too_long} bytes; give a shorter one")
     try:
-        what = "symbolic link" if path.is_symlink() else "folder" if path.is_dir() else ""
-        what = what or ("device" if path.exists() and not path.is_file() else "")
-    except OSError as error:
-        raise NotAvailableError(f"cannot write {str(path)!r}: {error.strerror}") from error
-    if what:
-        raise InputError(f"{str(path)!r} is a {what}; give a file name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NotAvailableError(f"cannot make the folder {str(path.parent)!r}: {error.strerror}") from error
-    return path
+        path = Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{str(path)!r} names the home of nobody known here; give a whole path") from error
+    return prepare_place(path, beside=".lock")  # which, and .tmp, stand beside a store while it is written
 
 
 def check_replaceable(path: Path) -> None:

@@ -14,6 +14,7 @@ from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.hooks import Layers, layers_text
 from cache.rows import Where, where_text
+from cache.seeds import check_seed
 from geometry.analysed_rows import families_text
 from geometry.between_table import Found, Measured, comparison_result
 from geometry.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
@@ -59,6 +60,7 @@ def between_families(
 
     As `between_pairs`, for one pair.
     """
+    seed = check_seed(seed)
     return between_pairs(
         store, [(a, b)], measures=measures, site=site, layers=layers, where=where, model=model, seed=seed
     )
@@ -102,6 +104,7 @@ def between_pairs(
         FingerprintError: the model is not the one recorded.
     """
     measures, wanted = names_of(measures), pairs_of(pairs)
+    seed = check_seed(seed)
     unknown = [name for name in measures if name not in MEASURES]
     if unknown or not measures:
         raise InputError(f"no measure {unknown[0] if unknown else ''!r}; there are {', '.join(MEASURES)}")

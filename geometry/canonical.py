@@ -4,6 +4,7 @@ In-sample correlations of n rows in d dimensions are near 1 as soon as d nears n
 without the same number for permuted rows (the nulls of `geometry.measures`) or rows held out.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,7 @@ def cca(
 
     References: Bjorck and Golub 1973, section 3; Hotelling 1936. Patterns: Haufe et al. 2014, eq. 6.
     """
+    _check_ridge(ridge)
     left, right = (_whitened(z, ridge) for z in _checked(x, y))
     most = min(len(left.scale), len(right.scale))
     if k is not None and not 1 <= k <= most:
@@ -82,6 +84,7 @@ def canonical_correlations(moments: JointMoments, *, ridge: float = 0.0) -> Floa
     Raises:
         InputError: a side has no variance.
     """
+    _check_ridge(ridge)
     cross = moments.cross
     for axis, side in enumerate((moments.x, moments.y)):
         scatter = side.scatter + ridge * np.trace(side.scatter) / len(side.mean) * np.eye(len(side.mean))
@@ -211,6 +214,11 @@ class _Whitened:
     scores: Float[np.ndarray, "row rank"]
     scale: Float[np.ndarray, " rank"]
     directions: Float[np.ndarray, "rank d"]
+
+
+def _check_ridge(ridge: float) -> None:
+    if not 0 <= ridge < math.inf:
+        raise InputError(f"ridge must be a finite number of 0 or more; got {ridge}")
 
 
 def _whitened(x: Float[Tensor, "row d"], ridge: float) -> _Whitened:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from cache.errors import InputError
+from cache.seeds import check_seed
 from geometry.basis import FeatureBasis, orthonormal_basis
 from geometry.linalg import check_finite, eigen, fix_signs
 from geometry.moments import Moments
@@ -161,6 +162,7 @@ def split_half_stability(
     Returns:
         `subspace_overlap` for the first 1, 2, ... components; nan where a half is too small for the fit.
     """
+    seed = check_seed(seed)
     rng = np.random.default_rng(seed)
     labels, codes = np.unique(units, return_inverse=True)
     overlaps = []

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache.errors import InputError, NumbersError
+from cache.seeds import check_seed
 from geometry.basis import LinearBasis, orthonormal_basis
 from geometry.decompose import subspace_overlap
 from geometry.evidence import jackknife
@@ -70,12 +71,15 @@ def demix(x: Float[Tensor, "family context member d"], *, k: int = 4, seed: int 
         seed: seeds the permutations.
 
     Raises:
-        InputError: fewer than 2 families, 4 contexts or 3 members, or all activations are equal.
+        InputError: k is below 1, fewer than 2 families, 4 contexts or 3 members, or all activations are equal.
         NumbersError: a value is not finite.
 
     References: the parts are dPCA's marginalisations (Kobak et al. 2016, eq. 4), with cross-validated variances in
         place of sums of squares (Walther et al. 2016, eq. 9).
     """
+    seed = check_seed(seed)
+    if k < 1:
+        raise InputError(f"k must be 1 or more; got {k}")
     n_families, n_contexts, n_members, d = x.shape
     if n_families < 2 or n_contexts < 4 or n_members < 3:
         raise InputError(

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cache.seeds import check_seed
 from geometry.decompose import spectrum
 
 LEAST_MEMBERS = 5
@@ -116,6 +117,7 @@ def template_bootstrap_se(
     Returns:
         The standard deviation over draws; nan with fewer than 5 contexts.
     """
+    seed = check_seed(seed)
     n = len(cross)
     if n < LEAST_MEMBERS:
         return math.nan

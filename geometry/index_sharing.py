@@ -12,6 +12,7 @@ from torch import Tensor
 from cache.errors import InputError
 
 MAX_LAG = 3
+LARGEST_LAG = 1_000
 
 
 def matched_cosine(x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]) -> float:
@@ -77,6 +78,8 @@ def lag_profile(
     Raises:
         InputError: as for `matched_cosine`.
     """
+    if not 0 <= max_lag <= LARGEST_LAG:
+        raise InputError(f"max_lag must be 0 to {LARGEST_LAG:,}; got {max_lag:,}")
     cross = member_products(x, y)
     own = [member_products(z, z).diagonal() for z in (x, y)]
     n, profile = len(cross), np.full(2 * max_lag + 1, np.nan)

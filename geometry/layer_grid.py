@@ -15,6 +15,7 @@ from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.hooks import Layers, layers_text
 from cache.rows import Where, where_text
+from cache.seeds import check_seed
 from geometry.analysed_rows import text_rows, unit_of_rows
 from geometry.cross_moments import cross_moments, norm_products
 from geometry.evidence import interval, jackknife
@@ -72,6 +73,7 @@ def between_layers(
     Raises:
         InputError: no such measure, site, layer or row.
     """
+    seed = check_seed(seed)
     side = Side(store, site_hooks(store, site, layers), text_rows(store, where))
     return _grid(side, None, measure, _parameters(site, layers, where, seed))
 
@@ -102,6 +104,7 @@ def between_stores(
     Raises:
         InputError: no such measure, site, layer or row, or the stores have no rows, or no common order of rows.
     """
+    seed = check_seed(seed)
     sides = _aligned(a, b, where)
     left, right = (
         Side(store, site_hooks(store, site, layers), chosen) for store, chosen in zip((a, b), sides, strict=True)

@@ -1,6 +1,7 @@
 """One analysis over many sites of a store, and the result it gives."""
 
 import importlib.metadata
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +14,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from cache import ActivationStore, Hook
-from cache.errors import InputError, NotAvailableError
+from cache.errors import InputError
 from cache.hooks import HookLike, Layers, layers_text, parse_layers
 from cache.rows import Where, where_text
 from cache.store import check_open
+from cache.whole_files import write_whole
 
 Named = Mapping[str, tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]]
 _LIBRARIES = ("representation-geometry", "numpy", "scipy", "scikit-learn", "torch", "pandas", "umap-learn")
@@ -59,14 +61,12 @@ class LayerResult:
     def save(self, folder: str | Path) -> list[Path]:
         """Write result.npz (arrays), result.json (axes, parameters, source, versions), table.csv and, if any, rows.csv.
 
+        Each file is whole or not there.
+
         Raises:
-            NotAvailableError: the folder cannot be made.
+            NotAvailableError: the folder cannot be made, or takes no file.
+            NoSpaceError: there is no room.
         """
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise NotAvailableError(f"cannot make the folder {str(folder)!r}: {error.strerror}") from error
         described = {
             "name": self.name,
             "hooks": [hook.name for hook in self.hooks],
@@ -75,15 +75,16 @@ class LayerResult:
             "source": self.source,
             "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
         }
-        np.savez(
-            folder / "result.npz", allow_pickle=False, **{name: values for name, (_, values) in self.arrays.items()}
-        )
-        (folder / "result.json").write_text(json.dumps(described, indent=2, default=_plain) + "\n", encoding="utf-8")
-        self.table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
+        arrays = io.BytesIO()
+        np.savez(arrays, allow_pickle=False, **{name: values for name, (_, values) in self.arrays.items()})
+        contents: dict[str, bytes | str] = {
+            "result.npz": arrays.getvalue(),
+            "result.json": json.dumps(described, indent=2, default=_plain) + "\n",
+            "table.csv": self.table.to_csv(index=False, float_format="%.6g"),
+        }
         if len(self.rows):
-            self.rows.to_csv(folder / "rows.csv", index=False)
-        names = ("result.npz", "result.json", "table.csv") + ("rows.csv",) * bool(len(self.rows))
-        return [folder / name for name in names]
+            contents["rows.csv"] = self.rows.to_csv(index=False)
+        return [write_whole(Path(folder) / name, content) for name, content in contents.items()]
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ import pandas as pd
 from cache import ActivationStore, Hook
 from cache.hooks import Layers, layers_text
 from cache.rows import Where
+from cache.seeds import check_seed
 from geometry.analysed_rows import chosen_rows, row_counts
 from geometry.components import N_PERMUTATIONS, N_SPLITS, Fit, components
 from geometry.decompose import pca_of_moments, svd_of_moments
@@ -46,6 +47,7 @@ def pca_by_layer(
         InputError: no such site, layer or row, or fewer rows than components.
         NumbersError: a value is not finite.
     """
+    seed = check_seed(seed)
     return _by_layer("pca", pca_of_moments, store, site, layers, where, k, seed, on_hook)
 
 
@@ -60,6 +62,7 @@ def svd_by_layer(
     on_hook: Callable[[Hook], None] = lambda hook: None,
 ) -> LayerResult:
     """Singular vectors of one site with no mean removed, fitted at each layer by itself; else as `pca_by_layer`."""
+    seed = check_seed(seed)
     return _by_layer("svd", svd_of_moments, store, site, layers, where, k, seed, on_hook)
 
 

@@ -10,6 +10,7 @@ from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.hooks import Layers, layers_text
 from cache.rows import Where, where_text
+from cache.seeds import check_seed
 from geometry.cells import CONTROL_PREFIX, balance, load_cells, plan_cells, take
 from geometry.demixing import N_PERMUTATIONS, PARTS, Demixed, demix
 from geometry.evidence import interval
@@ -48,6 +49,7 @@ def demix_by_layer(
     Raises:
         InputError: no such family, site or layer, or too few families, contexts or members in common.
     """
+    seed = check_seed(seed)
     hooks = site_hooks(store, site, layers)
     plan = plan_cells(store, families, where)
     names = [name for name in plan.families if families is not None or not name.startswith(CONTROL_PREFIX)]

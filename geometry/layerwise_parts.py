@@ -13,6 +13,7 @@ from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.hooks import Layers, layers_text
 from cache.rows import Where
+from cache.seeds import check_seed
 from geometry.analysed_rows import Rows, chosen_rows, row_counts
 from geometry.embed import umap
 from geometry.layerwise import LayerResult, Named, site_hooks
@@ -54,6 +55,7 @@ def nmf_by_layer(
         InputError: no such site, layer or row, or fewer rows than components.
         NumbersError: a value is not finite.
     """
+    seed = check_seed(seed)
     hooks, rows = site_hooks(store, site, layers), chosen_rows(store, where)
     found = []
     for hook in hooks:
@@ -94,6 +96,7 @@ def umap_by_layer(
         InputError: no such site, layer or row, or fewer than 5 rows.
         NumbersError: a value is not finite.
     """
+    seed = check_seed(seed)
     hooks, rows = site_hooks(store, site, layers), _drawn(chosen_rows(store, where), seed)
     coordinates, trust = [], []
     for hook in hooks:

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from cache.errors import InputError
 from cache.hooks import Hook
+from cache.seeds import check_seed
 from geometry.decompose import Decomposition
 from geometry.linalg import check_finite
 
+MOST_RUNS = 1_000
 _INNER = 3  # sweeps over the components for each product with the data, which is what costs
 _FLOOR = 1e-12
 
@@ -84,16 +86,17 @@ def nmf(
         tol: a run ends when ten rounds lower the relative error by less than this share of its first value.
 
     Raises:
-        InputError: k is not between 1 and the smaller side, `n_runs` is below 1, or all values are 0.
+        InputError: k is not between 1 and the smaller side, `n_runs` is not between 1 and 1,000, or all values are 0.
         NumbersError: a value is not finite.
 
     References: Cichocki and Phan 2009 (HALS); Gillis and Glineur 2012 (several sweeps a product).
     """
+    seed = check_seed(seed)
     n_rows, d = x.shape
     if not 1 <= k <= min(n_rows, d):
         raise InputError(f"{n_rows} rows of width {d} have at most {min(n_rows, d)} components; got k = {k}")
-    if n_runs < 1:
-        raise InputError(f"n_runs must be 1 or more; got {n_runs}")
+    if not 1 <= n_runs <= MOST_RUNS:
+        raise InputError(f"n_runs must be 1 to {MOST_RUNS:,}; got {n_runs:,}")
     check_finite(x)
     rows = x.float().numpy()
     split = bool((rows < 0).any())

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cache.errors import InputError
+from cache.seeds import check_seed
 from geometry.linalg import row_space
 
 EXHAUSTIVE = 10_000
@@ -29,6 +30,7 @@ def member_permutations(
     Raises:
         InputError: n_members is below 1, or `most` below 2.
     """
+    seed = check_seed(seed)
     if n_members < 1 or most < 2:
         raise InputError(f"permutations need 1 member and 2 orders; got {n_members} and {most}")
     if math.factorial(n_members) <= most:
@@ -96,6 +98,7 @@ def own_index_p(x: Float[Tensor, "context member d"], *, n_draws: int = 200, see
     Returns:
         In [1 / n_draws, 1]; nan where all members are equal.
     """
+    seed = check_seed(seed)
     wide = x.double() - x.double().mean(dim=1, keepdim=True)
     n_contexts, n_members, d = wide.shape
     scores, sizes, _ = row_space(wide.reshape(-1, d).numpy())

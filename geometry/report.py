@@ -1,6 +1,8 @@
 """A result on disk: machine-readable files, and its pictures as PNG and SVG beside them."""
 
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -8,6 +10,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
+from cache.whole_files import write_whole
 from geometry.layerwise import LayerResult
 
 
@@ -19,18 +22,33 @@ def write_report(
 ) -> list[Path]:
     """Save a result, its figures and further tables (CSV) into a folder, which is made if need be; returns the files.
 
-    The same result gives the same bytes: SVGs carry no date and no random ids.
+    Each file is whole or not there. The same result gives the same bytes: SVGs carry no date and no random ids.
+
+    Raises:
+        NotAvailableError: the folder cannot be made, or takes no file.
+        NoSpaceError: there is no room.
     """
     folder = Path(folder)
     paths = result.save(folder)
     for name, table in tables.items():
-        paths.append(folder / f"{name}.csv")
-        table.to_csv(paths[-1], index=False, float_format="%.6g")
+        paths.append(write_whole(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g")))
     with matplotlib.rc_context({"svg.hashsalt": result.source, "svg.fonttype": "none"}):
         for name, figure in figures.items():
             for suffix in ("png", "svg"):
-                path = folder / f"{name}.{suffix}"
-                metadata = {"Date": None} if suffix == "svg" else {"Software": None}
-                figure.savefig(path, dpi=110, metadata=metadata)
-                paths.append(path)
+                paths.append(write_whole(folder / f"{name}.{suffix}", _picture(figure, suffix)))
     return paths
+
+
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Draw with matplotlib's own settings for a while, whatever a matplotlibrc or a style in use says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
+def _picture(figure: Figure, suffix: str) -> bytes:
+    drawn = io.BytesIO()
+    metadata = {"Date": None} if suffix == "svg" else {"Software": None}
+    figure.savefig(drawn, format=suffix, dpi=110, metadata=metadata)
+    return drawn.getvalue()

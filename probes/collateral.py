@@ -12,6 +12,7 @@ from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.prompts import Prompts
 from cache.rows import Where, where_text
+from cache.seeds import check_seed
 from cache.tokens import tokenize
 from geometry.layerwise import LayerResult
 from probes.contrasts import contrast, load_pairs, stored_prompts
@@ -52,6 +53,7 @@ def collateral(
         Kullback-Leibler divergence of the steered from the clean next-token distribution, in nats), `kl_se` (over
         texts), `kl_random` (mean over drawn directions), `top1_changed` (share), `layer, alpha, positions, n_texts`.
     """
+    seed = check_seed(seed)
     layer, alpha, positions = modal_cell(nested_cells(result, method))
     hook = next(hook for hook in result.hooks if hook.table_layer == layer)
     source, target = (result.parameters[name] for name in ("source", "target"))

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cache import Hook
-from cache.errors import CorruptFileError, InputError, NotAvailableError
+from cache.errors import CorruptFileError, NotAvailableError
+from cache.whole_files import write_whole
 from probes.directions import Direction
 
 FORMAT = "geometry-direction-1"
@@ -23,12 +23,10 @@ def save_direction(direction: Direction, path: str | Path) -> Path:
     """Write a direction to a safetensors file; the file is whole or not there.
 
     Raises:
-        NotAvailableError: the folder cannot be made or written.
-        InputError: the path is a folder.
+        InputError: the path is a folder, a symbolic link or a device.
+        NotAvailableError: the folder cannot be made, or takes no file.
+        NoSpaceError: there is no room.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{str(path)!r} is a folder; give a file name such as two.safetensors")
     metadata = {
         "format": FORMAT,
         "hook": direction.hook.name,
@@ -43,17 +41,7 @@ def save_direction(direction: Direction, path: str | Path) -> Path:
     }
     vector = direction.vector.detach().float().cpu().contiguous()
     metadata["sha256"] = _checksum(metadata, vector)
-    content = save({"vector": vector}, metadata=metadata)
-    partial = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError as error:
-        if partial.is_file():
-            partial.unlink()
-        raise NotAvailableError(f"cannot write {str(path)!r}: {error.strerror}") from error
-    return path
+    return write_whole(path, save({"vector": vector}, metadata=metadata))
 
 
 def load_direction(path: str | Path) -> Direction:

@@ -12,6 +12,7 @@ from torch import Tensor
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.hooks import HookLike, as_hook
+from cache.seeds import check_seed
 from cache.store import check_open
 from geometry.linalg import check_finite, row_space
 from geometry.readout import readout_map
@@ -55,6 +56,7 @@ class Direction:
             raise InputError(f"a direction's vector has length 1; got {float(self.vector.norm()):.4g}")
         if not (np.isfinite(self.norm) and self.norm >= 0):
             raise InputError(f"a direction's norm is finite and not negative; got {self.norm}")
+        check_seed(self.seed)
 
     @property
     def step(self) -> Float[Tensor, " d"]:
@@ -92,6 +94,7 @@ def direction_of(
         NumbersError: the vector is not finite.
     """
     site = as_hook(hook)
+    seed = check_seed(seed)
     check_finite(step)
     length = float(step.double().norm())
     if length == 0:

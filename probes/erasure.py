@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cache.errors import InputError
 from cache.hooks import HookLike, as_hook
+from cache.seeds import check_seed
 from geometry.basis import LinearBasis, orthonormal_basis
 from geometry.linalg import check_finite, row_space
 
@@ -98,10 +99,11 @@ def random_subspace(x: Float[Tensor, "row d"], rank: int, seed: int, hook: HookL
         InputError: the rank is below 1.
         NumbersError: activations are not finite.
     """
+    seed = check_seed(seed)
     _check(rank, x)
     wide = x.double()
     mean = wide.mean(dim=0)
-    drawn = np.random.default_rng(seed).normal(size=(rank, len(x))) @ (wide - mean).numpy()
+    drawn = np.random.default_rng(seed).normal(size=(min(rank, *x.shape), len(x))) @ (wide - mean).numpy()
     scale = float(wide.abs().max()) * np.sqrt(len(x))
     return orthonormal_basis(_leading(drawn, rank, scale), mean, hook)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.hooks import Layers
+from cache.seeds import check_seed
 from geometry.basis import LinearBasis
 from geometry.evidence import LEAST_CONTROLS, LEAST_MEMBERS, interval
 from geometry.layerwise import LayerResult
@@ -24,6 +25,8 @@ from probes.index_codes import IndexCodes
 from probes.receiver_prompts import ReceiverBatch, edited_hooks, mean_over_members
 from probes.transfer import Cast, cast_families, cast_parameters
 from probes.transfer_table import donor_kind, transfer_arrays
+
+MOST_CONTROLS = 1_000
 
 MEASURED = ("left", "se", "left_when_right", "logit_gap", "logit_gap_se", "null_mean", "null_min", "p", "n_members")
 NECESSARY_P = 0.05
@@ -77,10 +80,13 @@ def erasure_matrix(
             set, or a family has but one context.
         FingerprintError: the store was recorded from another model.
     """
+    seed = check_seed(seed)
     if rank < 1:
         raise InputError(f"the rank of what is erased must be 1 or more; got {rank}")
-    if n_null < LEAST_CONTROLS:
-        raise InputError(f"an accuracy is set against {LEAST_CONTROLS} random subspaces or more; got {n_null}")
+    if not LEAST_CONTROLS <= n_null <= MOST_CONTROLS:
+        raise InputError(
+            f"an accuracy is set against {LEAST_CONTROLS} to {MOST_CONTROLS:,} random subspaces; got {n_null:,}"
+        )
     check_source(store, model)
     hooks = edited_hooks(store, site, layers)
     cast = cast_families(store, model, receivers, donors, positions, n_contexts, seed, by_index=False)

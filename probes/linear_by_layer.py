@@ -13,6 +13,7 @@ from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.hooks import Layers, layers_text
 from cache.rows import Where, where_text
+from cache.seeds import check_seed
 from geometry.evidence import interval
 from geometry.layerwise import LayerResult, site_hooks
 from geometry.permutations import max_statistic_p
@@ -109,6 +110,7 @@ def probe_by_layer(
 
     References: Alain and Bengio 2017; control tasks, Hewitt and Liang 2019.
     """
+    seed = check_seed(seed)
     hooks = site_hooks(store, site, layers)
     task = plan_probe(
         store,

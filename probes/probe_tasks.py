@@ -13,6 +13,7 @@ from cache import ActivationStore
 from cache.errors import InputError
 from cache.families import FAMILIES
 from cache.rows import Where
+from cache.seeds import check_seed
 from geometry.analysed_rows import families_text
 from geometry.cells import CONTROL_PREFIX, Balance, CellPlan, balance, complete_controls, plan_cells
 from geometry.names import names_of
@@ -23,6 +24,8 @@ LEAVE_OUT = ("member", "template")
 
 N_PERMUTATIONS = 19
 """With so many the smallest p is .05."""
+
+MOST_PERMUTATIONS = 10_000
 
 N_CONTROL_TASKS = 5
 
@@ -81,6 +84,7 @@ def plan_probe(
         InputError: no such target, groups or family, or too few families, members or templates; or a member's class
             is asked for with members left out.
     """
+    seed = check_seed(seed)
     _check(target, leave_out, n_permutations, period)
     names = _families(store, target, families)
     others = [name for name in dict.fromkeys(store.rows["family"]) if name.startswith(CONTROL_PREFIX)]
@@ -173,8 +177,8 @@ def _check(target: str, leave_out: str, n_permutations: int, period: float | Non
         raise InputError(f"no groups {leave_out!r} to leave out; there are {', '.join(LEAVE_OUT)}")
     if (target, leave_out) == ("member", "member"):
         raise InputError("a probe cannot name a member that it never saw; to probe members, leave out templates")
-    if n_permutations < 1:
-        raise InputError(f"the null takes 1 permutation or more; got {n_permutations}")
+    if not 1 <= n_permutations <= MOST_PERMUTATIONS:
+        raise InputError(f"the null takes 1 to {MOST_PERMUTATIONS:,} permutations; got {n_permutations:,}")
     if period is not None and not (math.isfinite(period) and period > 0):
         raise InputError(f"the period of an angle is a number above 0; got {period}")
 

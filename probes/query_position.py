@@ -12,6 +12,7 @@ from torch import Tensor
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.hooks import Layers, layers_text
+from cache.seeds import check_seed
 from geometry.analysed_rows import families_text
 from geometry.cells import CONTROL_PREFIX
 from geometry.evidence import interval
@@ -84,6 +85,7 @@ def last_or_answer(
         InputError: no such family, kind, site or layer, a family has but one context, or nothing can be told apart.
         FingerprintError: the store was recorded from another model.
     """
+    seed = check_seed(seed)
     check_source(store, model)
     hooks = edited_hooks(store, site, layers)
     known = [name for name in dict.fromkeys(store.prompts["family"]) if name and "+" not in name]

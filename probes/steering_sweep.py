@@ -14,6 +14,7 @@ from cache.errors import InputError
 from cache.hooks import Layers, layers_text
 from cache.restart import first_block
 from cache.rows import Where, where_text
+from cache.seeds import check_seed
 from geometry.layerwise import LayerResult, Named, site_hooks
 from geometry.names import names_of
 from geometry.readout import check_source
@@ -86,6 +87,7 @@ def sweep(
         FingerprintError: the model is not the one recorded.
     """
     positions, methods = names_of(positions), names_of(methods)
+    seed = check_seed(seed)
     check_choices(alphas, positions, methods)
     check_source(store, model)
     alphas, positions = tuple(dict.fromkeys(alphas)), tuple(positions)

@@ -13,6 +13,7 @@ from torch import Tensor
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.hooks import Layers, layers_text
+from cache.seeds import check_seed
 from geometry.analysed_rows import families_text
 from geometry.cells import CONTROL_PREFIX
 from geometry.layerwise import LayerResult
@@ -89,6 +90,7 @@ def transfer_matrix(
         InputError: no such family, site, layer or position set, or a family has but one context.
         FingerprintError: the store was recorded from another model.
     """
+    seed = check_seed(seed)
     check_source(store, model)
     hooks = edited_hooks(store, site, layers)
     cast = cast_families(store, model, receivers, donors, positions, n_contexts, seed, by_index=True)

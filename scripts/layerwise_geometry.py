@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 
 from cache import ActivationStore, LoadedModel, load_model
+from cache.whole_files import check_folder
 from geometry import (
     LayerResult,
     between_layers,
@@ -63,6 +64,7 @@ def comparisons(store: ActivationStore, model: LoadedModel, families: list[str],
 
 def main(path: str, folder: str) -> None:
     """Measure, draw, and print which families share an index code."""
+    check_folder(folder)
     started = time.perf_counter()
     with ActivationStore.open(path) as store:
         families = [name for name in dict.fromkeys(store.rows["family"]) if not name.startswith("control:")]

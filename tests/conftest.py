@@ -24,7 +24,7 @@ from cache import LoadedModel, load_dataset, load_model
 from cache.families import FAMILIES
 from cache.words import CONTROL_WORDS, NAMES, OBJECTS
 
-torch.set_num_threads(1)  # tests run on all cores side by side
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # one: tests run on all cores side by side
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,6 +64,7 @@ def _randomize(model: PreTrainedModel) -> PreTrainedModel:
 @pytest.fixture(scope="session")
 def model_folders(tmp_path_factory, tokenizer) -> dict[str, Path]:
     """Folders of three-layer models: GPT-2-shaped, grouped-query Llama-shaped, and parallel-attention NeoX."""
+    torch.manual_seed(7)  # new models draw from torch's own generator: else each run would test others
     shared = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 0}
     configs = {
         "gpt2": GPT2LMHeadModel(GPT2Config(**shared, n_positions=64, n_embd=33, n_layer=3, n_head=3, n_inner=71)),

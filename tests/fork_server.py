@@ -7,6 +7,7 @@ Run as `python -m tests.fork_server FOLDER`; use through `server`.
 import atexit
 import functools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -167,7 +168,7 @@ def _command(model, argv):
     main()
 
 
-def _record(model, path, log="/dev/null", size="kills", pause=0.0, hold=None, threads=1):
+def _record(model, path, log="/dev/null", size="kills", hold=None, leash=None, threads=1):
     import torch
 
     from cache import record
@@ -182,9 +183,10 @@ def _record(model, path, log="/dev/null", size="kills", pause=0.0, hold=None, th
 
     def on_block(progress):
         os.write(log, b"done %d\n" % progress.done_blocks)
-        time.sleep(pause)
         while hold and progress.done_blocks == HELD_AT and Path(hold).exists():
             time.sleep(0.01)
+        while leash and progress.done_blocks >= _length(leash):
+            time.sleep(0.001)
 
     forward = model.bridge.original_model.base_model.register_forward_pre_hook(on_forward)
     try:
@@ -195,6 +197,14 @@ def _record(model, path, log="/dev/null", size="kills", pause=0.0, hold=None, th
     finally:
         forward.remove()
     return 0
+
+
+def _length(leash):
+    """How many blocks a writer may do: the bytes of a file; all once it is gone."""
+    try:
+        return Path(leash).stat().st_size
+    except FileNotFoundError:
+        return math.inf
 
 
 def _naive(model, path, log, source):

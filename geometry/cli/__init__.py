@@ -6,6 +6,9 @@ import sys
 def main(arguments: list[str] | None = None) -> None:
     """Run the `geometry` program; see `geometry.cli.app.main`."""
     try:
+        from geometry.cli.surroundings import settle
+
+        settle()
         from geometry.cli.app import main as run
 
         run(arguments)

@@ -1,11 +1,12 @@
 """The `geometry` program: its commands, and what becomes of errors."""
 
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
-from cache.errors import GeometryError, InterruptedRecordingError
+from cache.errors import GeometryError, InputError, InterruptedRecordingError, NoSpaceError
 from geometry.cli.cache_command import cache
 from geometry.cli.compare_command import compare
 from geometry.cli.decompose_commands import demix, nmf, pca, svd, umap
@@ -15,11 +16,14 @@ from geometry.cli.probe_command import probe
 from geometry.cli.prompts_command import prompts
 from geometry.cli.steer_command import steer
 from geometry.cli.store_commands import info, verify
+from geometry.cli.surroundings import silence_output
 from geometry.cli.sweep_command import sweep
+from geometry.cli.system_errors import is_memory_error, system_error
 from geometry.cli.transfer_commands import erase, transfer
 from geometry.printable import printable
 
 _INTERRUPTED = 130
+_UNREAD = 141  # as a shell names the end by SIGPIPE
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,7 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the program and leave with its exit code.
 
     0 done, 2 usage or bad input, 3 model, file or network not there, 4 corrupt or hostile file, 5 fingerprint
-    differs, 6 locked, 7 no space, 8 non-finite or overflowing numbers, 130 interrupted.
+    differs, 6 locked, 7 no space, 8 non-finite or overflowing numbers, 130 interrupted,
+    141 nobody reads what is printed.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
@@ -62,26 +67,42 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
         code: Any = app(arguments, prog_name="geometry", standalone_mode=False)
+        sys.stdout.flush()
         if code == _INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
             _say("interrupted; the same command begins again")
         return int(code or 0)
-    except GeometryError as error:
-        if debug:
-            raise
-        _say(str(error) if isinstance(error, InterruptedRecordingError) else f"error: {error}")
-        return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted")
         return _INTERRUPTED
+    except (BrokenPipeError, SystemExit):  # the latter is what rich makes of the former
+        silence_output()
+        return _UNREAD
     except Exception as error:
-        # typer vendors its own click, whose usage errors have no public name
-        if debug or not hasattr(error, "format_message"):
+        told = _told(error, arguments)
+        if debug or told is None:
             raise
-        known = [command.callback.__name__ for command in app.registered_commands if command.callback]
-        where = f"geometry {arguments[0]}" if arguments and arguments[0] in known else "geometry"
-        _say(f"error: {error.format_message().rstrip('.')}; see {where} --help")
-        return 2
+        _say(str(told) if isinstance(told, InterruptedRecordingError) else f"error: {told}")
+        return told.exit_code
+
+
+def _told(error: Exception, arguments: list[str]) -> GeometryError | None:
+    """The failure that a sentence explains; None for a fault of ours, which a traceback explains."""
+    if isinstance(error, GeometryError):
+        return error
+    if isinstance(error, OSError):
+        silence_output()  # what standard output refused would be tried again at the end
+        return system_error(error)
+    if is_memory_error(error):
+        return NoSpaceError("memory does not suffice; fewer rows (--where), layers or tokens at once take less")
+    # typer vendors its own click, whose usage errors have no public name
+    if not hasattr(error, "format_message"):
+        return None
+    known = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    where = f"geometry {arguments[0]}" if arguments and arguments[0] in known else "geometry"
+    return InputError(f"{error.format_message().rstrip('.')}; see {where} --help")
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(printable(" ".join(text.split())) + "\n")
+    with suppress(OSError):  # standard error may be full or closed: the exit code still tells
+        sys.stderr.write(printable(" ".join(text.split())) + "\n")
+        sys.stderr.flush()

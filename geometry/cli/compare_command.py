@@ -12,7 +12,7 @@ from cache.errors import InputError
 from geometry.cli import options
 from geometry.cli.recorded_model import RecordedModel, recorded_model
 from geometry.cli.store_commands import StoreFile
-from geometry.cli.terminal import console, print_table, progress
+from geometry.cli.terminal import console, drawing, print_table, progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,9 +58,10 @@ def compare(
             raise InputError("--families goes with --between families; choose rows with --where \"family == 'digits'\"")
         _grids(file, other, measures or ["cka"], site, layers, where, out, seed, as_json=as_json, quiet=quiet)
         return
+    folder = options.results_folder(out, f"{file.stem}-compare")
     with ActivationStore.open(file) as store:
         result = _families(store, names, measures, site, layers, where, model, seed, quiet=quiet)
-    _write_families(result, out or Path("figures") / f"{file.stem}-compare", as_json=as_json, quiet=quiet)
+    _write_families(result, folder, as_json=as_json, quiet=quiet)
 
 
 def _families(
@@ -115,7 +116,7 @@ def _write_families(result: "LayerResult", folder: Path, *, as_json: bool, quiet
     named = result.parameters["measures"]
     deciding = [name for name in named if MEASURES[name].decides]
     describing = [name for name in named if not MEASURES[name].decides]
-    with say.status("drawing"):
+    with drawing(quiet=quiet):
         figures = {name: shared_index_by_layer(result, measure=name) for name in deciding}
         if describing:
             figures["described"] = described_by_layer(result, describing)
@@ -165,7 +166,7 @@ def _grids(
     from geometry.report import write_report
 
     say = console(quiet=quiet)
-    folder = out or Path("figures") / (f"{file.stem}-layers" if other is None else f"{file.stem}-{other.stem}")
+    folder = options.results_folder(out, f"{file.stem}-{'layers' if other is None else other.stem}")
     results = []
     with ActivationStore.open(file) as a, ActivationStore.open(other) if other else nullcontext() as b:
         for name in measures:
@@ -175,11 +176,12 @@ def _grids(
                     if b is None
                     else between_stores(a, b, measure=name, site=site, layers=layers, where=where, seed=seed)
                 )
-    paths = [
-        path
-        for name, result in zip(measures, results, strict=True)
-        for path in write_report(result, {"grid": layer_heatmap(result)}, folder / name)
-    ]
+    with drawing(quiet=quiet):
+        paths = [
+            path
+            for name, result in zip(measures, results, strict=True)
+            for path in write_report(result, {"grid": layer_heatmap(result)}, folder / name)
+        ]
     if as_json:
         table = pd.concat([result.table for result in results], ignore_index=True)
         sys.stdout.write(table.to_json(orient="records", indent=2) + "\n")

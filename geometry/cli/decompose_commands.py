@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from geometry.cli import options
 from geometry.cli.recorded_model import RecordedModel, recorded_model
 from geometry.cli.store_commands import StoreFile
-from geometry.cli.terminal import console, print_table, progress
+from geometry.cli.terminal import console, drawing, print_table, progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,10 +33,11 @@ def pca(
     """Principal components at every layer: scatter, spectra, the variance they explain, and what they stand for."""
     from geometry.layerwise_components import pca_by_layer
 
+    folder = options.results_folder(out, f"{file.stem}-pca")
     with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
         result = pca_by_layer(store, site, layers=layers, where=where, k=components, seed=seed, on_hook=on_hook)
         tables = {"loadings": _loadings(store, result, model, quiet=quiet)}
-    _write(result, tables, out or _folder(file, "pca"), _shares(result), as_json=as_json, quiet=quiet)
+    _write(result, tables, folder, _shares(result), as_json=as_json, quiet=quiet)
 
 
 def svd(
@@ -54,10 +55,11 @@ def svd(
     """Singular vectors at every layer, no mean removed: as pca, the first one being mostly the mean."""
     from geometry.layerwise_components import svd_by_layer
 
+    folder = options.results_folder(out, f"{file.stem}-svd")
     with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
         result = svd_by_layer(store, site, layers=layers, where=where, k=components, seed=seed, on_hook=on_hook)
         tables = {"loadings": _loadings(store, result, model, quiet=quiet)}
-    _write(result, tables, out or _folder(file, "svd"), _shares(result), as_json=as_json, quiet=quiet)
+    _write(result, tables, folder, _shares(result), as_json=as_json, quiet=quiet)
 
 
 def nmf(
@@ -75,11 +77,12 @@ def nmf(
     """Non-negative factors at every layer; signed activations are split by sign. At home on mlp_post."""
     from geometry.layerwise_parts import nmf_by_layer
 
+    folder = options.results_folder(out, f"{file.stem}-nmf")
     with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
         result = nmf_by_layer(store, site, layers=layers, where=where, k=components, seed=seed, on_hook=on_hook)
         tables = {"loadings": _loadings(store, result, model, quiet=quiet)}
     columns = ["layer", "component", "explained_variance_ratio", "null_max", "agreement", "stability"]
-    _write(result, tables, out or _folder(file, "nmf"), result.table[columns], as_json=as_json, quiet=quiet)
+    _write(result, tables, folder, result.table[columns], as_json=as_json, quiet=quiet)
 
 
 def demix(
@@ -98,6 +101,7 @@ def demix(
     from geometry.layerwise_demix import demix_by_layer
 
     names = options.families_of(families)
+    folder = options.results_folder(out, f"{file.stem}-demix")
     with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
         result = demix_by_layer(
             store, names, site=site, layers=layers, where=where, k=components, seed=seed, on_hook=on_hook
@@ -105,7 +109,7 @@ def demix(
     wide = result.table.pivot_table(index="layer", columns="part", values="share", sort=False, dropna=False)
     shared = result.table[result.table["part"] == "shared index"].set_index("layer")
     short = wide.assign(se=shared["se"], p=shared["p"]).rename(columns={"se": "index se", "p": "index p"}).reset_index()
-    _write(result, {}, out or _folder(file, "demix"), short, as_json=as_json, quiet=quiet)
+    _write(result, {}, folder, short, as_json=as_json, quiet=quiet)
 
 
 def umap(
@@ -121,10 +125,11 @@ def umap(
     """UMAP pictures at every layer, on 50 principal components; seeded, and so on one thread. No evidence."""
     from geometry.layerwise_parts import umap_by_layer
 
+    folder = options.results_folder(out, f"{file.stem}-umap")
     with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
         result = umap_by_layer(store, site, layers=layers, where=where, seed=seed, on_hook=on_hook)
     short = result.table[["layer", "trustworthiness", "n_members", "n_rows"]]
-    _write(result, {}, out or _folder(file, "umap"), short, as_json=as_json, quiet=quiet)
+    _write(result, {}, folder, short, as_json=as_json, quiet=quiet)
 
 
 @contextmanager
@@ -179,7 +184,7 @@ def _write(
     from geometry.report import write_report
 
     say = console(quiet=quiet)
-    with say.status("drawing"):
+    with drawing(quiet=quiet):
         paths = write_report(result, _figures(result, tables), folder, tables)
     if as_json:
         sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
@@ -188,10 +193,6 @@ def _write(
         what = f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
         print_table(short, title=f"{result.name} of {result.parameters['site']}: {what}")
     say.print(f"rows: {result.parameters['where']}\n" + "\n".join(str(path) for path in paths), markup=False)
-
-
-def _folder(file: Path, command: str) -> Path:
-    return Path("figures") / f"{file.stem}-{command}"
 
 
 def _shares(result: "LayerResult") -> "pd.DataFrame":

@@ -47,6 +47,7 @@ def direction(
     """Estimate the direction from one family to another at one site, and save it as safetensors."""
     from cache.hooks import Hook
     from cache.store import ActivationStore
+    from cache.whole_files import check_file
     from probes.contrasts import contrast
     from probes.direction_files import save_direction
 
@@ -54,11 +55,11 @@ def direction(
         pairs = contrast(store, source, target, where)
         last = max(hook.layer for hook in store.hooks)
         hook = Hook(site, layer if layer >= 0 else last + 1 + layer, head)
+        path = out or _default_path(source, target, hook, method)
+        check_file(path)
         found = _found(store, pairs, hook, method, model, quiet=quiet)
         stability = _stability(store, pairs, hook, method)
-    parts = [source, target, site, str(hook.layer), *([] if head is None else [f"head{head}"])]
-    parts += [] if method == "mean_difference" else [method]
-    path = save_direction(found, out or Path("directions") / f"{options.file_stem(*parts)}.safetensors")
+    save_direction(found, path)
     described = {
         "hook": hook.name,
         "head": head,
@@ -87,6 +88,12 @@ def direction(
         f"{path}\ntry: " + shlex.join(["geometry", "steer", *model_words(store), "--direction", str(path), *prompt]),
         markup=False,
     )
+
+
+def _default_path(source: str, target: str, hook: "Hook", method: str) -> Path:
+    parts = [source, target, hook.kind, str(hook.layer), *([] if hook.head is None else [f"head{hook.head}"])]
+    parts += [] if method == "mean_difference" else [method]
+    return Path("directions") / f"{options.file_stem(*parts)}.safetensors"
 
 
 def _found(

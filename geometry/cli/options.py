@@ -122,6 +122,23 @@ def file_stem(*parts: str) -> str:
     return f"{kept}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
+def results_folder(out: Path | None, default: str) -> Path:
+    """The folder of a command's figures and tables, looked at before any work is done for them.
+
+    Raises:
+        GeometryError: no file can be written there, or no figure drawn.
+    """
+    from cache.whole_files import check_folder
+
+    try:
+        import geometry.report  # noqa: F401  # which loads matplotlib
+    except (ImportError, ValueError) as error:
+        raise InputError(f"matplotlib cannot be loaded ({error}); look at its settings in matplotlibrc") from error
+    folder = out or Path("figures") / default
+    check_folder(folder)
+    return folder
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 

@@ -10,7 +10,7 @@ import typer
 from cache.errors import InputError
 from geometry.cli import options
 from geometry.cli.store_commands import StoreFile
-from geometry.cli.terminal import console, print_table, progress
+from geometry.cli.terminal import console, drawing, print_table, progress
 
 if TYPE_CHECKING:
     from cache.store import ActivationStore
@@ -51,6 +51,7 @@ def probe(
     from probes.linear_by_layer import join_probes, probe_by_layer
 
     names = options.families_of(families)
+    folder = options.results_folder(out, f"{file.stem}-probe")
     with ActivationStore.open(file) as store:
         probes = _probes(store, names, target, leave_out)
         chosen = layers or ",".join(str(hook.layer) for hook in spread_hooks(store, site))
@@ -74,7 +75,7 @@ def probe(
                 )
                 for wanted, left_out in probes
             ]
-    _write(join_probes(results), out or Path("figures") / f"{file.stem}-probe", as_json=as_json, quiet=quiet)
+    _write(join_probes(results), folder, as_json=as_json, quiet=quiet)
 
 
 def _probes(store: "ActivationStore", names: list[str] | None, target: str, leave_out: str) -> list[tuple[str, str]]:
@@ -101,7 +102,7 @@ def _write(result: "LayerResult", folder: Path, *, as_json: bool, quiet: bool) -
     from geometry.report import write_report
 
     say = console(quiet=quiet)
-    with say.status("drawing"):
+    with drawing(quiet=quiet):
         paths = write_report(result, {"probes": probes_by_layer(result)}, folder)
     counts = result.table.iloc[0]
     if as_json:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cache.errors import InputError
 from geometry.cli import options
 from geometry.cli.terminal import console, load_model_aloud, print_table, progress
 
@@ -48,6 +49,8 @@ def prompts(
     )
     from cache.datasets import load_dataset
 
+    if out is not None:
+        _check_out(out, as_prompts=model is None)
     made = load_dataset(dataset, design)
     if model is None:
         _show_prompts(made, out, as_json=as_json, quiet=quiet)
@@ -61,13 +64,19 @@ def prompts(
     _show_task_table(result, out, as_json=as_json, quiet=quiet)
 
 
+def _check_out(out: Path, *, as_prompts: bool) -> None:
+    """Refuse a name or a place that is none for what is saved, before anything is worked out."""
+    from cache.whole_files import check_file
+
+    if as_prompts and out.suffix.lower() != ".jsonl":
+        raise InputError(f"prompts are saved as .jsonl; got {str(out)!r}")
+    check_file(out)
+
+
 def _show_prompts(made: "Prompts", out: Path | None, *, as_json: bool, quiet: bool) -> None:
     if out is not None:
-        from cache.errors import InputError
         from cache.prompt_files import write_prompts
 
-        if out.suffix.lower() != ".jsonl":
-            raise InputError(f"prompts are saved as .jsonl; got {str(out)!r}")
         write_prompts(made, out)
         use = f"use them with --dataset {shlex.quote(str(out))}"
         console(quiet=quiet).print(f"{len(made)} prompts -> {out}; {use}", markup=False)
@@ -93,8 +102,9 @@ def _show_prompts(made: "Prompts", out: Path | None, *, as_json: bool, quiet: bo
 
 def _show_task_table(result: "TaskTable", out: Path | None, *, as_json: bool, quiet: bool) -> None:
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        result.table.to_csv(out, index=False, float_format="%.6g")
+        from cache.whole_files import write_whole
+
+        write_whole(out, result.table.to_csv(index=False, float_format="%.6g"))
         console(quiet=quiet).print(f"task table -> {out}", markup=False)
     if as_json:
         sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")

@@ -1,7 +1,6 @@
 """`geometry sweep`: steer one family into another over layers, strengths and positions, with controls."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +10,7 @@ from geometry.cli import options
 from geometry.cli.direction_command import Source, Target
 from geometry.cli.recorded_model import NeededModel, needed_model
 from geometry.cli.store_commands import StoreFile
-from geometry.cli.terminal import console, print_table, progress
+from geometry.cli.terminal import console, drawing, print_table, progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +45,7 @@ def sweep(
     strengths = _numbers(alphas)
     places = [part.strip() for part in positions.split(",") if part.strip()]
     check_choices(strengths, places)
+    folder = options.results_folder(out, options.file_stem(file.stem, source, target))
     with ActivationStore.open(file) as store:
         hooks = site_hooks(store, site, layers)
         loaded = needed_model(store, model, quiet=quiet)
@@ -73,8 +73,7 @@ def sweep(
         "before_after": before_and_after(result),
         "collateral": spilled,
     }
-    folder = out or Path("figures") / options.file_stem(file.stem, source, target)
-    with say.status("drawing"):
+    with drawing(quiet=quiet):
         paths = write_report(result, _figures(result), folder, tables)
     _print(result, tables, as_json=as_json)
     say.print("\n".join(str(path) for path in paths), markup=False)

@@ -80,6 +80,15 @@ def progress(unit: str, *, quiet: bool) -> Iterator[Progress]:
             raise
 
 
+@contextmanager
+def drawing(*, quiet: bool) -> Iterator[None]:
+    """Say that figures are drawn, and draw them the same whatever settings of matplotlib the user has."""
+    from geometry.report import own_style
+
+    with console(quiet=quiet).status("drawing"), own_style():
+        yield
+
+
 def print_table(frame: "pd.DataFrame", *, title: str | None = None) -> None:
     """Print a data frame to standard output; missing numbers are left blank."""
     table = Table(title=None if title is None else Text(printable(title), "table.title"), title_justify="left")

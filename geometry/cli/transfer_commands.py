@@ -12,7 +12,7 @@ from cache.errors import InputError
 from geometry.cli import options
 from geometry.cli.recorded_model import NeededModel, needed_model
 from geometry.cli.store_commands import StoreFile
-from geometry.cli.terminal import console, print_table, progress
+from geometry.cli.terminal import console, drawing, print_table, progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +54,7 @@ def transfer(
     from geometry.figures_interventions import transfer_by_layer, transfer_matrices
     from probes.transfer import transfer_matrix
 
+    folder = options.results_folder(out, f"{file.stem}-transfer")
     with _opened(file, model, site, layers, quiet=quiet) as (store, loaded, on_hook):
         result = transfer_matrix(
             store,
@@ -69,7 +70,7 @@ def transfer(
         )
     figures = {"matrix": transfer_matrices, "by_layer": transfer_by_layer}
     short = _short(result, "success", ["success_when_right", "effect"])
-    _write(result, figures, short, out or Path("figures") / f"{file.stem}-transfer", as_json=as_json, quiet=quiet)
+    _write(result, figures, short, folder, as_json=as_json, quiet=quiet)
 
 
 def erase(
@@ -90,6 +91,7 @@ def erase(
     from geometry.figures_interventions import erasure_by_layer, erasure_matrices
     from probes.index_erasure import erasure_matrix
 
+    folder = options.results_folder(out, f"{file.stem}-erase")
     with _opened(file, model, site, layers, quiet=quiet) as (store, loaded, on_hook):
         result = erasure_matrix(
             store,
@@ -106,7 +108,7 @@ def erase(
         )
     figures = {"matrix": erasure_matrices, "by_layer": erasure_by_layer}
     short = _short(result, "left", ["unedited", "null_mean", "necessary"])
-    _write(result, figures, short, out or Path("figures") / f"{file.stem}-erase", as_json=as_json, quiet=quiet)
+    _write(result, figures, short, folder, as_json=as_json, quiet=quiet)
 
 
 @contextmanager
@@ -179,7 +181,7 @@ def _write(
 
     say = console(quiet=quiet)
     sets = result.parameters["positions"]
-    with say.status("drawing"):
+    with drawing(quiet=quiet):
         drawn = {f"{name}-{one}": draw(result, one) for name, draw in figures.items() for one in sets}
         paths = write_report(result, drawn, folder, {"summary": short})
     if as_json:

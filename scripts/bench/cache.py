@@ -36,6 +36,8 @@ from cache_saelens import one_site
 from cache_timing import Measurement
 from machine import ran_on
 
+from cache.whole_files import write_whole
+
 ROWS = ("P1", "P2", "P2b", "P3", "P4", "P5", "growth")
 PACKAGES = ("torch", "transformers", "transformer-lens", "h5py", "numpy", "xxhash")
 
@@ -78,7 +80,7 @@ def save(path: Path, rounds: int, found: list[Measurement], table: Table) -> Non
         "growth": table,
         **ran_on(*PACKAGES),
     }
-    path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(described, indent=2) + "\n")
 
 
 def show(one: Measurement) -> Measurement:

@@ -1,5 +1,6 @@
 """How recording's CPU time grows with prompts and with layers: a table, the fitted exponents, and a picture."""
 
+import io
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +12,7 @@ from cache_recording import record_once
 from cache_timing import Measurement, interleaved
 
 from cache import load_model, plan_recording
+from cache.whole_files import write_whole
 
 N_PROMPTS, N_LAYERS, WIDTH = 64, 12, 256
 FACTORS, DEPTHS = (1, 2, 4), (6, 12, 24)
@@ -82,6 +84,8 @@ def draw_growth(table: Table, stem: Path) -> None:
         panel.legend(frameon=False, loc="upper left")
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("CPU seconds, one thread")
-    for suffix in (".png", ".svg"):
-        figure.savefig(stem.with_suffix(suffix), dpi=150)
+    for suffix in ("png", "svg"):
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=suffix, dpi=150)
+        write_whole(stem.with_suffix(f".{suffix}"), drawn.getvalue())
     plt.close(figure)

@@ -35,6 +35,7 @@ from machine import ran_on
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
+from cache.whole_files import write_whole
 from geometry.canonical import canonical_correlations
 from geometry.cross_moments import cross_moments
 from geometry.decompose import Decomposition, pca_of_moments
@@ -247,7 +248,7 @@ def main() -> None:
     torch.set_num_threads(1)
     result = measure(arguments.only.split(","), arguments.rounds, arguments.quick)
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_whole(arguments.json, json.dumps(result, indent=2) + "\n")
     complaints = [] if arguments.quick else missed(result["results"])  # type: ignore[arg-type]
     for complaint in complaints:
         print(complaint)

@@ -31,6 +31,7 @@ from machine import ran_on
 
 from cache import Hook, LoadedModel, load_model
 from cache.restart import clean_run, restart
+from cache.whole_files import write_whole
 
 BAR = 3.0  # of `last`; `all` has no bar: nothing but the blocks before the edit can be spared
 LARGEST_DIFFERENCE = 1e-4  # of the largest logit
@@ -181,7 +182,7 @@ def main() -> None:
             "results": results,
             **ran_on("torch", "transformers", "transformer-lens"),
         }
-        arguments.json.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        write_whole(arguments.json, json.dumps(described, indent=2) + "\n")
     complaints = missed(results)
     complaints = [one for one in complaints if "differ" in one] if arguments.quick else complaints
     for complaint in complaints:

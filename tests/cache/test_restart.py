@@ -20,7 +20,7 @@ def full_logits(model, tokens):
 
 
 def apart(a, b):
-    """The largest difference, in units of the largest logit."""
+    """The largest difference, in units of the largest value."""
     return float((a - b).abs().max() / b.abs().max())
 
 
@@ -42,16 +42,17 @@ def clean(model):
 
 
 def test_the_clean_run_is_the_forward_pass(model, clean):
-    torch.testing.assert_close(clean.logits, full_logits(model, clean.tokens), rtol=0, atol=0)
+    assert apart(clean.logits, full_logits(model, clean.tokens)) < 1e-5
     sites = [Hook("resid_pre", layer) for layer in range(3)] + [Hook("resid_post", 2)]
     found, _ = read(model, clean.tokens, sites)
-    torch.testing.assert_close(clean.streams, torch.stack([found[hook] for hook in sites]), rtol=0, atol=0)
+    assert apart(clean.streams, torch.stack([found[hook] for hook in sites])) < 1e-5
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])
-def test_with_every_position_recomputed_nothing_differs_by_a_bit(clean, layer):
+def test_with_every_position_recomputed_the_end_is_the_clean_runs(clean, layer):
+    """Not bit for bit: on some processors attention to one's own keys takes another kernel than to cached ones."""
     out = restart(clean, clean.streams[layer, None], layer)
-    torch.testing.assert_close(out[0], clean.streams[-1], rtol=0, atol=0)
+    assert apart(out[0], clean.streams[-1]) < 1e-5
 
 
 @pytest.mark.parametrize("new", [1, 4, 9])
@@ -230,7 +231,7 @@ def test_the_real_model_restarts(smollm2):
     clean = clean_run(smollm2, smollm2.tokenizer('Van done in "1". Hat done in "', return_tensors="pt").input_ids)
     assert apart(clean.logits, full_logits(smollm2, clean.tokens)) < 1e-5
     out = restart(clean, clean.streams[12, None], 12)
-    assert torch.equal(out[0], clean.streams[-1])
+    assert apart(out[0], clean.streams[-1]) < 1e-5
     stream = edited_streams(clean, 12, 1, copies=1)
     with rewritten(smollm2, Hook("resid_pre", 12), lambda output: torch.cat([output[:, :-1], stream[0]], dim=1)):
         truth = full_logits(smollm2, clean.tokens)

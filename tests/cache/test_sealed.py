@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from cache.errors import CorruptFileError, NoSpaceError, NotAvailableError
 from cache.safe_open import safe_open
-from cache.sealed import SealedLayout, check_space, create_sealed, open_writer, storage_error
+from cache.sealed import SealedLayout, check_space, create_sealed, open_writer
 from cache.sealed_log import read_log
 from tests.cache.resealing import sealed_around
 from tests.cache.sealed_files import (
@@ -231,29 +231,6 @@ def test_a_command_longer_than_hdf5_can_note_is_told_in_a_sentence_and_leaves_no
     with pytest.raises(NotAvailableError, match=r"cannot write '.*a\.h5': Unable to .*too large"):
         create_sealed(path, SealedLayout(SITES, {}, BLOCK, attributes))
     assert list(path.parent.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("code", "kind", "message"),
-    [
-        (errno.ENOSPC, NoSpaceError, r"no room to write '/x/a\.h5' \(No space left on device\)"),
-        (errno.EDQUOT, NoSpaceError, r"no room to write '/x/a\.h5' \(Disk quota exceeded\)"),
-        (errno.EFBIG, NoSpaceError, r"no room to write '/x/a\.h5' \(File too large\)"),
-        (errno.EIO, NotAvailableError, r"cannot write '/x/a\.h5': Input/output error"),
-        (errno.EROFS, NotAvailableError, r"cannot write '/x/a\.h5': Read-only file system"),
-    ],
-)
-def test_failed_writes_are_told_apart_by_whether_space_is_missing(code, kind, message):
-    error = storage_error(OSError(code, os.strerror(code)), Path("/x/a.h5"))
-    assert type(error) is kind
-    assert re.fullmatch(message, str(error))
-    needing = str(storage_error(OSError(code, os.strerror(code)), Path("/x/a.h5"), 1 << 20))
-    assert needing.endswith("; the file needs 1,048,576 bytes") == (kind is NoSpaceError)
-
-
-def test_a_failure_that_hdf5_raises_without_number_is_told_with_its_text():
-    error = storage_error(OSError("Unable to create attribute"), Path("a.h5"))
-    assert str(error) == "cannot write 'a.h5': Unable to create attribute"
 
 
 def test_only_a_sealed_file_of_its_own_name_can_be_written(path, whole):

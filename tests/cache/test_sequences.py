@@ -411,7 +411,7 @@ def test_the_same_seed_makes_the_same_prompts_in_every_process():
         ({"frames": ()}, "frames must name at least one; got none"),
         ({"kinds": ()}, "kinds must name at least one; got none"),
         ({"lengths": ()}, "lengths must name at least one; got none"),
-        ({"seed": -1}, "seed must be 0 or more; got -1"),
+        ({"seed": -1}, "seed must be a whole number from 0 to 4294967295; got -1"),
         ({"lengths": (4, 0)}, r"lengths must be 1 to 49 members; got \(4, 0\)"),
         ({"lengths": (50,)}, r"lengths must be 1 to 49 members; got \(50,\)"),
         ({"frames": ("quote",), "lengths": (55,)}, r"lengths must be 1 to 54 members; got \(55,\)"),

@@ -1,10 +1,13 @@
 """UMAP pictures: seeded, faithful to groups that are far apart, and quiet. Three runs in all, since each is slow."""
 
+import sys
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
 
-from cache.errors import InputError, NumbersError
+from cache.errors import InputError, NotAvailableError, NumbersError
 from geometry.embed import umap
 
 
@@ -70,3 +73,13 @@ def test_rows_that_cannot_be_pictured_are_refused():
     spoiled[3, 1] = float("nan")
     with pytest.raises(NumbersError, match="the activations are not all finite; geometry verify says"):
         umap(spoiled)
+
+
+def test_a_library_that_has_nowhere_to_keep_what_it_compiles_is_told(monkeypatch):
+    class Unloadable(ModuleType):
+        def __getattr__(self, name):
+            raise RuntimeError("cannot cache function 'rdist': no locator available")
+
+    monkeypatch.setitem(sys.modules, "umap", Unloadable("umap"))
+    with pytest.raises(NotAvailableError, match=r"cannot cache function .*; name a folder .* in NUMBA_CACHE_DIR$"):
+        umap(torch.randn(8, 3))

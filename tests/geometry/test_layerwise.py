@@ -131,8 +131,9 @@ def test_every_hook_is_given_the_same_rows_and_answers_are_stacked(store, where)
     chosen = np.ones(len(store.rows), dtype=bool) if where is None else store.rows.eval(where).to_numpy()
     assert named["n"][1].tolist() == [chosen.sum()] * 3
     for i, hook in enumerate(RESID):
-        by_hand = store.load(hook).numpy()[chosen]
-        np.testing.assert_allclose(named["mean"][1][i], by_hand.mean(axis=0), atol=1e-5)
+        by_hand = store.load(hook).double().numpy()[chosen]
+        scale = np.abs(by_hand).max()
+        np.testing.assert_allclose(named["mean"][1][i], by_hand.mean(axis=0), rtol=0, atol=1e-5 * scale)
         np.testing.assert_allclose(named["norm"][1][i], np.sqrt((by_hand**2).sum(axis=1)), rtol=1e-5)
 
 
@@ -140,7 +141,9 @@ def test_hooks_are_worked_through_in_the_order_given_and_each_is_told(store):
     told = []
     named = per_layer(store, describe, (RESID[2], EMBED), on_hook=told.append)
     assert told == [RESID[2], EMBED]
-    np.testing.assert_allclose(named["mean"][1][1], store.load(EMBED).mean(dim=0), atol=1e-5)
+    embedded = store.load(EMBED).double()
+    atol = 1e-5 * float(embedded.abs().max())
+    np.testing.assert_allclose(named["mean"][1][1], embedded.mean(dim=0), rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize(

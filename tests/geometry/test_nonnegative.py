@@ -261,7 +261,7 @@ def test_components_that_are_not_there_are_refused(n_rows, d, k, message):
 
 @pytest.mark.parametrize("n_runs", [0, -2])
 def test_no_run_at_all_is_refused(n_runs):
-    with pytest.raises(InputError, match=f"^n_runs must be 1 or more; got {n_runs}$"):
+    with pytest.raises(InputError, match=f"^n_runs must be 1 to 1,000; got {n_runs}$"):
         nmf(noise_rows(), k=2, n_runs=n_runs)
 
 

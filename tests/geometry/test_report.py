@@ -1,5 +1,7 @@
 """Reports: what is written, that it can be read, and that writing it again gives the same bytes."""
 
+import errno
+import os
 import time
 from xml.etree import ElementTree
 
@@ -10,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from cache import Hook, plan_recording, record
+from cache.errors import InputError, NoSpaceError
 from geometry.figures import explained_variance_by_layer, scatter_by_layer
 from geometry.layerwise import LayerResult
 from geometry.layerwise_components import pca_by_layer
@@ -108,9 +111,22 @@ def test_no_global_setting_is_left_changed_even_when_a_figure_cannot_be_saved(tm
     before = settings()
     write_report(result_of([1.0]), {"one": figure_of([1, 2])}, tmp_path)
     assert settings() == before
-    with pytest.raises(FileNotFoundError):
-        write_report(result_of([1.0]), {"no/such/folder": figure_of([1, 2])}, tmp_path)
+    (tmp_path / "two.png").mkdir()
+    with pytest.raises(InputError, match=r"two\.png' is a folder"):
+        write_report(result_of([1.0]), {"two": figure_of([1, 2])}, tmp_path)
     assert settings() == before
+
+
+def test_what_cannot_be_written_leaves_the_earlier_report_as_it_was(tmp_path, monkeypatch):
+    first = contents(write_report(result_of([0.5]), {"one": figure_of([1, 2])}, tmp_path))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(NoSpaceError, match=r"no room to write '.*result\.npz' \(No space left on device\)"):
+        write_report(result_of([0.6]), {"one": figure_of([1, 3])}, tmp_path)
+    assert contents(sorted(tmp_path.iterdir())) == dict(sorted(first.items()))
 
 
 def test_an_analysis_drawn_and_written_twice_gives_the_same_bytes(gpt2, prompts, tmp_path):

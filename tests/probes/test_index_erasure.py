@@ -160,7 +160,7 @@ def test_the_seed_draws_the_null_and_nothing_else(store, gpt2):
     ("choices", "message"),
     [
         ({"rank": 0}, "the rank of what is erased must be 1 or more; got 0"),
-        ({"n_null": 18}, "an accuracy is set against 19 random subspaces or more; got 18"),
+        ({"n_null": 18}, "an accuracy is set against 19 to 1,000 random subspaces; got 18"),
         ({"donors": ["months"]}, "the store has no family 'months'; it has digits, days"),
     ],
 )

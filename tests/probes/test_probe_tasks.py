@@ -149,7 +149,7 @@ def test_controls_are_probed_where_they_are_named(store):
             {},
             "a probe cannot name a member that it never saw; to probe members, leave out template",
         ),
-        ("family", "member", {"n_permutations": 0}, "the null takes 1 permutation or more; got 0"),
+        ("family", "member", {"n_permutations": 0}, "the null takes 1 to 10,000 permutations; got 0"),
         ("angle", "member", {"period": 0.0}, "the period of an angle is a number above 0; got 0.0"),
         ("angle", "member", {"period": float("nan")}, "the period of an angle is a number above 0; got nan"),
         ("family", "member", {"families": ["digits"]}, "a family probe tells 2 families or more apart; got digits"),

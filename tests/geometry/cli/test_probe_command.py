@@ -100,7 +100,7 @@ def test_the_same_command_writes_the_same_bytes(run, file, tmp_path):
         (("--leave-out", ","), "--leave-out takes member, template or both; got none"),
         (("--target", "family", "--families", "digits"), "a family probe tells 2 families or more apart; got digits"),
         (("--families", ","), "--families takes names such as digits,numwords; got none"),
-        (("--permutations", "0"), "the null takes 1 permutation or more; got 0"),
+        (("--permutations", "0"), "the null takes 1 to 10,000 permutations; got 0"),
         (("--layers", "9"), "the store has resid_post at layers 0, 1, 2; got '9'"),
         (("--site", "z"), "the store has no 'z'"),
     ],

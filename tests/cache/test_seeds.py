@@ -1,0 +1,79 @@
+"""A seed is a whole number that every library takes, and no public function takes another."""
+
+import inspect
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import cache
+import geometry
+import probes
+from cache import SequenceDesign
+from cache.errors import InputError
+from cache.families import FAMILIES
+from cache.seeds import LARGEST_SEED, check_seed
+
+WRONG = [-1, 2**32, 10**30, 1.0, float("nan"), True, None, "0", np.float64(1), np.bool_(True), np.array([1, 2])]
+
+SEEDED = {
+    f"{package.__name__}.{name}": getattr(package, name)
+    for package in (geometry, probes)
+    for name in package.__all__
+    if inspect.isfunction(getattr(package, name)) and "seed" in inspect.signature(getattr(package, name)).parameters
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1, LARGEST_SEED, np.int64(3), np.uint32(LARGEST_SEED)])
+def test_a_whole_number_in_range_comes_back_as_a_plain_one(seed):
+    assert check_seed(seed) == seed
+    assert type(check_seed(seed)) is int
+
+
+@pytest.mark.parametrize("seed", WRONG, ids=repr)
+def test_anything_else_is_refused_in_one_sentence(seed):
+    with pytest.raises(InputError, match="seed must be a whole number from 0 to 4294967295; got ") as error:
+        check_seed(seed)
+    assert str(error.value).endswith(f"got {seed!r}")
+
+
+def test_the_largest_seed_is_one_that_every_library_takes():
+    np.random.default_rng(LARGEST_SEED)
+    np.random.RandomState(LARGEST_SEED)
+    torch.Generator().manual_seed(LARGEST_SEED)
+    with pytest.raises(ValueError, match="2\\*\\*32"):
+        np.random.RandomState(LARGEST_SEED + 1)
+
+
+def test_there_are_functions_that_take_a_seed():
+    assert {"geometry.nmf", "geometry.umap", "probes.sweep", "probes.transfer_matrix"} <= SEEDED.keys()
+
+
+@pytest.mark.parametrize("name", SEEDED)
+@pytest.mark.parametrize("seed", WRONG[:3], ids=repr)
+def test_every_public_function_refuses_a_wrong_seed_before_it_looks_at_anything_else(name, seed):
+    function = inspect.unwrap(SEEDED[name])  # without the types that only tests check
+    needed = {
+        parameter.name: object()
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty and parameter.name != "seed"
+    }
+    with pytest.raises(InputError, match=re.escape(f"seed must be a whole number from 0 to 4294967295; got {seed}")):
+        function(**needed, seed=seed)
+
+
+def test_every_public_value_that_notes_a_seed_refuses_a_wrong_one():
+    """Prompts note a seed too, but draw nothing with it."""
+    values = {
+        f"{package.__name__}.{name}"
+        for package in (cache, geometry, probes)
+        for name in package.__all__
+        if inspect.isclass(getattr(package, name)) and "seed" in inspect.signature(getattr(package, name)).parameters
+    }
+    assert values == {"cache.Prompts", "cache.SequenceDesign", "probes.Direction"}
+    vector = torch.tensor([1.0, 0.0])
+    with pytest.raises(InputError, match="seed must be"):
+        SequenceDesign((FAMILIES["digits"],), seed=-1)
+    with pytest.raises(InputError, match="seed must be"):
+        probes.Direction(cache.Hook("resid_post", 0), vector, 1.0, "drawn", seed=2**32)

@@ -1,0 +1,132 @@
+"""Whatever stops a command, it ends in a documented code and one line, and nothing half-written is left."""
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geometry.cli.app import app
+from tests.geometry.cli.every_command import COMMANDS
+
+OPTIONS = {command.callback.__name__: command.callback.__annotations__ for command in app.registered_commands}
+WRITING = [name for name in COMMANDS if "out" in OPTIONS[name]]
+READING = [name for name in COMMANDS if "file" in OPTIONS[name]]
+FILES = {"cache": "a.h5", "prompts": "p.csv", "direction": "d.safetensors"}
+LAST = {"cache": ".h5", "prompts": ".csv", "direction": ".safetensors"}  # what is written last; else a picture
+
+
+def files_in(folder):
+    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+
+
+def whole(path):
+    """Whether a file has an end: none is cut off in the middle."""
+    content = path.read_bytes()
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            return bool(arrays.files)
+    if path.suffix == ".png":
+        return content.endswith(b"IEND\xaeB`\x82")
+    return content.endswith(b"\n")
+
+
+@pytest.fixture
+def no_layout(monkeypatch):
+    """A circle in the place of UMAP, which takes ten seconds to compile."""
+    import torch
+
+    from geometry.embed import Embedding
+
+    def circle(x, **_):
+        turn = torch.linspace(0, 6, len(x))
+        return Embedding(torch.stack([turn.cos(), turn.sin()], dim=1), 1.0, 2)
+
+    monkeypatch.setattr("geometry.layerwise_parts.umap", circle)
+
+
+def test_every_command_is_tried():
+    assert set(COMMANDS) - set(WRITING) == {"models", "info", "verify", "steer"}
+    assert set(COMMANDS) - set(READING) == {"models", "cache", "prompts", "steer"}
+
+
+FULL = (OSError(errno.ENOSPC, "No space left on device"), 7, "error: no")
+CTRL_C = (KeyboardInterrupt(), 130, "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("command", "failure", "code", "told"),
+    [(name, *FULL) for name in WRITING] + [(name, *CTRL_C) for name in (*FILES, "pca")],
+)
+def test_the_last_file_that_cannot_be_put_in_place_leaves_whole_files_alone(
+    run_here, place, no_layout, tmp_path, monkeypatch, command, failure, code, told
+):
+    replace, last = os.replace, LAST.get(command, ".svg")
+
+    def fails(source, target, **rest):
+        if str(target).endswith(last):
+            raise failure
+        replace(source, target, **rest)
+
+    monkeypatch.setattr(os, "replace", fails)
+    got, out, err = run_here(*place.call(command), "--out", FILES.get(command, "results"))
+    assert (got, out) == (code, ""), err
+    assert err.startswith(told)
+    assert err.count("\n") == 1
+    left = files_in(tmp_path)
+    assert not any(name.endswith((last, ".tmp", ".lock")) for name in left)
+    assert all(whole(path) for path in left.values()), left
+    assert (command in FILES) != bool(left)
+
+
+@pytest.mark.parametrize("command", WRITING)
+@pytest.mark.parametrize("folder", ["file/new", "/proc/1/new"])
+def test_a_place_that_takes_no_file_is_told_before_the_work(run_here, place, tmp_path, monkeypatch, command, folder):
+    (tmp_path / "here" / "file").write_text("mine")
+    monkeypatch.setattr("cache.load_model", lambda *_, **__: pytest.fail("loaded a model"))
+    monkeypatch.setattr("cache.store.ActivationStore.load", lambda *_, **__: pytest.fail("read activations"))
+    got, out, err = run_here(*place.call(command), "--out", f"{folder}/{FILES.get(command, 'results')}")
+    assert (got, out, err.count("\n")) == (3, "", 1), err
+    assert err.startswith("error: cannot ")
+    assert files_in(tmp_path) == {"here/file": tmp_path / "here" / "file"}
+
+
+@pytest.mark.parametrize("command", READING)
+def test_a_store_that_is_not_there_or_none_is_told(run_here, place, tmp_path, command):
+    (tmp_path / "here" / "text.h5").write_text("nothing")
+    apart = command in ("info", "verify")  # each in a process of its own, which takes seconds
+    for name, code in {"text.h5": 4, **({} if apart else {"a\udcff.h5": 3, "x" * 300: 3})}.items():
+        call = [name if word == str(place.store) else word for word in place.call(command)]
+        got, out, err = run_here(*call)
+        assert (got, out, err.count("\n"), err.startswith("error: ")) == (code, "", 1, True), err
+    assert files_in(tmp_path).keys() == {"here/text.h5"}
+
+
+REFUSED = {
+    "site": ["z", "", "ünïcödé"],
+    "families": [",", "", "digits,digit"],
+    "where": ["1 +", "nothing == 1", "position > 999"],
+    "layers": ["9", "two", ","],
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(command, option) for command in READING for option in REFUSED if option in OPTIONS[command]],
+)
+def test_what_the_store_does_not_hold_is_told(run_here, place, no_layout, tmp_path, command, option):
+    for text in REFUSED[option]:
+        got, out, err = run_here(*place.call(command), f"--{option}={text}")
+        assert (got, out, err.count("\n"), err.startswith("error: ")) == (2, "", 1, True), (text, got, err)
+    assert files_in(tmp_path) == {}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+@pytest.mark.parametrize("command", ["prompts", "models", "info", "direction", "steer"])
+def test_an_output_without_room_is_one_sentence(run_here, place, monkeypatch, command):
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        got, _, err = run_here(*place.call(command))
+    assert (got, err.count("\n"), err.startswith("error: no room to write to standard output")) == (7, 1, True), err

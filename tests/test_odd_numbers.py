@@ -1,0 +1,126 @@
+"""No number given to a public function ends in anything but a result or one sentence of ours."""
+
+import inspect
+import math
+import sys
+import types
+import typing
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+import cache
+import geometry
+import probes
+from cache import ActivationStore, Hook
+from cache.errors import GeometryError
+from tests.geometry.cli.every_command import make_place
+
+ODD = {int: (-1, 0, 10**20), float: (-1.0, 0.0, math.nan, math.inf, -math.inf, 1e300)}
+
+
+@dataclass(frozen=True)
+class Rig:
+    """What the functions are called on."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+    codes: torch.Tensor
+    cells: torch.Tensor
+    store: ActivationStore
+    model: cache.LoadedModel
+
+
+@pytest.fixture(scope="module")
+def rig(gpt2, model_folders, tmp_path_factory):
+    place = make_place(gpt2, tmp_path_factory.mktemp("odd"), model_folders["gpt2"])
+    draw = torch.Generator().manual_seed(1)
+    x, y = (torch.randn(24, 6, generator=draw) for _ in range(2))
+    codes, cells = torch.randn(4, 5, 6, generator=draw), torch.randn(2, 4, 5, 6, generator=draw)
+    with ActivationStore.open(place.store) as store:
+        yield Rig(x, y, codes, cells, store, gpt2)
+
+
+class Circle:
+    """In the place of UMAP: lays rows out on a circle."""
+
+    def __init__(self, **_):
+        pass
+
+    def fit_transform(self, x):
+        turn = np.linspace(0, 6, len(x))
+        return np.stack([np.cos(turn), np.sin(turn)], axis=1)
+
+
+def kind_of(annotation):
+    """int or float, where a parameter takes one; None where it takes something else."""
+    among = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((kind for kind in (int, float) if any(one is kind for one in among)), None)
+
+
+def numbers_of(function):
+    hints = typing.get_type_hints(inspect.unwrap(function))
+    found = {name: kind_of(hints[name]) for name in inspect.signature(function).parameters}
+    return {name: kind for name, kind in found.items() if kind is not None and name != "seed"}
+
+
+FUNCTIONS = {
+    f"{package.__name__}.{name}": getattr(package, name)
+    for package in (cache, geometry, probes)
+    for name in package.__all__
+    if inspect.isfunction(getattr(package, name))
+}
+NUMBERS = {name: numbers_of(function) for name, function in FUNCTIONS.items() if numbers_of(function)}
+
+LAST = {"layers": "2"}
+CALLS = {
+    "cache.head_outputs": lambda rig: ((rig.store, rig.model), {"layer": 1}),
+    "cache.plan_recording": lambda rig: ((rig.model, ["one", "two"]), {}),
+    "cache.task_table": lambda rig: ((rig.model, cache.load_dataset("digits").subset(range(4))), {}),
+    "geometry.cca": lambda rig: ((rig.x, rig.y), {}),
+    "geometry.demix": lambda rig: ((rig.cells,), {}),
+    "geometry.demix_by_layer": lambda rig: ((rig.store,), LAST),
+    "geometry.held_out_cca": lambda rig: ((rig.x, rig.y, np.arange(24) % 6), {}),
+    "geometry.lag_profile": lambda rig: ((rig.codes, rig.codes.flip(0)), {}),
+    "geometry.loadings": lambda rig: ((geometry.pca_by_layer(rig.store, layers="2", k=2),), {}),
+    "geometry.nmf": lambda rig: ((rig.x,), {"k": 2}),
+    "geometry.nmf_by_layer": lambda rig: ((rig.store,), LAST),
+    "geometry.pca": lambda rig: ((rig.x,), {"k": 2}),
+    "geometry.pca_by_layer": lambda rig: ((rig.store,), LAST),
+    "geometry.svcca": lambda rig: ((rig.x, rig.y), {}),
+    "geometry.svd": lambda rig: ((rig.x,), {"k": 2}),
+    "geometry.svd_by_layer": lambda rig: ((rig.store,), LAST),
+    "geometry.umap": lambda rig: ((rig.x,), {}),
+    "geometry.umap_by_layer": lambda rig: ((rig.store,), LAST),
+    "probes.direction_of": lambda rig: ((rig.x[0], Hook("resid_post", 0), "drawn"), {}),
+    "probes.erasure_matrix": lambda rig: ((rig.store, rig.model), LAST | {"n_contexts": 2}),
+    "probes.generate": lambda rig: ((rig.model, "1,2,3,"), {"n_tokens": 2}),
+    "probes.index_subspace": lambda rig: ((rig.codes,), {"rank": 2}),
+    "probes.last_or_answer": lambda rig: ((rig.store, rig.model), LAST | {"n_contexts": 2}),
+    "probes.leace": lambda rig: ((rig.x, [i % 3 for i in range(24)]), {}),
+    "probes.member_edit": lambda rig: ((rig.store, Hook("resid_post", 1), "digits"), {"i": 1, "j": 2}),
+    "probes.probe_by_layer": lambda rig: ((rig.store, "angle"), LAST | {"n_permutations": 1, "families": ["months"]}),
+    "probes.random_subspace": lambda rig: ((rig.x,), {"rank": 2, "seed": 0}),
+    "probes.steer": lambda rig: (
+        (rig.model, probes.direction_of(torch.ones(33), Hook("resid_post", 1), "ones")),
+        {},
+    ),
+    "probes.transfer_matrix": lambda rig: ((rig.store, rig.model), LAST | {"n_contexts": 2}),
+}
+
+
+def test_every_function_that_takes_a_number_is_tried():
+    assert NUMBERS.keys() <= CALLS.keys()
+
+
+@pytest.mark.parametrize(("name", "parameter"), [(name, one) for name, taken in NUMBERS.items() for one in taken])
+def test_an_odd_number_gives_a_result_or_one_sentence(rig, name, parameter, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=Circle))  # UMAP takes a quarter minute
+    function = FUNCTIONS[name]
+    arguments, options = CALLS[name](rig)
+    for odd in ODD[NUMBERS[name][parameter]]:
+        with suppress(GeometryError):
+            function(*arguments, **(options | {parameter: odd}))
