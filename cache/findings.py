@@ -54,7 +54,9 @@ class Findings:
         self._content, self._place = dict(content), place
         key = hashlib.sha256(json.dumps(self._content, sort_keys=True).encode()).hexdigest()
         self._path = _folder() / f"{key}.json"
-        self._found: dict[str, tuple[Finding, ...]] = {}
+        self._found, noted = self._read()
+        if self._found and place and place != noted:  # it was loaded from elsewhere before
+            self._write()
 
     def of(self, name: str, check: Check) -> tuple[Finding, ...]:
         """What a check finds, from memory or from the user's cache; else it is run.
@@ -63,20 +65,20 @@ class Findings:
         """
         maker = f"{name} {_source(check)}"
         if maker not in self._found:
-            self._found |= {key: value for key, value in self._read().items() if key not in self._found}
-        if maker not in self._found:
             self._found[maker] = check()
             self._write()
         return self._found[maker]
 
-    def _read(self) -> dict[str, tuple[Finding, ...]]:
+    def _read(self) -> tuple[dict[str, tuple[Finding, ...]], str]:
+        """What was found before, and the place noted with it."""
         try:
             stored = json.loads(self._path.read_bytes())
             if stored["content"] != self._content:
-                return {}
-            return {str(name): _FINDINGS.validate_python(one) for name, one in stored["findings"].items()}
+                return {}, ""
+            found = {str(name): _FINDINGS.validate_python(one) for name, one in stored["findings"].items()}
+            return found, str(stored["place"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError, RecursionError):
-            return {}
+            return {}, ""
 
     def _write(self) -> None:
         findings = {name: [asdict(one) for one in found] for name, found in self._found.items()}

@@ -114,7 +114,7 @@ def _check_undivided(gguf: Path) -> None:
         field = GGUFReader(str(gguf)).fields.get("split.count")
         parts = 1 if field is None else int(field.contents())
     except (ValueError, KeyError, IndexError, OSError, TypeError, AttributeError, OverflowError) as error:
-        raise CorruptFileError(f"{str(gguf)!r} is no GGUF file, or a damaged one: {reason_of(error)}") from error
+        raise CorruptFileError(f"{str(gguf)!r} cannot be converted: {reason_of(error)}") from error
     if parts > 1:
         raise InputError(f"{str(gguf)!r} is one of {parts} parts of a model; merge them (llama-gguf-split --merge)")
 

@@ -13,6 +13,8 @@ import torch
 
 from cache.errors import InputError, NotAvailableError
 
+_LONGEST_REASON = 200
+
 
 def is_bridge(model: Any) -> bool:
     """Whether a model is a TransformerBridge already."""
@@ -99,8 +101,9 @@ def quiet() -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of an error's message, or its class where it has none."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """The first line of an error's message, cut where it is endless, or its class where it has none."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON].rsplit(' ', 1)[0]} ..."
 
 
 def _lens() -> str:

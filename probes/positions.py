@@ -59,7 +59,8 @@ def text_positions(
         Positions of one or of all texts of the batch. The text does not end there where cached tokens precede: then
         the pass continues it (a restart's cache, which is the text's own beginning, excepted).
     """
-    cache = next((arguments[name] for name in ("past_key_values", "layer_past") if name in arguments), None)
+    given = (arguments.get(name) for name in ("past_key_values", "layer_past"))
+    cache = next((one for one in given if hasattr(one, "get_seq_length")), None)
     places = arguments.get("position_ids")
     if places is None:
         cached = 0 if cache is None else int(cache.get_seq_length(layer))

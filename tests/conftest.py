@@ -8,7 +8,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -21,8 +20,7 @@ from transformers import (
 )
 
 from cache import LoadedModel, load_dataset, load_model
-from cache.families import FAMILIES
-from cache.words import CONTROL_WORDS, NAMES, OBJECTS
+from tests.word_tokenizer import word_tokenizer
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # one: tests run on all cores side by side
 
@@ -35,21 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer like GPT-2's, in which every word of ours is one token with and without space."""
-    words = [member for family in FAMILIES.values() for member in family.members]
-    words += [*NAMES, *OBJECTS, *(word for words in CONTROL_WORDS.values() for word in words)]
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=6000,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator([f"{word} {word}" for word in words * 3], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<|endoftext|>", eos_token="<|endoftext|>", model_max_length=64
-    )
+    return word_tokenizer()
 
 
 def _randomize(model: PreTrainedModel) -> PreTrainedModel:

@@ -180,7 +180,6 @@ def test_tests_mirror_the_source():
         "cache/model_sources.py": "cache/test_models.py",
         "cache/sink.py": "cache/test_recording.py",
         "cache/site_checks.py": "cache/test_loading.py",
-        "cache/wrapping.py": "cache/test_models.py",
         "geometry/cli/app.py": "geometry/cli/test_commands.py",
         "geometry/cli/cache_command.py": "geometry/cli/test_commands.py",
         "geometry/cli/models_command.py": "geometry/cli/test_commands.py",

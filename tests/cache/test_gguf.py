@@ -3,11 +3,14 @@
 import errno
 import os
 
+import numpy as np
 import pytest
+from gguf import GGUFReader
 from safetensors import SafetensorError
 
-from cache import gguf
-from cache.errors import CorruptFileError, NoSpaceError, NotAvailableError
+from cache import gguf, load_model
+from cache.errors import CorruptFileError, InputError, NoSpaceError, NotAvailableError
+from tests.cache.tiny_gguf import write_gguf
 
 
 class Saved:
@@ -71,7 +74,7 @@ def test_a_copy_that_cannot_be_written_is_told_and_nothing_is_left(
 def test_a_cache_that_takes_no_file_is_told_before_the_model_is_read(source, user_cache, monkeypatch):
     monkeypatch.setattr(gguf, "_read", lambda _: pytest.fail("read the model"))
     user_cache.write_text("a file where the cache should be")
-    with pytest.raises(NotAvailableError, match=r"cannot make the folder .*models'"):
+    with pytest.raises(NotAvailableError, match=r"cannot make the folder .*gguf'"):
         gguf.convert_once(source)
 
 
@@ -92,4 +95,31 @@ def test_a_file_that_is_none_or_is_no_model_is_told(tmp_path, source, user_cache
         gguf.convert_once(tmp_path / "none.gguf")
     with pytest.raises(CorruptFileError, match="cannot be converted"):
         gguf.convert_once(source)
+    assert names_in(user_cache) == []
+
+
+def test_a_whole_file_loads_with_its_own_weights(tmp_path, user_cache):
+    """Llama's GGUF files hold q and k with their halves interleaved; the other tensors are as they were written."""
+    model = load_model(str(write_gguf(tmp_path / "whole.gguf")), device="cpu")
+    written = {tensor.name: tensor.data for tensor in GGUFReader(str(tmp_path / "whole.gguf")).tensors}
+    down = model.bridge.original_model.state_dict()
+    name = next(name for name in down if "layers.1.mlp.down_proj" in name.replace("_original_component.", ""))
+    np.testing.assert_array_equal(down[name].numpy(), written["blk.1.ffn_down.weight"])
+    assert model.name == str(tmp_path / "whole.gguf")
+    assert len(model.revision) == 64
+
+
+@pytest.mark.parametrize("missing", ["blk.1.ffn_down.weight", "blk.0.attn_norm.weight", "token_embd.weight"])
+def test_a_file_that_lacks_a_tensor_is_refused_and_not_kept(tmp_path, user_cache, missing):
+    path = write_gguf(tmp_path / "holes.gguf", without=[missing])
+    for _ in range(2):  # nothing of it is in the cache the second time
+        with pytest.raises((NotAvailableError, CorruptFileError), match=r"lacks 1 of its weights|cannot be converted"):
+            load_model(str(path), device="cpu")
+    assert names_in(user_cache) == []
+
+
+def test_one_of_several_parts_is_refused(tmp_path, user_cache):
+    path = write_gguf(tmp_path / "model-00001-of-00003.gguf", parts=3)
+    with pytest.raises(InputError, match=r"is one of 3 parts of a model; merge them"):
+        load_model(str(path), device="cpu")
     assert names_in(user_cache) == []

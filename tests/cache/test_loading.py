@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from cache import Hook
-from cache.errors import NotAvailableError
 from cache.hooks import KINDS
-from cache.loading import open_model
 from cache.restart import _clean_run, restart
 from tests.cache.architectures import TYPES, tiny_model
+from tests.cache.models_page import PAGE, opened_or_told, page
 from tests.cache.plain_sites import ATTENTION, MLP, Plain
 
 CLOSE = 1e-5  # of the largest value
@@ -140,10 +139,7 @@ def opened(tokenizer):
     def of(name):
         if name not in made:
             hf_model = tiny_model(name, len(tokenizer))
-            try:
-                made[name] = open_model(hf_model, tokenizer=tokenizer), hf_model
-            except NotAvailableError as error:
-                made[name] = str(error), hf_model
+            made[name] = opened_or_told(hf_model, tokenizer), hf_model
         return made[name]
 
     return of
@@ -174,3 +170,8 @@ def test_without_the_check_something_would_be_wrong_and_unsaid(opened, name):
     unchecked = replace(model, findings={check: replace(one, fault="") for check, one in model.findings.items()})
     assert KINDS_OF_FAULT[name] in found_wrong(unchecked, hf_model)
     assert model.findings[KINDS_OF_FAULT[name]].fault
+
+
+def test_the_page_of_models_says_what_became_of_each(opened):
+    """Made anew by: python -m tests.cache.models_page."""
+    assert page({name: opened(name)[0] for name in TYPES}) == PAGE.read_text(encoding="utf-8")
