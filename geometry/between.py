@@ -103,8 +103,8 @@ def between_pairs(
         InputError: an unknown measure, family, site or layer, or a pair with less than 2 contexts or members in common.
         FingerprintError: the model is not the one recorded.
     """
-    measures, wanted = names_of(measures), pairs_of(pairs)
     seed = check_seed(seed)
+    measures, wanted = names_of(measures), pairs_of(pairs)
     unknown = [name for name in measures if name not in MEASURES]
     if unknown or not measures:
         raise InputError(f"no measure {unknown[0] if unknown else ''!r}; there are {', '.join(MEASURES)}")

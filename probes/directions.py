@@ -93,8 +93,8 @@ def direction_of(
         InputError: the vector is zero.
         NumbersError: the vector is not finite.
     """
-    site = as_hook(hook)
     seed = check_seed(seed)
+    site = as_hook(hook)
     check_finite(step)
     length = float(step.double().norm())
     if length == 0:
