@@ -29,17 +29,17 @@ class Prefix:
         values: the same of the values.
     """
 
-    keys: tuple[Float[Tensor, "batch kv_head pos d_head"], ...]
-    values: tuple[Float[Tensor, "batch kv_head pos d_head"], ...]
+    keys: tuple[Float[Tensor, "batch kv_head pos d_key"], ...]
+    values: tuple[Float[Tensor, "batch kv_head pos d_value"], ...]
 
     def update(
         self,
-        keys: Float[Tensor, "copies kv_head new d_head"],
-        values: Float[Tensor, "copies kv_head new d_head"],
+        keys: Float[Tensor, "copies kv_head new d_key"],
+        values: Float[Tensor, "copies kv_head new d_value"],
         layer: int,
         *_: Any,
         **__: Any,
-    ) -> tuple[Float[Tensor, "copies kv_head every d_head"], Float[Tensor, "copies kv_head every d_head"]]:
+    ) -> tuple[Float[Tensor, "copies kv_head every d_key"], Float[Tensor, "copies kv_head every d_value"]]:
         """The prefix of a block followed by new keys and values, for every copy of the batch."""
         before = (self.keys[layer], self.values[layer])
         copies = len(keys) // len(before[0])
@@ -70,8 +70,8 @@ class CleanRun:
     model: LoadedModel
     tokens: Int[Tensor, "batch pos"]
     streams: Float[Tensor, "layer batch pos d_model"] = field(repr=False)
-    keys: tuple[Float[Tensor, "batch kv_head pos d_head"], ...] = field(repr=False)
-    values: tuple[Float[Tensor, "batch kv_head pos d_head"], ...] = field(repr=False)
+    keys: tuple[Float[Tensor, "batch kv_head pos d_key"], ...] = field(repr=False)
+    values: tuple[Float[Tensor, "batch kv_head pos d_value"], ...] = field(repr=False)
     arguments: tuple[Mapping[str, Any], ...] = field(repr=False)
     cache_name: str
 
@@ -247,4 +247,4 @@ def _last(value: Any, new: int, copies: int) -> Any:
 
 
 def _first(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
+    return output[0] if isinstance(output, tuple | list) else output
