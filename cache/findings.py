@@ -35,6 +35,7 @@ class Finding:
 
 
 Check = Callable[[], tuple[Finding, ...]]
+_RUN_BY_CHECKS = ("model_checks", "site_checks", "restart", "models", "hooks", "wrapping")
 _FINDINGS = TypeAdapter(tuple[Finding, ...])
 
 
@@ -110,11 +111,13 @@ def _folder() -> Path:
 
 
 def _source(check: Check) -> str:
-    """A digest of the module that a check is defined in: a check that changes finds anew."""
+    """A digest of the modules that a check runs: one that changes finds anew."""
     while isinstance(check, partial):
         check = check.func
     module = inspect.getmodule(check)
     try:
-        return hashlib.sha256(Path(inspect.getfile(module)).read_bytes()).hexdigest()[:16] if module else ""
+        paths = [Path(inspect.getfile(module))] if module else []
+        paths += [Path(__file__).with_name(f"{name}.py") for name in _RUN_BY_CHECKS]
+        return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
     except (OSError, TypeError):
         return ""

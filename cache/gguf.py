@@ -3,14 +3,13 @@
 import hashlib
 import importlib.metadata
 import os
-import struct
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from cache.errors import CorruptFileError, InputError, NotAvailableError
+from cache.errors import CorruptFileError, GeometryError, InputError, NotAvailableError
 from cache.model_files import NOTHING_FOREIGN, check_all_there
 from cache.whole_files import check_folder, storage_error
 from cache.wrapping import reason_of
@@ -97,7 +96,9 @@ def _read(gguf: Path) -> tuple[Any, Any]:
         check_all_there(report, f"the GGUF file {str(gguf)!r}")
         _detach_quantizer(model)
         return model, AutoTokenizer.from_pretrained(str(gguf.parent), **place)
-    except (ValueError, LookupError, TypeError, OSError, RuntimeError, struct.error) as error:
+    except GeometryError:
+        raise
+    except Exception as error:  # a damaged file can be wrong in any way
         raise CorruptFileError(f"{str(gguf)!r} cannot be converted: {reason_of(error)}") from error
 
 

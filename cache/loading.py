@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +22,7 @@ from cache.models import LoadedModel, longest_text
 from cache.restart import check_restart
 from cache.site_checks import check_sites
 from cache.tokens import bos_token_id
-from cache.wrapping import is_bridge, quiet, running, sharing_copy, wrap
+from cache.wrapping import is_bridge, own_copy, quiet, running, wrap
 
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -42,8 +43,8 @@ def load_model(
 
     Args:
         model: `smollm2-135m`, a TransformerLens or Hub name (`gpt2-small`, `EleutherAI/pythia-70m`), a local
-            folder, a `.gguf` file, a loaded Hugging Face model (which is left as it is: a copy that shares its tensors
-            is wrapped), or a `TransformerBridge` in evaluation mode. A `LoadedModel` comes back as it is.
+            folder, a `.gguf` file, a loaded Hugging Face model (which is left as it is: a copy is wrapped), or a
+            `TransformerBridge` in evaluation mode. A `LoadedModel` comes back as it is.
         device: `cpu`, `cuda`, `mps`, or `auto` for the best there is; a loaded model stays where it is.
         dtype: what the model computes in; a loaded model keeps its own. On a CPU half precision is far slower
             than float32.
@@ -142,10 +143,14 @@ def _from_memory(model: Any, tokenizer: Any, *, processed: bool) -> _Given:
         tokenizer = tokenizer or model.tokenizer
         if model.training:
             raise InputError("this bridge is in training mode, where no two runs are alike; call its eval() first")
+        if processed:
+            raise InputError("processing would change this bridge's weights; give the model's name or folder instead")
     else:
-        model = sharing_copy(model, tensors=not processed)
+        model = own_copy(model)
     if tokenizer is None:
         raise InputError("a model from memory needs its tokenizer: load_model(model, tokenizer=...)")
+    if not callable(tokenizer) or not hasattr(tokenizer, "bos_token_id"):
+        raise InputError(f"a tokenizer is an object of transformers', not its name; got {type(tokenizer).__name__}")
     return _Given(model, tokenizer, name)
 
 
@@ -153,12 +158,19 @@ def _wrapped(given: _Given, *, processing: str, bos: bool) -> LoadedModel:
     """The model in its bridge, with what is found about it."""
     inner = getattr(given.model, "original_model", given.model)
     bos_id = bos_token_id(given.tokenizer, bos=bos)
-    weights = weights_hash(inner)  # before the bridge splits fused weights
-    content = _content(inner, weights, processing, bos_id)
-    tokens = sample_tokens(int(inner.get_input_embeddings().weight.shape[0]), longest_text(inner.config), bos_id)
+    if getattr(given.model, "compatibility_mode", False):
+        processing = "compatibility"  # as a bridge that was given may be
+    with running(inner, given.name, "be read"):
+        weights = weights_hash(inner)  # before the bridge splits fused weights
+        content = _content(inner, weights, processing, bos_id)
+        tokens = sample_tokens(int(inner.get_input_embeddings().weight.shape[0]), longest_text(inner.config), bos_id)
     plain = None if is_bridge(given.model) else plain_logits(inner, tokens, given.name)
     bridge = given.model if is_bridge(given.model) else wrap(given.model, given.name)
-    if processing == "compatibility":
+    if int(bridge.cfg.n_layers) < 1:
+        raise NotAvailableError(
+            f"{given.name!r} has {bridge.cfg.n_layers} blocks by its configuration, so none to record"
+        )
+    if processing == "compatibility" and not is_bridge(given.model):
         bridge.enable_compatibility_mode(disable_warnings=True)
         weights = weights_hash(bridge.original_model)
     loaded = LoadedModel(
@@ -187,7 +199,7 @@ def _checked(model: LoadedModel, plain: Tensor | None, known: Findings) -> Loade
         "generation": check_generation,
         "restart": check_restart,
     }
-    with running(model.bridge.original_model, model.name):
+    with running(model.bridge.original_model, model.name, f"be run in {model.dtype} once it is wrapped"):
         for name, check in checks.items():
             found = known.of(name, partial(check, model))
             model = replace(model, findings=MappingProxyType(dict(model.findings) | {one.check: one for one in found}))
@@ -208,8 +220,14 @@ def _content(hf_model: Any, weights: str, processing: str, bos: int | None) -> d
         "device": parameter.device.type,
         "processing": processing,
         "bos": bos,
+        "modules": sorted({f"{type(one).__module__}.{type(one).__qualname__}" for one in hf_model.modules()}),
+        "hooks": secrets.token_hex(8) if _hooked(hf_model) else "",  # what they do is not known: nothing is found yet
         "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "transformer-lens")},
     }
+
+
+def _hooked(model: torch.nn.Module) -> bool:
+    return any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
 
 
 def _device(device: str) -> str:

@@ -185,9 +185,16 @@ class LoadedModel:
 
 
 def longest_text(config: Any) -> int:
-    """Tokens that a text may have by a Hugging Face configuration; 0 where it sets no limit."""
+    """Tokens that a text may have by a Hugging Face configuration; 0 where it sets no limit.
+
+    Under `longrope` the angles of every token of a batch depend on its longest text, once that passes the length of
+    the original training: texts end there.
+    """
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    limits = (getattr(text, name, None) for name in _CONTEXT)
+    rope = getattr(text, "rope_parameters", None) or {}
+    scaled = isinstance(rope, Mapping) and rope.get("rope_type") == "longrope"
+    first = rope.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
+    limits = [first] if scaled else [getattr(text, name, None) for name in _CONTEXT]
     return next((int(limit) for limit in limits if isinstance(limit, int) and limit > 0), 0)
 
 

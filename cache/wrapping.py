@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cache.errors import InputError, NotAvailableError
+from cache.errors import GeometryError, InputError, NotAvailableError
 
 _LONGEST_REASON = 200
 
@@ -45,33 +45,39 @@ def wrap(hf_model: Any, name: str) -> Any:
 
 
 @contextmanager
-def running(hf_model: Any, name: str) -> Iterator[None]:
+def running(hf_model: Any, name: str, how: str = "be run") -> Iterator[None]:
     """Tell a model that cannot be run in one sentence, whatever it raises.
+
+    Args:
+        hf_model: the model.
+        name: how the message calls it.
+        how: what it cannot, for the message.
 
     Raises:
         NotAvailableError: it raised.
     """
     try:
         yield
+    except GeometryError:
+        raise
     except Exception as error:  # a model's forward pass can fail in any way
-        raise NotAvailableError(f"{_who(name, hf_model)} cannot be run: {reason_of(error)}") from error
+        raise NotAvailableError(f"{_who(name, hf_model)} cannot {how}: {reason_of(error)}") from error
 
 
-def sharing_copy(hf_model: torch.nn.Module, *, tensors: bool = True) -> torch.nn.Module:
-    """A copy of a model's modules, in evaluation mode, around the same tensors.
+def own_copy(hf_model: torch.nn.Module) -> torch.nn.Module:
+    """A copy of a model, in evaluation mode, tensors and all.
 
-    The original keeps its names, its mode and its hooks, whatever becomes of the copy.
-
-    Args:
-        hf_model: the model.
-        tensors: share them; else they are copied as well.
+    The original keeps its names and its mode, whatever becomes of the copy; and the copy stays the model that was
+    hashed, though the original be trained on. (Shared tensors would follow the training, but for those that the bridge
+    splits, and a recording would go on with another model.)
 
     Raises:
-        InputError: something in the model cannot be copied.
+        InputError: something in the model cannot be copied, or its tensors hold no numbers.
     """
-    held = [*hf_model.parameters(), *hf_model.buffers()] if tensors else []
+    if any(parameter.is_meta for parameter in hf_model.parameters()):
+        raise InputError(f"this {type(hf_model).__name__} is on the meta device, without numbers; load its weights")
     try:
-        copied: torch.nn.Module = copy.deepcopy(hf_model, {id(tensor): tensor for tensor in held})
+        copied: torch.nn.Module = copy.deepcopy(hf_model)
     except Exception as error:  # of whatever the model holds
         raise InputError(
             f"this {type(hf_model).__name__} cannot be copied ({reason_of(error)}); save it, and give the folder"

@@ -13,6 +13,7 @@ from geometry.cli.terminal import console, print_table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cache.findings import Finding
     from cache.models import LoadedModel
 
 _MEANINGS = {
@@ -81,8 +82,13 @@ def _line(model: "LoadedModel", check: str, what: str, names: list[str]) -> dict
         "check": check,
         "what": what,
         "largest difference": max((one.difference for one in findings if one.difference is not None), default=None),
-        "found": f"{many}{faults[0].fault}" if faults else "right",
+        "found": f"{many}{faults[0].fault}" if faults else "not compared" if _unseen(check, findings) else "right",
     }
+
+
+def _unseen(check: str, findings: "list[Finding]") -> bool:
+    """Whether a model came wrapped, so that nothing is known of its logits before."""
+    return check == "logits" and findings[0].difference is None
 
 
 def _list(*, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from cache import Hook, load_model
-from cache.errors import InputError, NotAvailableError
+from cache.errors import GeometryError, InputError, NotAvailableError
 from cache.model_hash import tokenizer_hash, weights_hash
 
 
@@ -152,6 +152,39 @@ def test_a_damaged_folder_is_told_in_one_sentence(model_folders, tmp_path):
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(NotAvailableError, match="cannot be loaded: "):
+        load_model(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"n_embd": None},
+        {"n_embd": "wide"},
+        {"n_head": 0},
+        {"n_layer": -1},
+        {"activation_function": "none such"},
+        {"dtype": "float7"},
+        {"n_embd": 0},
+        {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+        {"model_type": ["gpt2"]},
+    ],
+    ids=str,
+)
+def test_a_broken_configuration_is_told_in_one_sentence(model_folders, tmp_path, broken):
+    folder = shutil.copytree(model_folders["gpt2"], tmp_path / "broken")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | broken))
+    with pytest.raises(GeometryError) as caught:
+        load_model(str(folder), device="cpu")
+    assert caught.value.exit_code == 3
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{", '{"model_type": 7}'])
+def test_a_configuration_that_is_none_is_told_in_one_sentence(model_folders, tmp_path, content):
+    folder = shutil.copytree(model_folders["gpt2"], tmp_path / "none")
+    (folder / "config.json").write_text(content)
+    with pytest.raises(NotAvailableError, match=r"the model in '.*none' cannot be loaded: .+"):
         load_model(str(folder), device="cpu")
 
 

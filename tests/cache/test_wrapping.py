@@ -56,14 +56,64 @@ def test_a_second_loading_is_the_same_model_and_disturbs_no_hook_of_the_first(mi
     assert fired == [1]
 
 
-def test_training_goes_on_and_what_was_loaded_sees_it(tokenizer):
-    """The tensors are shared, not copied."""
-    mine = tiny_model("llama", len(tokenizer))
+def test_training_goes_on_and_what_was_loaded_stays_what_was_hashed(mine, tokenizer):
     loaded = load_model(mine, tokenizer=tokenizer)
-    with torch.no_grad():
-        next(mine.parameters()).mul_(2)
     tokens = torch.tensor([[0, 5, 6, 7]])
-    torch.testing.assert_close(loaded.logits(tokens), mine(tokens).logits.detach(), rtol=1e-5, atol=1e-5)
+    before = loaded.logits(tokens)
+    with torch.no_grad():
+        for parameter in mine.parameters():
+            parameter.mul_(1.3)
+    torch.testing.assert_close(loaded.logits(tokens), before, rtol=0, atol=0)
+    assert load_model(mine, tokenizer=tokenizer).weights != loaded.weights
+
+
+def test_a_hook_that_looks_ahead_is_found_though_the_model_was_right_before(tokenizer):
+    mine = tiny_model("llama", len(tokenizer))
+    load_model(mine, tokenizer=tokenizer)
+    mine.model.layers[1].register_forward_hook(lambda _, __, out: out + out.mean(dim=1, keepdim=True))
+    with pytest.raises(NotAvailableError, match="fails the check 'causal'"):
+        load_model(mine, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_hides_no_wrong_model(tokenizer, dtype):
+    with pytest.raises(NotAvailableError, match="fails the check 'logits'"):
+        load_model(tiny_model("hunyuan_v1_dense", len(tokenizer)).to(dtype), tokenizer=tokenizer)
+    ahead = tiny_model("qwen2", len(tokenizer)).to(dtype)
+    ahead.model.layers[1].register_forward_hook(lambda _, __, out: out + out.roll(-1, dims=1))
+    with pytest.raises(NotAvailableError, match="fails the check 'causal'"):
+        load_model(ahead, tokenizer=tokenizer)
+    load_model(tiny_model("llama", len(tokenizer)).to(dtype), tokenizer=tokenizer)
+
+
+def test_a_bridge_is_not_processed_and_one_that_was_says_so(model_folders):
+    bridge = load_model(str(model_folders["gpt2"]), device="cpu", processing="compatibility").bridge
+    words = load_model(str(model_folders["gpt2"]), device="cpu").tokenizer
+    with pytest.raises(InputError, match="processing would change this bridge's weights"):
+        load_model(bridge, tokenizer=words, processing="compatibility")
+    assert load_model(bridge, tokenizer=words).processing == "compatibility"
+
+
+def test_texts_end_where_longrope_would_change_what_was_read(tokenizer):
+    factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "original_max_position_embeddings": 16}
+    mine = tiny_model("llama", len(tokenizer))
+    config = copy.deepcopy(mine.config)
+    config.rope_parameters = {"rope_type": "longrope", "rope_theta": 10000.0, "factor": 4.0, **factors}
+    model = load_model(type(mine)(config).eval(), tokenizer=tokenizer)
+    assert model.n_ctx == 16
+    with pytest.raises(InputError, match="takes 16 tokens"):
+        plan_recording(model, ["cat" + " cat" * 20])
+
+
+@pytest.mark.parametrize("odd", ["gpt2", object()])
+def test_what_is_no_tokenizer_is_refused(tokenizer, odd):
+    with pytest.raises(InputError, match="a tokenizer is an object of transformers', not its name; got"):
+        load_model(tiny_model("gpt2", len(tokenizer)), tokenizer=odd)
+
+
+def test_a_model_without_numbers_is_refused(tokenizer):
+    with pytest.raises(InputError, match="is on the meta device, without numbers"):
+        load_model(tiny_model("gpt2", len(tokenizer)).to("meta"), tokenizer=tokenizer)
 
 
 def test_a_bridge_in_training_mode_is_refused_and_stays_in_it(gpt2):
@@ -111,8 +161,11 @@ def test_tokens_that_the_model_does_not_have_are_refused_before_a_file_is_made(t
 def test_a_model_that_sees_is_loaded_without_an_installer_or_a_network(tokenizer, monkeypatch):
     """TransformerLens's own way to a multimodal model runs pip when torchvision is missing."""
 
+    tried = []
+
     def never(*arguments, **_):
-        raise AssertionError(f"ran {arguments}")
+        tried.append(arguments)
+        raise OSError("not here")
 
     for name in ("check_call", "run", "Popen", "call", "check_output"):
         monkeypatch.setattr(subprocess, name, never)
@@ -129,6 +182,7 @@ def test_a_model_that_sees_is_loaded_without_an_installer_or_a_network(tokenizer
     model.config.architectures = ["Gemma3ForConditionalGeneration"]
     with suppress(NotAvailableError):
         assert open_model(model, tokenizer=tokenizer).model_type == "gemma3"
+    assert tried == []
 
 
 def test_an_architecture_without_a_bridge_is_told(tokenizer):
