@@ -39,7 +39,7 @@ def load_model(
     bos: bool = True,
     tokenizer: Any = None,
 ) -> LoadedModel:
-    """Load a causal language model, weights as they are, and make sure on eight tokens that it is read rightly.
+    """Load a causal language model, weights as they are, and make sure on some twenty tokens that it is read rightly.
 
     Args:
         model: `smollm2-135m`, a TransformerLens or Hub name (`gpt2-small`, `EleutherAI/pythia-70m`), a local

@@ -53,7 +53,7 @@ def models(
         }
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
     else:
-        print_table(_found(model), title=f"{model.name} (type {model.model_type}), on 20 tokens")
+        print_table(_found(model), title=f"{model.name} (type {model.model_type}), on some twenty tokens")
     refuse(model)
 
 
