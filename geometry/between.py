@@ -16,19 +16,22 @@ from cache.hooks import Layers, layers_text
 from cache.rows import Where, where_text
 from cache.seeds import check_seed
 from geometry.analysed_rows import families_text
-from geometry.between_table import Found, Measured, comparison_result
+from geometry.between_table import Found, comparison_result
 from geometry.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
-from geometry.evidence import interval, jackknife, template_bootstrap_se
-from geometry.index_sharing import MAX_LAG, context_products, lag_profile
+from geometry.index_sharing import matched_products
 from geometry.layerwise import LayerResult, site_hooks
 from geometry.linalg import RANK_TOLERANCE, remove_span
-from geometry.measures import MEASURES, Cells, Measure, Orders
+from geometry.measures import MEASURES, Cells
 from geometry.names import names_of, pairs_of
-from geometry.permutations import member_permutations, own_index_p
+from geometry.pair_evidence import enough_controls, measured, pair_cells
+from geometry.permutations import member_permutations
 from geometry.readout import check_source, family_words, readout_directions
+from geometry.unrelated_codes import draw_weights
 
 RESIDUAL = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 """The sites in the coordinates that the unembedding reads; others may be as wide by chance."""
+
+READOUT_REMOVED = "readout removed"
 
 DEFAULT_MEASURES = ("matched_cosine", "shared_share", "retrieval")
 
@@ -42,6 +45,14 @@ class Pair:
     common: Balance
     controls: tuple[str, ...]
     readout: Float[Tensor, "token d"] | None
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Orders of the members for each measure, and the weights that unrelated codes are made with."""
+
+    orders: Sequence[tuple[str, Int[np.ndarray, "_ _"]]]
+    weights: Float[np.ndarray, "draw member row"] | None
 
 
 def between_families(
@@ -82,7 +93,11 @@ def between_pairs(
 
     The unit is the member; contexts (frame, template, kind, length) are compared crosswise. Of each pair, those
     contexts and members are used that both families have without a gap, and every control family of the store that
-    has them too is measured against both.
+    has them too is measured against both. What a measure that decides finds is a matched-member code: members that
+    correspond lie alike. It is set against codes of unrelated families with the same member-by-member structure, drawn
+    from the controls' (`unrelated_codes`), at all layers at once; 10 controls or more give that null and the interval.
+    A layer takes part where both families' codes are reliable. Permuted members are given as description: those of
+    overlapping windows are not exchangeable.
 
     Args:
         store: the store.
@@ -92,12 +107,12 @@ def between_pairs(
         layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
         where: a query over `store.rows`, or a mask; None for each prompt's last token.
         model: the model recorded, for the variant with the members' unembedding directions removed.
-        seed: seeds permutations and bootstrap.
+        seed: seeds draws, permutations and bootstrap.
         on_hook: called after every layer.
 
     Returns:
         Arrays over (hook, pair, variant, measure), `lag_profile` and `controls`; the table has a line each, with
-        p over all layers (`p_layers`), its floor, q over pairs (Benjamini-Hochberg) and the verdict.
+        p over all layers (`p_layers`), its floor, q over pairs and layers (Benjamini-Hochberg) and the verdict.
 
     Raises:
         InputError: an unknown measure, family, site or layer, or a pair with less than 2 contexts or members in common.
@@ -115,13 +130,13 @@ def between_pairs(
     known = [_pair(store, plan, a, b, model) for a, b in wanted]
     if model is not None and site not in RESIDUAL:
         raise InputError(f"the readout is removed from {', '.join(RESIDUAL)} only; got {site}")
-    every_order = [_orders(measures, len(pair.common.members), seed) for pair in known]
+    every_draw = [_draws(measures, pair, seed) for pair in known]
     found = []
     for hook in hooks:
         cells = load_cells(store, hook, plan)
         with threadpool_limits(1):  # thousands of small products: threads only wait for each other
-            for pair, orders in zip(known, every_order, strict=True):
-                found += _compare(hook, cells, plan, pair, orders, seed)
+            for pair, drawn in zip(known, every_draw, strict=True):
+                found += _compare(hook, cells, plan, pair, drawn, seed)
         on_hook(hook)
     parameters = {
         "site": site,
@@ -129,7 +144,7 @@ def between_pairs(
         "where": where_text(where),
         "measures": list(measures),
         "pairs": [f"{a} - {b}" for a, b in wanted],
-        "variants": ["plain"] + ["readout removed"] * (model is not None),
+        "variants": ["plain"] + [READOUT_REMOVED] * (model is not None),
         "seed": seed,
         "members": {f"{pair.a} - {pair.b}": [plan.members[i] for i in pair.common.members] for pair in known},
         "controls": {f"{pair.a} - {pair.b}": list(pair.controls) for pair in known},
@@ -152,11 +167,15 @@ def _pair(store: ActivationStore, plan: CellPlan, a: str, b: str, model: LoadedM
     return Pair(a, b, common, controls, readout)
 
 
-def _orders(measures: Sequence[str], n_members: int, seed: int) -> list[tuple[str, Int[np.ndarray, "_ _"]]]:
-    """For each measure the orders of the members that its null tries, the same at every layer."""
+def _draws(measures: Sequence[str], pair: Pair, seed: int) -> Draws:
+    """What is drawn once for a pair and used at every layer."""
+    n_members, n_controls = len(pair.common.members), len(pair.controls)
     most = {MEASURES[name].most_orders for name in measures}
     tried = {number: member_permutations(n_members, most=number, seed=seed) for number in most}
-    return [(name, tried[MEASURES[name].most_orders]) for name in measures]
+    most_draws = max((MEASURES[name].most_draws for name in measures if MEASURES[name].decides), default=0)
+    enough = enough_controls(n_controls) and most_draws > 0
+    weights = draw_weights(most_draws, n_members, n_controls, seed=seed) if enough else None
+    return Draws([(name, tried[MEASURES[name].most_orders]) for name in measures], weights)
 
 
 def _compare(
@@ -164,36 +183,33 @@ def _compare(
     cells: Float[Tensor, "family context_all member_all d"],
     plan: CellPlan,
     pair: Pair,
-    orders: Sequence[tuple[str, Int[np.ndarray, "_ _"]]],
+    drawn: Draws,
     seed: int,
 ) -> list[Found]:
-    """All measures of one pair at one hook, plain and with the readout removed; `orders` are those of each measure."""
+    """All measures of one pair at one hook, plain and with the readout removed."""
     taken = [take(cells, plan, family, pair.common) for family in (pair.a, pair.b, *pair.controls)]
     plain = [x - x.mean(dim=1, keepdim=True) for x in taken]
     variants = [("plain", plain)]
     if pair.readout is not None:
         span = pair.readout.numpy()
-        variants.append(("readout removed", [_removed(x, span) for x in plain]))
+        variants.append((READOUT_REMOVED, [_removed(x, span) for x in plain]))
     grid = np.ix_(pair.common.contexts, pair.common.members)
     n_rows = sum(int(plan.counts[plan.families.index(family)][grid].sum()) for family in (pair.a, pair.b))
     found = []
     for variant, (x, y, *controls) in variants:
-        own_p = float(np.maximum(_own(x, seed), _own(y, seed)))  # nan where either is
-        lags = lag_profile(x, y)
-        for name, tried in orders:
+        evidence = pair_cells(x, y, controls, drawn.weights, seed)
+        removed = math.nan if variant == "plain" else share_removed(plain[:2], (x, y))
+        for name, orders in drawn.orders:
             found.append(
                 Found(
                     hook=hook,
                     pair=(pair.a, pair.b),
                     variant=variant,
                     measure=name,
-                    own_p=own_p,
-                    lags=lags if MEASURES[name].decides else np.full(2 * MAX_LAG + 1, np.nan),
-                    n_members=x.shape[1],
-                    n_templates=x.shape[0],
+                    evidence=evidence,
+                    measured=measured(MEASURES[name], evidence, orders),
+                    index_removed=removed,
                     n_rows=n_rows,
-                    se_templates=_over_templates(x, y, seed) if name == "matched_cosine" else math.nan,
-                    measured=_measured(MEASURES[name], x, y, controls, tried),
                 )
             )
     return found
@@ -205,40 +221,9 @@ def _removed(x: Cells, span: Float[np.ndarray, "token d"]) -> Cells:
     return torch.from_numpy(rest if np.linalg.norm(rest) > RANK_TOLERANCE * np.linalg.norm(x) else np.zeros_like(rest))
 
 
-def _measured(measure: Measure, x: Cells, y: Cells, controls: Sequence[Cells], orders: Orders) -> Measured:
-    n_members = x.shape[1]
-    value = _value(measure, x, y)
-    left_out = []
-    if measure.jackknifed and np.isfinite(value):
-        rest = [[j for j in range(n_members) if j != i] for i in range(n_members)]
-        left_out = [_value(measure, x[:, kept], y[:, kept]) for kept in rest]
-    se = float(jackknife(np.array(left_out, dtype=np.float64).reshape(-1, 1))[0])
-    ci_low, ci_high = interval(value, se, n_members)
-    return Measured(
-        value=value,
-        se=se,
-        ci_low=ci_low,
-        ci_high=ci_high,
-        null=measure.null(x, y, orders) if np.isfinite(value) else np.full(len(orders), np.nan),
-        controls=np.array([[_value(measure, x, c), _value(measure, c, y)] for c in controls]).reshape(-1, 2),
-    )
-
-
-def _value(measure: Measure, x: Cells, y: Cells) -> float:
-    """The measure, or nan where a side does not vary over members or has too few of them."""
-    if x.shape[1] < measure.least_members or not (_varies(x) and _varies(y)):
-        return math.nan
-    return measure.value(x, y)
-
-
-def _own(x: Cells, seed: int) -> float:
-    return own_index_p(x, seed=seed) if _varies(x) else math.nan
-
-
-def _over_templates(x: Cells, y: Cells, seed: int) -> float:
-    return template_bootstrap_se(context_products(x, y), context_products(x, x), context_products(y, y), seed=seed)
-
-
-def _varies(x: Cells) -> bool:
-    cells = x.numpy()
-    return bool((cells != cells[:, :1]).any())
+def share_removed(before: Sequence[Cells], after: Sequence[Cells]) -> float:
+    """Share of families' index variance that is gone, on average; nan where a family had none."""
+    whole = [matched_products(x, x)[1] for x in before]
+    left = [matched_products(x, x)[1] for x in after]
+    gone = [1 - rest / full if full > 0 else math.nan for rest, full in zip(left, whole, strict=True)]
+    return float(np.mean(gone))

@@ -1,50 +1,86 @@
 """What a comparison of families comes to, pair by pair, in words."""
 
-import numpy as np
 import pandas as pd
 
 from geometry.between_table import DESCRIBES
+from geometry.evidence import LEAST_CONTROLS, LEAST_MEMBERS
 from geometry.layerwise import LayerResult
+from geometry.sharing_null import LEAST_RELIABILITY
+from geometry.verdict import ALPHA, PRIVATE
+
+SHOWN = ("measure", "layer", "value", "ci_low", "ci_high", "p_layers", "q", "control_max", "control_limit")
+COUNTED = ("reliability", "n_members", "n_templates")
+REMOVED = ("readout_removed", "index_removed")
 
 
 def summary(result: LayerResult, *, measure: str | None = None) -> pd.DataFrame:
-    """One line a pair: where its index code is shared, the highest value with its company, and the verdict.
+    """One line a pair: its verdict over layers, and the layer that speaks loudest with its company.
+
+    Of the layers at which both families have a reliable index effect, the one with the smallest p is shown (of those
+    at the floor the one farthest from the null). `shared`: a layer is. `private`: no layer is above its limit, and
+    the largest upper bound of any is below .25. Otherwise `undecided`, with what would decide it.
 
     Args:
         result: of `between_pairs`.
         measure: the deciding measure to go by; None for the first one that the result has.
 
     Returns:
-        Columns `a, b, measure, verdict, shared_from, layer, value, se, p_layers, q, control_max, control_limit,
-        readout_removed, n_members, n_templates`: `layer` is that of the highest value, `shared_from` the first layer
-        from which on all are shared (nan if none). Empty if the result has no deciding measure.
+        Columns `a, b, verdict, shared_from` (the first layer from which on all are shared; nan if none), `measure`,
+        `layer, value, ci_low, ci_high, p_layers, q, control_max, control_limit`, `readout_removed` (the value without
+        the members' unembedding directions) and `index_removed` (the share of index variance that went with them: of
+        1 or 2 % that control shows nothing), `reliability, n_members, n_templates`. Empty if the result has no
+        deciding measure.
     """
     deciding = result.table[result.table["verdict"] != DESCRIBES]
     name = measure or (deciding["measure"].iloc[0] if len(deciding) else None)
     lines = []
     for (a, b), mine in deciding[deciding["measure"] == name].groupby(["a", "b"], sort=False):
         plain = mine[mine["variant"] == "plain"]
-        removed = mine[mine["variant"] != "plain"].set_index("layer")["value"]
-        defined = plain["value"].notna().any()
-        best = plain.iloc[int(plain["value"].fillna(-np.inf).argmax()) if defined else -1]
-        columns = (
-            "measure",
-            "layer",
-            "value",
-            "se",
-            "p_layers",
-            "q",
-            "control_max",
-            "control_limit",
-            "n_members",
-            "n_templates",
-        )
-        line = {"a": a, "b": b, "verdict": _words(plain, best), "shared_from": _shared_from(plain)}
-        line |= {column: best[column] for column in columns}
-        line["readout_removed"] = removed.get(best["layer"], float("nan"))
+        removed = mine[mine["variant"] != "plain"].set_index("layer")
+        best = loudest(plain)
+        line = {"a": a, "b": b, "verdict": words(plain), "shared_from": _shared_from(plain)}
+        line |= {column: best[column] for column in (*SHOWN, *COUNTED)}
+        for column, source in zip(REMOVED, ("value", "index_removed"), strict=True):
+            line[column] = removed[source].get(best["layer"], float("nan"))
         lines.append(line)
-    order = ["a", "b", "measure", "verdict", "shared_from", "layer", "value", "se", "p_layers", "q", "control_max"]
-    return pd.DataFrame(lines, columns=[*order, "control_limit", "readout_removed", "n_members", "n_templates"])
+    return pd.DataFrame(lines, columns=["a", "b", "verdict", "shared_from", *SHOWN, *REMOVED, *COUNTED])
+
+
+def loudest(plain: pd.DataFrame) -> pd.Series:
+    """The line that is shown of a pair: a shared one if there is one, by p and then by distance from the null."""
+    distance = (plain["value"] - plain["null_mean"]) / plain["null_sd"]
+    ranked = plain.assign(
+        unshared=plain["verdict"] != "shared",
+        silent=~_has_effect(plain),
+        rank=plain["p_layers"].fillna(2),
+        distance=-distance.fillna(plain["value"]).fillna(-float("inf")),
+    )
+    return plain.loc[ranked.sort_values(["unshared", "silent", "rank", "distance"], kind="stable").index[0]]
+
+
+def words(plain: pd.DataFrame) -> str:
+    """The verdict of one pair over layers."""
+    if (plain["verdict"] == "shared").any():
+        return "shared"
+    best, able = loudest(plain), plain[_has_effect(plain)]
+    if best["n_members"] < LEAST_MEMBERS:
+        return f"undecided (n members = {best['n_members']})"
+    if not len(able):
+        if not (plain["own_p"] <= ALPHA).any():
+            return "no index effect"
+        return f"undecided (reliability at most {plain['reliability'].max():.2f}: record more templates)"
+    if best["n_controls"] < LEAST_CONTROLS:
+        return f"undecided (n controls = {best['n_controls']}: record control:0-19)"
+    if not (able["value"] > able["control_limit"]).any() and not (able["q"] <= ALPHA).any():
+        bound = able["ci_high"].max()
+        if bound < PRIVATE:
+            return "private"
+        return f"undecided (up to {bound:.2f} possible: record more members)" if bound == bound else best["verdict"]
+    return str(best["verdict"])
+
+
+def _has_effect(lines: pd.DataFrame) -> pd.Series:
+    return (lines["own_p"] <= ALPHA) & (lines["reliability"] >= LEAST_RELIABILITY) & lines["value"].notna()
 
 
 def _shared_from(plain: pd.DataFrame) -> float:
@@ -55,10 +91,3 @@ def _shared_from(plain: pd.DataFrame) -> float:
             break
         layers.append(layer)
     return float(layers[-1]) if layers else float("nan")
-
-
-def _words(plain: pd.DataFrame, best: pd.Series) -> str:
-    """The verdict over layers: `shared` if any layer is, else `private` if any is, else that of the highest value."""
-    if (plain["verdict"] == "shared").any():
-        return "shared"
-    return "private" if (plain["verdict"] == "private").any() else str(best["verdict"])

@@ -10,33 +10,18 @@ import pandas as pd
 from jaxtyping import Float, Shaped
 
 from cache import Hook
-from geometry.evidence import adjusted, control_limits
+from geometry.evidence import adjusted
 from geometry.index_sharing import MAX_LAG
 from geometry.layerwise import LayerResult
 from geometry.measures import MEASURES
-from geometry.permutations import max_statistic_p, permutation_p
+from geometry.over_layers import control_limits, p_at_least, p_over_layers
+from geometry.pair_evidence import Measured, PairCells
 from geometry.verdict import Evidence, verdict
 
 DESCRIBES = "describes only"
-NUMBERS: tuple[str, ...] = ("value", "se", "ci_low", "ci_high", "null_mean", "null_max", "p", "p_layers")
-NUMBERS += ("control_mean", "control_min", "control_max", "control_limit")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A value and its company.
-
-    Attributes:
-        null: values under permuted members, the true one first.
-        controls: for each control family, its value with the first and with the second family.
-    """
-
-    value: float
-    se: float
-    ci_low: float
-    ci_high: float
-    null: Float[np.ndarray, " permutation"]
-    controls: Float[np.ndarray, "control side"]
+NUMBERS: tuple[str, ...] = ("value", "ci_low", "ci_high", "null_mean", "null_sd", "null_max", "p", "p_layers", "q")
+NUMBERS += ("permuted_mean", "permuted_max", "control_mean", "control_min", "control_max", "control_limit")
+NUMBERS += ("own_p", "reliability")
 
 
 @dataclass(frozen=True)
@@ -44,22 +29,18 @@ class Found:
     """One measure of one pair at one hook.
 
     Attributes:
-        measured: its value and company.
-        se_templates: its bootstrap error over templates; nan for measures without.
-        own_p: the larger p of the two families' own index effects.
-        lags: the lag profile; nan for measures that only describe.
+        evidence: the two families and what all measures of them have in common.
+        measured: the value and its company.
+        index_removed: share of the families' index variance that the variant has removed; nan for the plain one.
     """
 
     hook: Hook
     pair: tuple[str, str]
     variant: str
     measure: str
+    evidence: PairCells
     measured: Measured
-    se_templates: float
-    own_p: float
-    lags: Float[np.ndarray, " lag"]
-    n_members: int
-    n_templates: int
+    index_removed: float
     n_rows: int
 
 
@@ -72,12 +53,10 @@ def comparison_result(
     over_layers, limits = np.full(shape, np.nan), np.full(shape, np.nan)
     grid = np.array([*found, None], dtype=object)[:-1].reshape(shape)
     for index in np.ndindex(shape[1:]):
-        column = list(grid[(slice(None), *index)])
-        over_layers[(slice(None), *index)] = max_statistic_p(_nulls(column))
-        limits[(slice(None), *index)] = control_limits([one.measured.controls for one in column])
+        column = [one.measured for one in grid[(slice(None), *index)]]
+        over_layers[(slice(None), *index)], limits[(slice(None), *index)] = _over_layers(column)
     lines = zip(found, over_layers.ravel(), limits.ravel(), strict=True)
-    table = pd.DataFrame([_line(one, float(p), float(limit)) for one, p, limit in lines])
-    table = _with_q(table)
+    table = _with_verdicts(_with_q(pd.DataFrame([_line(one, float(p), float(limit)) for one, p, limit in lines])))
     axes = ("hook", "pair", "variant", "measure")
     arrays: dict[str, tuple[tuple[str, ...], Shaped[np.ndarray, ...]]] = {
         name: (axes, table[name].to_numpy(dtype=np.float64).reshape(shape)) for name in NUMBERS
@@ -87,7 +66,8 @@ def comparison_result(
     for i, one in enumerate(found):
         controls[i, : len(one.measured.controls)] = one.measured.controls
     arrays["controls"] = ((*axes, "control", "side"), controls.reshape(*shape, most, 2))
-    arrays["lag_profile"] = ((*axes, "lag"), np.stack([one.lags for one in found]).reshape(*shape, -1))
+    lags = np.stack([_lags(one) for one in found])
+    arrays["lag_profile"] = ((*axes, "lag"), lags.reshape(*shape, -1))
     return LayerResult(
         name="compare",
         hooks=tuple(hooks),
@@ -99,55 +79,65 @@ def comparison_result(
     )
 
 
-def _nulls(column: Sequence[Found]) -> Float[np.ndarray, "hook permutation"]:
-    """The nulls of one measure at all hooks, of one length: a hook without a value has nan, however many."""
-    nulls = [one.measured.null for one in column]
-    least = min(map(len, nulls))
-    return np.stack([null if np.isfinite(null[0]) else np.full(least, np.nan) for null in nulls])
+def _over_layers(column: Sequence[Measured]) -> tuple[Float[np.ndarray, " hook"], Float[np.ndarray, " hook"]]:
+    """P over all hooks of one measure of one pair, and the limit that controls reached at any."""
+    n_draws = max(len(one.unrelated) for one in column)
+    nulls = np.stack([one.unrelated if len(one.unrelated) else np.full(n_draws, np.nan) for one in column])
+    values = np.array([one.value for one in column])
+    used = np.isfinite(values) & np.isfinite(nulls).all(axis=1) & (n_draws > 0)
+    centre, spread = (np.array([kind(one) if len(one) else math.nan for one in nulls]) for kind in (np.mean, np.std))
+    distances = np.stack([one.distances for one in column])
+    return p_over_layers(values, nulls), control_limits(distances, centre, spread, used)
 
 
 def _line(one: Found, p_layers: float, limit: float) -> dict[str, Any]:
-    a, b = one.pair
-    got = one.measured
+    """All of a line but q and the verdict, which depend on the other lines."""
+    got, evidence = one.measured, one.evidence
     controls = got.controls[np.isfinite(got.controls)]
-    permuted = got.null[1:] if np.isfinite(got.value) else got.null[:0]
     line: dict[str, Any] = {
         "layer": one.hook.table_layer,
         "site": one.hook.kind,
         "hook": one.hook.name,
         "measure": one.measure,
         "variant": one.variant,
-        "a": a,
-        "b": b,
+        "a": one.pair[0],
+        "b": one.pair[1],
         "value": got.value,
-        "se": got.se,
-        "se_templates": one.se_templates,
         "ci_low": got.ci_low,
         "ci_high": got.ci_high,
-        "null_mean": float(permuted.mean()) if len(permuted) else math.nan,
-        "null_max": float(permuted.max()) if len(permuted) else math.nan,
-        "p": permutation_p(got.null) if len(permuted) else math.nan,
-        "p_layers": p_layers if len(permuted) else math.nan,
-        "p_floor": 1 / len(got.null) if len(permuted) else math.nan,
-        "control_mean": float(controls.mean()) if len(controls) else math.nan,
+        "se_templates": evidence.error if one.measure == "matched_cosine" else math.nan,
+        "p": p_at_least(got.value, got.unrelated),
+        "p_layers": p_layers,
+        "p_floor": 1 / (1 + len(got.unrelated)) if len(got.unrelated) else math.nan,
+    }
+    line |= _summed("null", got.unrelated) | {"null_sd": float(got.unrelated.std()) if len(got.unrelated) else math.nan}
+    line |= _summed("permuted", got.permuted) | _summed("control", controls)
+    line |= {
         "control_min": float(controls.min()) if len(controls) else math.nan,
-        "control_max": float(controls.max()) if len(controls) else math.nan,
         "control_limit": limit,
         "n_controls": len(got.controls),
-        "own_p": one.own_p,
-        "peak_lag": _peak(one.lags),
-        "n_members": one.n_members,
-        "n_templates": one.n_templates,
+        "own_p": evidence.own_p,
+        "reliability": evidence.reliability,
+        "index_removed": one.index_removed,
+        "peak_lag": _peak(_lags(one)),
+        "n_members": evidence.x.shape[1],
+        "n_templates": evidence.x.shape[0],
         "n_rows": one.n_rows,
     }
-    return line | {"verdict": _word(one, line)}
+    return line
 
 
-def _word(one: Found, line: Mapping[str, Any]) -> str:
-    if not MEASURES[one.measure].decides:
-        return DESCRIBES
-    names = ("value", "ci_low", "ci_high", "own_p", "control_limit", "n_controls", "n_members")
-    return verdict(Evidence(**{name: line[name] for name in names}, p=line["p_layers"], peak_lag=line["peak_lag"] or 0))
+def _summed(name: str, values: Float[np.ndarray, " draw"]) -> dict[str, float]:
+    there = bool(len(values))
+    return {
+        f"{name}_mean": float(values.mean()) if there else math.nan,
+        f"{name}_max": float(values.max()) if there else math.nan,
+    }
+
+
+def _lags(one: Found) -> Float[np.ndarray, " lag"]:
+    """The lag profile; nan for measures that describe."""
+    return one.evidence.lags if MEASURES[one.measure].decides else np.full(2 * MAX_LAG + 1, np.nan)
 
 
 def _peak(lags: Float[np.ndarray, " lag"]) -> int | None:
@@ -155,11 +145,22 @@ def _peak(lags: Float[np.ndarray, " lag"]) -> int | None:
 
 
 def _with_q(table: pd.DataFrame) -> pd.DataFrame:
-    """Benjamini-Hochberg over the pairs: each is tested once a measure, by its smallest p over layers."""
+    """Benjamini-Hochberg over the pairs, by the smallest p over layers of each; no layer's q is below its p."""
     q = np.full(len(table), np.nan)
     for _, group in table.groupby(["measure", "variant"], sort=False):
         best = group.groupby(["a", "b"], sort=False)["p_layers"].min()
         by_pair = dict(zip(best.index, adjusted(best.to_list()), strict=True))
-        q[group.index] = [by_pair[pair] for pair in zip(group["a"], group["b"], strict=True)]
+        pairs = [by_pair[pair] for pair in zip(group["a"], group["b"], strict=True)]
+        q[group.index] = np.where(group["p_layers"].notna(), np.maximum(pairs, group["p_layers"]), np.nan)
     table.insert(list(table.columns).index("p_floor") + 1, "q", q)
     return table
+
+
+def _with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    names = tuple(Evidence.__dataclass_fields__)
+    words = []
+    for line in table.to_dict("records"):
+        line["peak_lag"] = 0 if pd.isna(line["peak_lag"]) else int(line["peak_lag"])
+        decides = MEASURES[line["measure"]].decides
+        words.append(verdict(Evidence(**{name: line[name] for name in names})) if decides else DESCRIBES)
+    return table.assign(verdict=words)

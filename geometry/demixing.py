@@ -1,7 +1,7 @@
 """How much of the variance is a shared index, the family, an index of each family's own, or the template."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,17 +9,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache.errors import InputError, NumbersError
-from cache.seeds import check_seed
 from geometry.basis import LinearBasis, orthonormal_basis
 from geometry.decompose import subspace_overlap
-from geometry.evidence import jackknife
 from geometry.linalg import fix_signs
-from geometry.permutations import permutation_p
+from geometry.over_layers import p_at_least
+from geometry.sharing_null import mean_code
+from geometry.unrelated_codes import Directions, unrelated_products
 
 PARTS = ("shared index", "index x family", "family", "template", "remainder")
 """The parts of the variance, in the order of every array over them."""
 
-N_PERMUTATIONS = 200
+N_DRAWS = 500
+"""Draws of unrelated codes each way."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,8 @@ class Demixed:
     Attributes:
         share: each of `PARTS` as a share of the total variance; they add up to 1. Estimated without bias, a share that
             is truly 0 comes out negative half of the time.
-        se: jackknife errors over members; nan below 5.
-        null: shared index under permutations of each family's members by themselves, the true order first.
-        p: of the shared index, from that null.
+        null: shared index of families whose codes are unrelated; empty without directions to draw them along.
+        p: of the shared index, from that null; nan without.
         index: directions of the members' means over families and contexts.
         family: directions of the families' means.
         stability: overlap of the first index directions of two halves of the contexts.
@@ -42,8 +42,7 @@ class Demixed:
     """
 
     share: Float[np.ndarray, " part"]
-    se: Float[np.ndarray, " part"]
-    null: Float[np.ndarray, " permutation"]
+    null: Float[np.ndarray, " draw"]
     p: float
     index: LinearBasis
     family: LinearBasis
@@ -57,7 +56,7 @@ class Demixed:
         return dict(zip(PARTS, self.share.tolist(), strict=True))
 
 
-def demix(x: Float[Tensor, "family context member d"], *, k: int = 4, seed: int = 0) -> Demixed:
+def demix(x: Float[Tensor, "family context member d"], *, k: int = 4, directions: Directions | None = None) -> Demixed:
     """Split the variance of balanced activations into parts, each estimated from products that noise cannot enter.
 
     Shared index: products of the same member in *different families and contexts*. Index x family: products in the
@@ -68,7 +67,8 @@ def demix(x: Float[Tensor, "family context member d"], *, k: int = 4, seed: int 
     Args:
         x: cell means; every family has every member in every context.
         k: most index directions; at most n_members - 1.
-        seed: seeds the permutations.
+        directions: what codes of unrelated families are drawn along (`unrelated_codes.draw_directions`, from control
+            families in the same contexts); None for no null.
 
     Raises:
         InputError: k is below 1, fewer than 2 families, 4 contexts or 3 members, or all activations are equal.
@@ -77,7 +77,6 @@ def demix(x: Float[Tensor, "family context member d"], *, k: int = 4, seed: int 
     References: the parts are dPCA's marginalisations (Kobak et al. 2016, eq. 4), with cross-validated variances in
         place of sums of squares (Walther et al. 2016, eq. 9).
     """
-    seed = check_seed(seed)
     if k < 1:
         raise InputError(f"k must be 1 or more; got {k}")
     n_families, n_contexts, n_members, d = x.shape
@@ -92,21 +91,20 @@ def demix(x: Float[Tensor, "family context member d"], *, k: int = 4, seed: int 
         raise InputError("all activations are equal; there is no variance to split")
     flat = _small(wide)
     share = _shares(flat)
-    null = _null(flat, seed) / float(flat.square().mean(dim=(0, 1, 2)).sum())
-    left_out = [_shares(flat[:, :, [j for j in range(n_members) if j != i]]) for i in range(n_members)]
+    total = float(flat.square().mean(dim=(0, 1, 2)).sum())
+    null = np.empty(0) if directions is None else _unrelated(wide, directions) / total
     grand = x.double().mean(dim=(0, 1, 2)).float()
     k = min(k, n_members - 1, d)
     halves = [_index_directions(wide[:, side::2], k) for side in (0, 1)]
     return Demixed(
         share=share,
-        se=jackknife(np.stack(left_out)),
         null=null,
-        p=permutation_p(null),
+        p=p_at_least(float(share[0]), null),
         index=orthonormal_basis(torch.from_numpy(_index_directions(wide, k)).float(), grand),
         family=orthonormal_basis(torch.from_numpy(_family_directions(wide)).float(), grand),
         stability=subspace_overlap(*(torch.from_numpy(half) for half in halves)),
         captured=_captured(wide, halves),
-        total=float(flat.square().mean(dim=(0, 1, 2)).sum()),
+        total=total,
     )
 
 
@@ -150,21 +148,23 @@ def _shared_index(u: Float[Tensor, "family context member d"]) -> float:
     return float((everything - same_family - same_context + u.square().sum()) / (pairs * n_members))
 
 
-def _null(x: Float[Tensor, "family context member d"], seed: int) -> Float[np.ndarray, " permutation"]:
-    """Shared index with every family's members permuted by themselves, alike in all contexts; the true order first."""
-    n_families, n_contexts, n_members, _ = x.shape
-    u = x - x.mean(dim=2, keepdim=True)
-    sums = u.sum(dim=1)
-    rng = np.random.default_rng(seed)
-    drawn = rng.permuted(np.tile(np.arange(n_members), (N_PERMUTATIONS - 1, n_families, 1)), axis=2)
-    orders = np.concatenate([np.tile(np.arange(n_members), (1, n_families, 1)), drawn])
-    values = np.zeros(N_PERMUTATIONS)
-    for f in range(n_families):
-        for g in range(f):
-            # products in different contexts of f's members with g's, and of g's with f's: the same sum
-            products = (sums[f] @ sums[g].T - torch.einsum("cid,cjd->ij", u[f], u[g])).numpy()
-            values += 2 * products[orders[:, f], orders[:, g]].sum(axis=1)
-    return values / (n_families * (n_families - 1) * n_contexts * (n_contexts - 1) * n_members)
+def _unrelated(x: Float[Tensor, "family context member d"], directions: Directions) -> Float[np.ndarray, " draw"]:
+    """Shared index of families with unrelated codes: each in turn is drawn anew beside the sum of those before it.
+
+    Of unrelated families the products with all earlier ones are uncorrelated from family to family, so that their sum
+    is as wide as that of draws. Both orders of the families are used, one after the other.
+    """
+    n_families, _, n_members, _ = x.shape
+    codes = [mean_code(one) for one in x]
+    found = []
+    for ordered in (codes, codes[::-1]):
+        total = np.zeros(len(directions.drawn) // (n_families - 1))
+        for number in range(1, n_families):
+            part = slice((number - 1) * len(total), number * len(total))
+            before = np.sum(ordered[:number], axis=0)
+            total += unrelated_products(before, ordered[number], replace(directions, drawn=directions.drawn[part]))
+        found.append(2 * total / (n_families * (n_families - 1) * n_members))
+    return np.concatenate(found)
 
 
 def _index_directions(x: Float[Tensor, "family context member d"], k: int) -> Float[np.ndarray, "component d"]:

@@ -128,39 +128,6 @@ def template_bootstrap_se(
     return float(np.nanstd(ratios, ddof=1)) if np.isfinite(ratios).sum() > n_draws // 2 else math.nan
 
 
-def control_limits(controls: Sequence[Float[np.ndarray, "..."]]) -> Float[np.ndarray, " hook"]:
-    """For each hook the value beyond which an unrelated family comes at any of the hooks about once in 1 + n_controls.
-
-    Every control is measured against the mean and spread of the others at its hook, as a new family is against all
-    of them; the largest distance at any hook, in spreads, is the limit at every hook.
-
-    Args:
-        controls: the controls' values at each hook; not finite ones are left out.
-
-    Returns:
-        nan where fewer than 3 controls have a value.
-
-    References: deleted residuals, Cook and Weisberg 1982, section 2.2.1; single-step maxT, Westfall and Young 1993.
-    """
-    kept = [values[np.isfinite(values)] for values in controls]
-    usable = [len(values) >= 3 for values in kept]
-    largest = max((_distances(values).max() for values, use in zip(kept, usable, strict=True) if use), default=np.nan)
-    return np.array(
-        [
-            values.mean() + largest * values.std(ddof=1) if use else np.nan
-            for values, use in zip(kept, usable, strict=True)
-        ]
-    )
-
-
-def _distances(values: Float[np.ndarray, " control"]) -> Float[np.ndarray, " control"]:
-    """Each control's distance from the mean of the others in their spreads; 0 where they are all equal to it."""
-    others = [np.delete(values, i) for i in range(len(values))]
-    spreads = np.array([max(one.std(ddof=1), 1e-12 * (1 + np.abs(one).max())) for one in others])
-    distances: Float[np.ndarray, " control"] = (values - np.array([one.mean() for one in others])) / spreads
-    return distances
-
-
 def adjusted(p: Sequence[float]) -> list[float]:
     """Benjamini-Hochberg adjusted p values over everything that was tested; nan stays nan and does not count."""
     values = np.asarray(p, dtype=np.float64)

@@ -9,6 +9,7 @@ from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from geometry.between_summary import loudest
 from geometry.evidence import LEAST_CONTROLS
 from geometry.figures import PALETTE, layer_ticks
 from geometry.figures_plain import PlainFigure
@@ -23,10 +24,10 @@ _COLUMNS = 3
 def shared_index_by_layer(result: LayerResult, *, measure: str = "matched_cosine", private: str = "letters") -> Figure:
     """One panel a pair of families: similarity of their index codes over layers, inside its control band.
 
-    Colour: the value, with one standard error over members; filled points are called `shared`. Grey: from the lowest
-    to the highest control family. Dashed: the members' readout directions removed. Dotted: the mean of both families'
-    similarity to a family whose order is its own (`private`), if the result has it. Inset: the lag profile at the
-    layer of the highest value.
+    Colour: the value, with its 95 % interval; filled points are called `shared`; layers whose codes are not reliable
+    are left out. Grey: from the lowest to the highest control family. Dashed: the members' readout directions removed.
+    Dotted: the mean of both families' similarity to a family whose order is its own (`private`), if the result has it.
+    Inset: the lag profile at the layer that the summary shows.
     """
     table = _plain(result.table[result.table["measure"] == measure])
     pairs = [(a, b) for a, b in _pairs(table) if private not in (a, b)] or _pairs(table)
@@ -48,7 +49,7 @@ def shared_index_by_layer(result: LayerResult, *, measure: str = "matched_cosine
         layer_ticks(axis, mine["layer"].tolist())
         axis.set_ylim(min(-0.45, float(np.nanmin(mine["value"].fillna(0))) - 0.1), 1.1)
     _legend(figure, axes[0])
-    figure.suptitle(f"{result.parameters['site']}: {measure} of index codes, across templates", fontsize=12)
+    figure.suptitle(f"{result.parameters['site']}: {measure} of matched members, across templates", fontsize=12)
     return figure
 
 
@@ -66,7 +67,9 @@ def described_by_layer(result: LayerResult, measures: Sequence[str]) -> Figure:
         for number, ((a, b), axis) in enumerate(zip(pairs, line, strict=True)):
             mine = _of(table[table["measure"] == measure], a, b)
             _band(axis, mine)
-            axis.plot(mine["layer"], mine["null_mean"], color="black", linestyle="--", linewidth=0.8, label="permuted")
+            axis.plot(
+                mine["layer"], mine["permuted_mean"], color="black", linestyle="--", linewidth=0.8, label="permuted"
+            )
             _curve(axis, mine, PALETTE[number % len(PALETTE)], "value")
             axis.set_title(f"{a} - {b}", fontsize=9)
             axis.set_ylabel(measure if number == 0 else "", fontsize=9)
@@ -132,9 +135,8 @@ def _band(axis: Axes, mine: pd.DataFrame) -> None:
 def _curve(axis: Axes, mine: pd.DataFrame, colour: str, label: str) -> None:
     axis.axhline(0, color="black", linewidth=0.5)
     axis.plot(mine["layer"], mine["value"], color=colour, linewidth=1.4, label=label)
-    if mine["se"].notna().any():
-        low, high = (mine["value"] - mine["se"]).clip(lower=-1), (mine["value"] + mine["se"]).clip(upper=1)
-        axis.fill_between(mine["layer"], low, high, color=colour, alpha=0.25, linewidth=0)
+    if mine["ci_low"].notna().any():
+        axis.fill_between(mine["layer"], mine["ci_low"], mine["ci_high"], color=colour, alpha=0.25, linewidth=0)
     called = mine[mine["verdict"] == "shared"]
     axis.plot(called["layer"], called["value"], color=colour, marker="o", markersize=3.5, linestyle="none")
     axis.spines[["top", "right"]].set_visible(False)
@@ -150,7 +152,7 @@ def _reference(axis: Axes, tables: Sequence[pd.DataFrame], name: str) -> None:
 def _lag_inset(axis: Axes, result: LayerResult, measure: str, pair: str, mine: pd.DataFrame, colour: str) -> None:
     if mine["value"].isna().all():
         return
-    best = int(np.nanargmax(mine["value"].to_numpy()))
+    best = mine.index.get_loc(loudest(mine).name)
     index = (best, result.parameters["pairs"].index(pair), 0, result.parameters["measures"].index(measure))
     profile = result.values("lag_profile")[index]
     inset = axis.inset_axes((0.08, 0.66, 0.3, 0.3))

@@ -50,19 +50,18 @@ def spectra_by_layer(result: LayerResult) -> Figure:
 
 
 def demixed_by_layer(result: LayerResult) -> Figure:
-    """Share of variance of each part over layers, with one standard error; dashed: the maximum of the index null."""
+    """Share of variance of each part over layers; dashed: the largest share that unrelated codes give."""
     layers = [hook.table_layer for hook in result.hooks]
-    share, se = result.values("share"), result.values("se")
+    share = result.values("share")
     figure = PlainFigure(figsize=(8.6, 4.6), layout="constrained")
     axis = figure.subplots()
     for i, part in enumerate(PARTS):
         colour = PALETTE[i]
         axis.plot(layers, share[:, i], color=colour, marker="o", markersize=3, linewidth=1.3, label=part)
-        if np.isfinite(se[:, i]).any():
-            low, high = share[:, i] - se[:, i], share[:, i] + se[:, i]
-            axis.fill_between(layers, low, high, color=colour, alpha=0.2, linewidth=0)
-    ceiling = np.array([np.nan if np.isnan(row).all() else np.nanmax(row[1:]) for row in result.values("null")])
-    axis.plot(layers, ceiling, color=PALETTE[0], linestyle="--", linewidth=1, label="largest of the index null")
+    null = result.values("null")
+    if null.shape[1]:
+        label = "largest shared index of unrelated codes"
+        axis.plot(layers, null.max(axis=1), color=PALETTE[0], linestyle="--", linewidth=1, label=label)
     axis.axhline(0, color="black", linewidth=0.5)
     layer_ticks(axis, layers)
     axis.set_ylabel("share of variance")

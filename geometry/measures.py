@@ -1,4 +1,4 @@
-"""The measures of `geometry compare`: each with its value and its permutation null, deciding or merely describing."""
+"""The measures of `geometry compare`: each with its value and its nulls, deciding or merely describing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from geometry.index_sharing import (
 )
 from geometry.linalg import row_space
 from geometry.permutations import permuted_products, permuted_traces, permuted_values
+from geometry.sharing_null import unrelated_cosines, unrelated_retrievals
 from geometry.similarity import (
     centred_gram,
     dissimilarity_ranks,
@@ -30,10 +31,12 @@ from geometry.similarity import (
     rsa,
     u_centred_gram,
 )
+from geometry.unrelated_codes import Directions
 
 Cells = Float[Tensor, "context member d"]
 Orders = Int[np.ndarray, "permutation member"]
 Null = Float[np.ndarray, " permutation"]
+Unrelated = Float[np.ndarray, " draw"]
 
 INDEX_RANK = 4
 """Dimensions of the index subspaces whose principal angles are compared."""
@@ -45,19 +48,28 @@ class Measure:
 
     Attributes:
         value: from two arrays (context, member, d) of the same contexts and members.
-        null: the same with y's members in each of several orders, the true one first.
+        permuted: the same with y's members in each of several orders, the true one first. Members of overlapping
+            windows are not exchangeable, so that this describes and gives no p.
         most_orders: how many orders are tried.
         least_members: with fewer there is no value.
-        jackknifed: whether leaving members out gives a standard error (a count of hits has none).
-        decides: whether a verdict may rest on it; the others describe.
+        unrelated: the same with codes of unrelated families, each way; None for a measure that only describes.
+        most_draws: how many of the drawn directions are used.
+        per_cosine: what a matched cosine is multiplied by to give the value, where that is how the value comes about;
+            its interval and its controls' distances are those of the cosine.
     """
 
     value: Callable[[Cells, Cells], float]
-    null: Callable[[Cells, Cells, Orders], Null]
+    permuted: Callable[[Cells, Cells, Orders], Null]
     most_orders: int = 10_000
     least_members: int = 3
-    jackknifed: bool = True
-    decides: bool = False
+    unrelated: Callable[[Cells, Cells, Directions], Unrelated] | None = None
+    most_draws: int = 1_000
+    per_cosine: Callable[[Cells, Cells], float] | None = None
+
+    @property
+    def decides(self) -> bool:
+        """Whether a verdict may rest on it."""
+        return self.unrelated is not None
 
 
 def member_means(x: Float[Tensor, "context member d"]) -> Float[Tensor, "member d"]:
@@ -81,6 +93,15 @@ def _matched_null(x: Cells, y: Cells, orders: Orders) -> Null:
 def _shared_null(x: Cells, y: Cells, orders: Orders) -> Null:
     _, own_x, own_y = matched_products(x, y)
     return permuted_traces(member_products(x, y), orders) * (2 / (own_x + own_y) if own_x + own_y > 0 else np.nan)
+
+
+def _shared_per_cosine(x: Cells, y: Cells) -> float:
+    _, own_x, own_y = matched_products(x, y)
+    return float(2 * np.sqrt(own_x * own_y) / (own_x + own_y)) if own_x > 0 and own_y > 0 else float("nan")
+
+
+def _unrelated_shares(x: Cells, y: Cells, directions: Directions) -> Unrelated:
+    return unrelated_cosines(x, y, directions) * _shared_per_cosine(x, y)
 
 
 def _retrieval_null(x: Cells, y: Cells, orders: Orders) -> Null:
@@ -130,9 +151,11 @@ def _by_repetition(value: Callable[[Cells, Cells], float]) -> Callable[..., Null
 
 MEASURES = MappingProxyType(
     {
-        "matched_cosine": Measure(matched_cosine, _matched_null, decides=True),
-        "shared_share": Measure(shared_share, _shared_null, decides=True),
-        "retrieval": Measure(retrieval, _retrieval_null, jackknifed=False, decides=True),
+        "matched_cosine": Measure(
+            matched_cosine, _matched_null, unrelated=unrelated_cosines, per_cosine=lambda x, y: 1.0
+        ),
+        "shared_share": Measure(shared_share, _shared_null, unrelated=_unrelated_shares, per_cosine=_shared_per_cosine),
+        "retrieval": Measure(retrieval, _retrieval_null, unrelated=unrelated_retrievals, most_draws=200),
         "cka": Measure(_on_means(linear_cka), _product_null(centred_gram)),
         "cka_debiased": Measure(_on_means(linear_cka_debiased), _product_null(u_centred_gram), least_members=10),
         "rsa": Measure(_on_means(rsa), _product_null(dissimilarity_ranks), least_members=4),

@@ -125,9 +125,10 @@ def _write_families(result: "LayerResult", folder: Path, *, as_json: bool, quiet
     if as_json:
         sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
     elif deciding:
-        table = tables["summary"].drop(columns=["measure", "q", "control_max"])
+        site = result.parameters["site"]
         print_table(
-            table, title=f"{deciding[0]} of index codes, {result.parameters['site']}, at each pair's best layer"
+            _short(tables["summary"]),
+            title=f"{deciding[0]} of matched members, {site}, at the layer with the smallest p",
         )
     else:
         print_table(_highest(result), title="measures that describe: highest value over layers beside its controls")
@@ -138,10 +139,19 @@ def _write_families(result: "LayerResult", folder: Path, *, as_json: bool, quiet
     say.print(f"rows: {result.parameters['where']}\n" + "\n".join(str(path) for path in paths), markup=False)
 
 
+def _short(summary: "pd.DataFrame") -> "pd.DataFrame":
+    """The summary as a terminal shows it: the interval in one column, and no more than is read at a glance."""
+    ends = zip(summary["ci_low"], summary["ci_high"], strict=True)
+    interval = ["" if low != low else f"{low:.2f} to {high:.2f}" for low, high in ends]
+    columns = ["a", "b", "verdict", "layer", "value", "95 %", "q", "readout_removed", "index_removed", "n_members"]
+    short = summary.assign(**{"95 %": interval})[columns]
+    return short.rename(columns={"readout_removed": "no readout", "index_removed": "index lost", "n_members": "n"})
+
+
 def _highest(result: "LayerResult") -> "pd.DataFrame":
     table = result.table[result.table["variant"] == "plain"].dropna(subset="value")
     best = table.loc[table.groupby(["a", "b", "measure"], sort=False)["value"].idxmax()]
-    columns = ["a", "b", "measure", "layer", "value", "se", "null_mean", "control_mean", "control_max", "n_members"]
+    columns = ["a", "b", "measure", "layer", "value", "permuted_mean", "control_mean", "control_max", "n_members"]
     return best[columns]
 
 

@@ -108,7 +108,7 @@ def demix(
         )
     wide = result.table.pivot_table(index="layer", columns="part", values="share", sort=False, dropna=False)
     shared = result.table[result.table["part"] == "shared index"].set_index("layer")
-    short = wide.assign(se=shared["se"], p=shared["p"]).rename(columns={"se": "index se", "p": "index p"}).reset_index()
+    short = wide.assign(**{"index p over layers": shared["p_layers"]}).reset_index()
     _write(result, {}, folder, short, as_json=as_json, quiet=quiet)
 
 

@@ -1,9 +1,11 @@
 """Results of `geometry compare` put together by hand, for pictures and summaries that only read them."""
 
 import numpy as np
+import torch
 
 from cache import Hook
-from geometry.between_table import Found, Measured, comparison_result
+from geometry.between_table import Found, comparison_result
+from geometry.pair_evidence import Measured, PairCells
 
 LAYERS = (-1, 0, 1, 2)
 
@@ -12,29 +14,41 @@ def hooks():
     return (Hook("resid_pre", 0), *(Hook("resid_post", layer) for layer in LAYERS[1:]))
 
 
-def found(hook, pair, value, *, variant="plain", measure="matched_cosine", n_members=8, n_controls=20, control=0.1):
-    """One measured value with an error of .05, 120 permutations around 0 and controls around `control`."""
-    rng = np.random.default_rng(0)
-    null = np.concatenate([[value], 0.2 * rng.uniform(-1, 1, 119)])
-    lags = np.array([-0.2, -0.1, 0.1, value, 0.1, -0.1, -0.2]) if measure == "matched_cosine" else np.full(7, np.nan)
+def evidence(*, n_members=8, n_templates=10, own_p=0.005, reliability=0.9, error=0.02, lags=None):
+    """What the measures of a pair have in common; of the cells only the size counts."""
+    cells = torch.zeros(n_templates, n_members, 1)
+    lags = np.array([-0.2, -0.1, 0.1, 0.9, 0.1, -0.1, -0.2]) if lags is None else lags
+    return PairCells(cells, cells, (), None, own_p, reliability, error, lags)
+
+
+def measured(value, *, half=0.1, unrelated=None, n_controls=20, control=0.1):
+    """A value with an interval, unrelated codes around 0 and controls around `control`, at most 2 spreads away."""
+    unrelated = 0.05 * np.random.default_rng(0).uniform(-1, 1, 119) if unrelated is None else np.array(unrelated)
+    controls = np.linspace(-control, control, 2 * n_controls).reshape(n_controls, 2)
+    return Measured(
+        value=value,
+        ci_low=value - half,
+        ci_high=value + half,
+        unrelated=unrelated if np.isfinite(value) else np.empty(0),
+        permuted=0.2 * np.random.default_rng(1).uniform(-1, 1, 119),
+        controls=controls,
+        distances=controls / (control or 1.0) * 2,
+    )
+
+
+def found(hook, pair, value, *, variant="plain", measure="matched_cosine", **choices):
+    """One measured value; without one there is no index effect."""
+    common = {name: choices.pop(name) for name in ("n_members", "own_p", "reliability", "lags") if name in choices}
+    if np.isnan(value):
+        common |= {"own_p": np.nan, "reliability": np.nan}
     return Found(
         hook=hook,
         pair=tuple(pair.split(" - ")),
         variant=variant,
         measure=measure,
-        measured=Measured(
-            value=value,
-            se=0.05 if n_members >= 5 else np.nan,
-            ci_low=value - 0.1 if n_members >= 7 else np.nan,
-            ci_high=value + 0.1 if n_members >= 7 else np.nan,
-            null=null,
-            controls=np.linspace(-control, control, 2 * n_controls).reshape(n_controls, 2),
-        ),
-        se_templates=0.02,
-        own_p=np.nan if np.isnan(value) else 0.005,
-        lags=lags,
-        n_members=n_members,
-        n_templates=10,
+        evidence=evidence(**common),
+        measured=measured(value, **choices),
+        index_removed=np.nan if variant == "plain" else 0.2,
         n_rows=160,
     )
 

@@ -14,12 +14,49 @@ def line_of(values, **choices):
     return summary(comparisons.result({"digits - months": values}, **choices)).iloc[0]
 
 
-def test_the_layer_of_the_highest_value_is_shown_with_its_company():
+def test_of_the_layers_at_the_floor_the_one_farthest_from_the_null_is_shown():
     line = line_of([NAN, 0.3, 0.9, 0.6])
     assert (line["a"], line["b"], line["layer"], line["value"]) == ("digits", "months", 1, 0.9)
     assert line["readout_removed"] == pytest.approx(0.81)
+    assert line["index_removed"] == pytest.approx(0.2)
     assert line["control_max"] == pytest.approx(0.1)
     assert (line["n_members"], line["n_templates"], line["verdict"]) == (8, 10, "shared")
+    assert (line["ci_low"], line["ci_high"]) == pytest.approx((0.8, 1.0))
+
+
+def table_of(lines):
+    """A comparison whose layers each have choices of their own."""
+    every = [
+        comparisons.found(hook, "a - b", value, **choices)
+        for hook, (value, choices) in zip(comparisons.hooks(), lines, strict=True)
+    ]
+    parameters = {"site": "resid_post", "pairs": ["a - b"], "variants": ["plain"], "measures": ["matched_cosine"]}
+    return summary(comparisons.comparison_result(every, comparisons.hooks(), parameters, "source")).iloc[0]
+
+
+WIDE = {"unrelated": np.linspace(-0.9, 0.9, 119)}
+
+
+def test_a_high_and_noisy_layer_is_not_the_one_shown():
+    line = table_of([(0.8, WIDE), (0.5, {}), (0.2, {}), (0.1, {})])
+    assert (line["layer"], line["value"], line["verdict"]) == (0, 0.5, "shared")
+
+
+def test_layers_without_an_index_effect_are_not_shown_however_high():
+    line = table_of([(0.9, {"own_p": 0.5}), (0.9, {"reliability": 0.3}), (0.02, {}), (0.01, {})])
+    assert (line["layer"], line["verdict"]) == (1, "private")
+
+
+def test_one_private_layer_does_not_make_a_pair_private():
+    line = table_of([(0.01, {}), (0.3, {"half": 0.35}), (0.01, {}), (0.01, {})])
+    assert line["verdict"] == "undecided (interval reaches 0)"
+    line = table_of([(0.01, {}), (0.04, {"half": 0.35}), (0.01, {}), (0.01, {})])
+    assert line["verdict"] == "undecided (up to 0.39 possible: record more members)"
+
+
+def test_private_takes_every_upper_bound_below_a_quarter():
+    assert table_of([(0.01, {})] * 4)["verdict"] == "private"
+    assert table_of([(0.01, {})] * 3 + [(0.01, {"half": 0.25})])["verdict"].startswith("undecided (up to 0.26")
 
 
 @pytest.mark.parametrize(
@@ -35,19 +72,33 @@ def test_shared_from_is_the_first_layer_from_which_on_all_are_shared(values, fir
     np.testing.assert_equal(line_of(values)["shared_from"], first)
 
 
-def test_where_nothing_is_shared_the_word_is_that_of_the_evidence():
-    assert line_of([NAN, 0.01, 0.02, 0.0])["verdict"] == "private"
-    assert line_of([NAN, NAN, NAN, NAN])["verdict"] == "no index effect"
-    assert line_of([NAN, 0.6, 0.7, 0.8], n_members=4)["verdict"] == "undecided (n members = 4)"
-    assert line_of([NAN, 0.6, 0.7, 0.8], n_controls=3)["verdict"] == "undecided (n controls = 3)"
+@pytest.mark.parametrize(
+    ("lines", "word"),
+    [
+        ([(NAN, {})] * 4, "no index effect"),
+        ([(0.6, {"own_p": 0.3})] * 4, "no index effect"),
+        ([(0.6, {"n_members": 2})] * 4, "undecided (n members = 2)"),
+        ([(NAN, {"n_members": 2})] * 4, "undecided (n members = 2)"),
+        ([(0.6, {"n_controls": 3})] * 4, "undecided (n controls = 3: record control:0-19)"),
+        (
+            [(0.6, {"reliability": 0.4}), *[(0.6, {"reliability": 0.62})] * 3],
+            "undecided (reliability at most 0.62: record more templates)",
+        ),
+        ([(0.01, {"half": NAN})] * 4, "undecided (within the controls)"),
+    ],
+)
+def test_the_reason_says_what_is_missing(lines, word):
+    assert table_of(lines)["verdict"] == word
 
 
-def test_without_a_readout_variant_the_column_is_empty():
-    assert np.isnan(line_of([NAN, 0.3, 0.9, 0.6], readout=False)["readout_removed"])
+def test_without_a_readout_variant_the_columns_are_empty():
+    line = line_of([NAN, 0.3, 0.9, 0.6], readout=False)
+    assert np.isnan(line["readout_removed"])
+    assert np.isnan(line["index_removed"])
 
 
 def test_pairs_stand_in_their_order_and_q_is_over_pairs():
-    table = summary(comparisons.result({"a - b": [0.0, 0.1, 0.9, 0.9], "a - c": [0.0, 0.1, 0.1, 0.1]}))
+    table = summary(comparisons.result({"a - b": [0.0, 0.0, 0.9, 0.9], "a - c": [0.0, 0.0, 0.01, 0.0]}))
     assert table[["a", "b"]].to_numpy().tolist() == [["a", "b"], ["a", "c"]]
     assert table["q"][0] == pytest.approx(2 * table["p_layers"][0])
 

@@ -1,16 +1,22 @@
 """Demixing: every part by loops over cells, planted parts of known size, and what is not there."""
 
+import sys
 from itertools import product
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.errors import InputError, NumbersError
-from geometry.demixing import N_PERMUTATIONS, PARTS, demix
+from geometry.demixing import PARTS, demix
+from geometry.sharing_null import mean_code
+from geometry.unrelated_codes import draw_directions, draw_weights, unrelated_products
 from tests.geometry.simulate import families
+from tests.geometry.unrelated_families import KINDS, codes, mixed
+from tests.geometry.unrelated_families import cells as cells_of
 
 cases = st.tuples(st.integers(2, 3), st.integers(4, 5), st.integers(3, 5), st.integers(2, 6), st.integers(0, 1000))
 
@@ -57,15 +63,6 @@ def test_the_shares_are_means_over_pairs_of_cells(case):
     assert dict(result.shares) == dict(zip(PARTS, result.share.tolist(), strict=True))
 
 
-def test_the_errors_are_a_jackknife_over_members_and_missing_below_five():
-    x = cells(n_members=6)
-    left = np.stack([naive_shares(x[:, :, [j for j in range(6) if j != i]])[0] for i in range(6)])
-    by_hand = np.sqrt(5 / 6 * np.square(left - left.mean(axis=0)).sum(axis=0))
-    np.testing.assert_allclose(demix(x).se, by_hand, rtol=1e-6)
-    assert np.isnan(demix(cells(n_members=4)).se).all()
-    assert np.isfinite(demix(cells(n_members=5)).se).all()
-
-
 @pytest.mark.parametrize(("cosine", "shared"), [(1.0, 1.0), (0.6, 0.6), (0.0, 0.0)])
 def test_planted_parts_have_their_sizes_whatever_the_noise(cosine, shared):
     """Index and family 1, context 2, noise 4: the family part loses what two families' mean takes, 1/2."""
@@ -76,28 +73,60 @@ def test_planted_parts_have_their_sizes_whatever_the_noise(cosine, shared):
     assert shares[3] == pytest.approx(2 * 11 / 12, abs=0.2)
 
 
-def test_p_is_at_its_floor_for_a_shared_index_and_not_for_private_ones():
-    floor = 1 / N_PERMUTATIONS
-    assert [demix(families(cosine=0.6, seed=seed)).p for seed in range(5)] == [floor] * 5
-    private = []
-    for seed in range(40):
-        pair = [families(n_families=1, n_contexts=4, d=12, seed=2 * seed + side, context=0.0) for side in (0, 1)]
-        private.append(demix(torch.cat(pair)).p)
-    assert np.mean(np.array(private) <= 0.05) < 0.15
-    assert 0.3 < np.mean(private) < 0.7
+def drawn(rng, n_members, n_families=3, n_draws=100, kind="windowed"):
+    """Directions from 20 control families of one layer."""
+    controls = [cells_of(rng, codes(rng, kind, n_members, 1))[0] for _ in range(20)]
+    weights = draw_weights(n_draws * (n_families - 1), n_members, 20, seed=int(rng.integers(1_000_000)))
+    return draw_directions([mean_code(one) for one in controls], weights)
 
 
-def test_the_null_permutes_each_familys_members_and_begins_with_the_truth():
-    x = cells(n_families=2, n_members=3)
-    result = demix(x)
-    assert len(result.null) == N_PERMUTATIONS
-    assert result.null[0] == pytest.approx(result.share[0])
-    orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
-    possible = [naive_shares(torch.stack([x[0], x[1][:, order]]))[0][0] for order in orders]
-    distance = np.abs(result.null[:, None] - np.array(possible))
-    assert distance.min(axis=1).max() < 1e-9
-    assert set(distance.argmin(axis=1)) == set(range(6))
-    assert result.p == pytest.approx(np.mean(result.null >= result.null[0] - 1e-9))
+def test_without_directions_there_is_no_p():
+    result = demix(families())
+    assert len(result.null) == 0
+    assert np.isnan(result.p)
+
+
+def test_p_is_at_its_floor_for_an_index_that_is_shared():
+    rng = np.random.default_rng(0)
+    code = codes(rng, "walk", 7, 1)
+    x = torch.stack([cells_of(rng, mixed(rng, code, "walk", 0.8))[0] for _ in range(3)])
+    result = demix(x, directions=drawn(rng, 7))
+    assert len(result.null) == 200
+    assert result.p == 1 / 201
+    assert result.share[0] > 0.2
+
+
+def test_of_two_families_the_null_is_that_of_their_matched_products():
+    rng = np.random.default_rng(1)
+    x, y = (cells_of(rng, codes(rng, "line", 6, 1))[0] for _ in range(2))
+    directions = drawn(rng, 6, n_families=2)
+    result = demix(torch.stack([x, y]), directions=directions)
+    products = [unrelated_products(mean_code(a), mean_code(b), directions) for a, b in ((x, y), (y, x))]
+    np.testing.assert_allclose(result.null * result.total, np.concatenate(products) / 6, rtol=1e-3)
+
+
+def false_alarms(kind, n_members, n_worlds, seed=0):
+    rng = np.random.default_rng([seed, n_members])
+    found = []
+    for _ in range(n_worlds):
+        directions = drawn(rng, n_members)
+        x = torch.stack([cells_of(rng, codes(rng, kind, n_members, 1))[0] for _ in range(3)])
+        found.append(demix(x, directions=directions).p <= 0.05)
+    return int(np.sum(found))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unrelated_families_rarely_share_an_index(kind):
+    assert scipy.stats.binom.ppf(0.005, 60, 0.03) <= false_alarms(kind, 7, 60) <= scipy.stats.binom.ppf(0.995, 60, 0.07)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_members", [5, 7, 9])
+@pytest.mark.parametrize("kind", KINDS)
+def test_type_one_error_in_full(kind, n_members):
+    count = false_alarms(kind, n_members, 1000, seed=1)
+    sys.stdout.write(f"type I demix {kind} n={n_members}: {count / 1000:.3f}\n")
+    assert scipy.stats.binom.ppf(0.005, 1000, 0.03) <= count <= scipy.stats.binom.ppf(0.995, 1000, 0.07)
 
 
 def test_the_planted_index_subspace_is_found_and_is_stable_and_captures_what_is_shared():
@@ -165,14 +194,6 @@ def test_a_float32_mean_of_ten_thousand_times_the_spread_and_constant_dimensions
     np.testing.assert_allclose(demix(x).share, demix(near).share, atol=1e-9)
     wider = torch.cat([near, torch.full((2, 4, 4, 3), -7.5, dtype=torch.float64)], dim=3)
     np.testing.assert_allclose(demix(wider).share, demix(near).share, atol=1e-9)
-
-
-def test_the_seed_sets_the_null_alone():
-    x = cells(n_members=5)
-    one, again, other = (demix(x, seed=seed) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one.null, again.null)
-    assert (one.null[1:] != other.null[1:]).any()
-    np.testing.assert_array_equal(one.share, other.share)
 
 
 def test_cells_that_cannot_be_split_are_refused():

@@ -9,7 +9,6 @@ from sklearn.decomposition import PCA
 
 from geometry.evidence import (
     adjusted,
-    control_limits,
     explained_variance_null,
     interval,
     jackknife,
@@ -247,35 +246,3 @@ def test_adjusted_p_values_are_those_of_benjamini_and_hochberg_by_hand():
     assert adjusted([0.3]) == [0.3]
     assert adjusted([]) == []
     assert np.isnan(adjusted([float("nan")])).all()
-
-
-def test_the_limit_lies_as_many_spreads_above_each_hooks_mean_as_the_most_extreme_control_above_the_others():
-    calm, wild = np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0, 3.0, 10.0])
-    worst = (10 - 1.5) / np.std([0, 1, 2, 3], ddof=1)
-    np.testing.assert_allclose(control_limits([calm, wild]), [2 + worst, wild.mean() + worst * wild.std(ddof=1)])
-
-
-def test_no_control_passes_the_limit():
-    controls = list(np.random.default_rng(0).normal(size=(12, 20)))
-    assert all((limit >= values).all() for limit, values in zip(control_limits(controls), controls, strict=True))
-
-
-def test_a_hook_without_three_controls_has_no_limit_and_counts_for_nothing():
-    limits = control_limits([np.array([]), np.array([5.0, 9.0, np.nan]), np.array([1.0, 2.0, 4.0])])
-    alone = control_limits([np.array([1.0, 2.0, 4.0])])
-    np.testing.assert_allclose(limits, [np.nan, np.nan, *alone])
-
-
-def test_controls_that_are_all_equal_limit_by_their_value():
-    np.testing.assert_allclose(control_limits([np.array([0.5, 0.5, 0.5])]), [0.5])
-
-
-def test_another_control_of_the_same_kind_passes_the_limit_anywhere_less_than_once_in_twenty():
-    rng = np.random.default_rng(0)
-    passed = 0
-    for _ in range(400):
-        values = rng.normal(size=(21, 12)) * np.linspace(0.5, 2, 12) + np.linspace(0, 1, 12)
-        passed += (values[0] > control_limits(list(values[1:].T))).any()
-    assert 0.02 < passed / 400 < 0.08  # 1 in 21
-    hook_by_hook = [(values := rng.normal(size=(21, 12)))[0] > values[1:].max(axis=0) for _ in range(400)]
-    assert np.mean([one.any() for one in hook_by_hook]) > 0.3

@@ -48,7 +48,7 @@ def test_the_band_reaches_from_the_lowest_to_the_highest_control():
 def test_the_inset_is_the_lag_profile_at_the_highest_value():
     axis = shared_index_by_layer(comparisons.result({"a - b": [0.1, 0.2, 0.8, 0.4]})).axes[0]
     (inset,) = axis.child_axes
-    assert [bar.get_height() for bar in inset.patches] == [-0.2, -0.1, 0.1, 0.8, 0.1, -0.1, -0.2]
+    assert [bar.get_height() for bar in inset.patches] == [-0.2, -0.1, 0.1, 0.9, 0.1, -0.1, -0.2]
     assert inset.get_title() == "layer 1"
 
 
@@ -71,11 +71,13 @@ def test_what_is_only_between_the_private_family_and_others_is_drawn_all_the_sam
 
 
 def test_describing_measures_have_a_row_of_panels_with_their_null():
-    result = comparisons.result({"a - b": [0.5, 0.6, 0.7, 0.99], "a - c": [0.5] * 4}, measure="cka", readout=False)
+    result = comparisons.result(
+        {"a - b": [0.5, 0.6, 0.7, 0.99], "a - c": [0.5] * 4}, measure="cka", readout=False, half=np.nan
+    )
     figure = described_by_layer(result, ["cka"])
     assert [axis.get_title() for axis in figure.axes] == ["a - b", "a - c"]
     table = result.table[result.table["b"] == "b"]
-    np.testing.assert_array_equal(line(figure.axes[0], "permuted").get_ydata(), table["null_mean"])
+    np.testing.assert_array_equal(line(figure.axes[0], "permuted").get_ydata(), table["permuted_mean"])
     band = max(path.vertices[:, 1].max() for drawn in figure.axes[0].collections for path in drawn.get_paths())
     assert band <= 1
 

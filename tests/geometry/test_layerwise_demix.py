@@ -8,13 +8,17 @@ from cache import ActivationStore, Hook, load_dataset, plan_recording, record
 from cache.errors import InputError
 from cache.families import FAMILIES
 from cache.sequences import SequenceDesign
-from geometry.demixing import N_PERMUTATIONS, PARTS, demix
+from geometry.demixing import N_DRAWS, PARTS, demix
 from geometry.layerwise_demix import demix_by_layer
+from geometry.over_layers import p_over_layers
+from geometry.sharing_null import mean_code
+from geometry.unrelated_codes import draw_directions, draw_weights
 from tests.rerecording import rerecorded
 
-COLUMNS = ["layer", "site", "hook", "part", "share", "se", "ci_low", "ci_high", "null_mean", "null_max", "p", "p_floor"]
-COLUMNS += ["n_members", "n_templates", "n_rows"]
+COLUMNS = ["layer", "site", "hook", "part", "share", "null_mean", "null_max", "p", "p_layers", "p_floor"]
+COLUMNS += ["n_controls", "n_members", "n_templates", "n_rows"]
 FOUND = ("digits", "months", "days")
+CONTROLS = [f"control:{i}" for i in range(10)]
 
 
 def stored(model, names, path, **choices):
@@ -25,8 +29,8 @@ def stored(model, names, path, **choices):
 
 @pytest.fixture(scope="module")
 def store(gpt2, tmp_path_factory):
-    """Three families and two controls; days end with 7, so that 2 to 6 are shown last by all."""
-    with stored(gpt2, "digits,months,days,control:0-1", tmp_path_factory.mktemp("demix") / "a.h5") as store:
+    """Three families and ten controls; days end with 7, so that 2 to 6 are shown last by all."""
+    with stored(gpt2, "digits,months,days,control:0-9", tmp_path_factory.mktemp("demix") / "a.h5") as store:
         yield store
 
 
@@ -47,23 +51,34 @@ def cells_of(store, hook, families=FOUND, members=range(2, 7)):
 
 def test_every_layer_is_demix_of_cells_cut_by_hand(store, result):
     for i, hook in enumerate(result.hooks[1:], 1):
-        truth = demix(cells_of(store, hook), k=3)
+        controls = [mean_code(one) for one in cells_of(store, hook, CONTROLS)]
+        directions = draw_directions(controls, draw_weights(2 * N_DRAWS, 5, 10, seed=0))
+        truth = demix(cells_of(store, hook), k=3, directions=directions)
         np.testing.assert_allclose(result.values("share")[i], truth.share, atol=1e-9)
-        np.testing.assert_allclose(result.values("se")[i], truth.se, atol=1e-9)
-        np.testing.assert_allclose(result.values("null")[i], truth.null, atol=1e-9)
+        np.testing.assert_allclose(result.values("null")[i], truth.null, atol=1e-6)
         np.testing.assert_allclose(result.values("stability")[i], truth.stability, atol=1e-6)
         np.testing.assert_allclose(result.values("captured")[i], truth.captured, atol=1e-6)
         np.testing.assert_allclose(result.values("index_directions")[i], truth.index.directions, atol=1e-5)
         assert result.values("p")[i] == truth.p
+    over = p_over_layers(result.values("share")[:, 0], result.values("null"))
+    np.testing.assert_array_equal(result.values("p_layers"), over)
+
+
+def test_without_ten_controls_there_is_no_p(gpt2, tmp_path):
+    with stored(gpt2, "digits,months,control:0-8", tmp_path / "few.h5", layers="1") as store:
+        result = demix_by_layer(store)
+    assert result.values("null").shape == (len(result.hooks), 0)
+    assert result.table[["p", "p_layers", "p_floor", "null_max"]].isna().all(axis=None)
+    assert result.table["n_controls"].eq(9).all()
 
 
 def test_axes_are_named_and_fit_the_values(result):
-    lengths = {"hook": 4, "part": len(PARTS), "permutation": N_PERMUTATIONS, "component": 3, "d": 33}
+    lengths = {"hook": 4, "part": len(PARTS), "draw": 2 * N_DRAWS, "component": 3, "d": 33}
     assert {name: axes for name, (axes, _) in result.arrays.items()} == {
         "share": ("hook", "part"),
-        "se": ("hook", "part"),
-        "null": ("hook", "permutation"),
+        "null": ("hook", "draw"),
         "p": ("hook",),
+        "p_layers": ("hook",),
         "stability": ("hook", "component"),
         "captured": ("hook", "component"),
         "index_directions": ("hook", "component", "d"),
@@ -77,14 +92,12 @@ def test_the_table_is_tidy_and_says_what_the_arrays_say(result):
     assert list(table.columns) == COLUMNS
     assert table[["layer", "part"]].to_numpy().tolist() == [[i, part] for i in (-1, 0, 1, 2) for part in PARTS]
     np.testing.assert_array_equal(table["share"].to_numpy().reshape(4, -1), result.values("share"))
-    np.testing.assert_array_equal(table["se"].to_numpy().reshape(4, -1), result.values("se"))
     assert table[["n_members", "n_templates", "n_rows"]].drop_duplicates().to_numpy().tolist() == [[5, 4, 60]]
     tested = (table["part"] == "shared index") & (table["layer"] >= 0)
     assert table.loc[tested, "p"].tolist() == result.values("p")[1:].tolist()
-    assert table.loc[tested, "null_max"].tolist() == result.values("null")[1:, 1:].max(axis=1).tolist()
-    assert table.loc[tested, "p_floor"].eq(1 / N_PERMUTATIONS).all()
+    assert table.loc[tested, "null_max"].tolist() == result.values("null")[1:].max(axis=1).tolist()
+    assert table.loc[tested, "p_floor"].eq(1 / (1 + 2 * N_DRAWS)).all()
     assert table.loc[~tested, ["p", "null_mean", "null_max"]].isna().all(axis=None)
-    assert table[["ci_low", "ci_high"]].isna().all(axis=None)  # which five members do not have
 
 
 def test_the_embedding_of_one_token_has_nothing_to_split(result):
@@ -105,6 +118,7 @@ def test_everything_that_the_values_depend_on_is_recorded(store, result):
         "families": list(FOUND),
         "k": 3,
         "seed": 0,
+        "controls": CONTROLS,
         "members": [2, 3, 4, 5, 6],
     }
 
@@ -116,11 +130,11 @@ def test_controls_are_split_where_they_are_asked_for_and_not_otherwise(store, re
     np.testing.assert_allclose(chosen.values("share")[-1], truth.share, atol=1e-9)
 
 
-def test_the_seed_changes_the_permutations_and_nothing_else(store):
+def test_the_seed_changes_the_draws_and_nothing_else(store):
     one, other = (demix_by_layer(store, layers="1", seed=seed) for seed in (0, 1))
     for name in one.arrays:
         same = np.array_equal(one.values(name), other.values(name), equal_nan=True)
-        assert same == (name != "null") or name == "p"
+        assert same == (name != "null") or name in ("p", "p_layers")
     assert other.parameters["seed"] == 1
 
 
@@ -137,15 +151,16 @@ def test_each_layer_is_told_when_it_is_done(store):
 def test_planted_parts_are_told_apart(gpt2, tmp_path):
     """Layer 0: a shared index. Layer 1: each family's own. Layer 2: families and templates."""
     path = tmp_path / "planted.h5"
-    stored(gpt2, "digits,months,days", path, sites="resid_post").close()
+    stored(gpt2, "digits,months,days,control:0-19", path, sites="resid_post").close()
     with ActivationStore.open(path) as store:
         prompts = store.prompts.iloc[store.rows["prompt"]]
     rng = np.random.default_rng(0)
-    shared, own = rng.normal(size=(9, 33)), {f: rng.normal(size=(9, 33)) for f in FOUND}
-    family, template = {f: rng.normal(size=33) for f in FOUND}, rng.normal(size=(4, 33))
+    names = dict.fromkeys(prompts["family"])
+    shared, own = rng.normal(size=(9, 33)), {f: rng.normal(size=(9, 33)) for f in names}
+    family, template = {f: rng.normal(size=33) for f in names}, rng.normal(size=(4, 33))
     labels = list(zip(prompts["family"], [v[-1] for v in prompts["values"]], prompts["template"], strict=True))
     layers = [
-        [shared[m] for _, m, _ in labels],
+        [shared[m] if f in FOUND else own[f][m] for f, m, _ in labels],
         [own[f][m] for f, m, _ in labels],
         [family[f] + template[t] for f, _, t in labels],
     ]
@@ -162,7 +177,7 @@ def test_planted_parts_are_told_apart(gpt2, tmp_path):
     assert share.loc[2, "family"] + share.loc[2, "template"] > 0.99
     assert min(share.loc[2, "family"], share.loc[2, "template"]) > 0.2
     np.testing.assert_allclose(share.sum(axis=1), 1)
-    assert result.values("p")[0] == 1 / N_PERMUTATIONS
+    assert result.values("p_layers")[0] == 1 / (1 + 2 * N_DRAWS)
     assert result.values("p")[1] > 0.05
     centred = shared[2:7] - shared[2:7].mean(axis=0)
     span = np.linalg.svd(centred)[2][:4]

@@ -24,7 +24,7 @@ def pair_of(n_contexts=3, n_members=10, d=8, seed=0):
 @pytest.mark.parametrize("d", [8, 40])
 def test_the_null_is_the_measure_of_ys_members_in_every_order(name, d):
     measure, (x, y) = MEASURES[name], pair_of(d=d)
-    null = measure.null(x, y, ORDERS)
+    null = measure.permuted(x, y, ORDERS)
     brute_force = [measure.value(x, y[:, order.tolist()]) for order in ORDERS]
     np.testing.assert_allclose(null, brute_force, atol=1e-9)
     assert null[0] == pytest.approx(measure.value(x, y), abs=1e-12)
@@ -34,7 +34,7 @@ def test_the_null_is_the_measure_of_ys_members_in_every_order(name, d):
 
 def test_the_angles_between_subspaces_know_no_order_and_have_no_null_but_their_value():
     measure, (x, y) = MEASURES["principal_angles"], pair_of()
-    assert measure.null(x, y, ORDERS).tolist() == [measure.value(x, y)]
+    assert measure.permuted(x, y, ORDERS).tolist() == [measure.value(x, y)]
     for order in ORDERS:
         assert measure.value(x, y[:, order.tolist()]) == pytest.approx(measure.value(x, y))
 
@@ -68,13 +68,13 @@ def test_the_least_members_are_enough(name):
     measure = MEASURES[name]
     x, y = pair_of(n_members=measure.least_members)
     assert np.isfinite(measure.value(x, y))
-    assert np.isfinite(measure.null(x, y, member_permutations(measure.least_members, most=3))).all()
+    assert np.isfinite(measure.permuted(x, y, member_permutations(measure.least_members, most=3))).all()
 
 
 @pytest.mark.parametrize("name", PERMUTED)
 def test_a_planted_code_stands_out_from_its_null_but_for_svcca_which_averages_noise_in(name):
     x, y = families(n_members=12, n_contexts=6, d=40, noise=0.3)
-    p = permutation_p(MEASURES[name].null(x, y, member_permutations(12, most=30)))
+    p = permutation_p(MEASURES[name].permuted(x, y, member_permutations(12, most=30)))
     assert p > 0.1 if name == "svcca" else p < 0.1
     assert p == 1 / 30 or name in ("cca", "svcca")  # 30 orders; held-out CCA has one more above
 
@@ -99,7 +99,7 @@ def test_without_an_index_effect_there_is_neither_value_nor_null(name):
     x, _ = pair_of()
     still = x[:, :1].repeat(1, 10, 1)
     assert np.isnan(MEASURES[name].value(still, still))
-    assert np.isnan(MEASURES[name].null(still, still, ORDERS)).all()
+    assert np.isnan(MEASURES[name].permuted(still, still, ORDERS)).all()
 
 
 def test_an_effect_that_does_not_recur_on_either_side_has_no_null_either():
@@ -107,7 +107,7 @@ def test_an_effect_that_does_not_recur_on_either_side_has_no_null_either():
     x, _ = pair_of(n_contexts=2)
     opposite = torch.stack([x[0], -x[0]])
     assert np.isnan(MEASURES["matched_cosine"].value(opposite, opposite))
-    assert np.isnan(MEASURES["matched_cosine"].null(opposite, opposite, ORDERS)).all()
+    assert np.isnan(MEASURES["matched_cosine"].permuted(opposite, opposite, ORDERS)).all()
 
 
 def test_member_means_and_cell_rows_are_what_they_are_called():

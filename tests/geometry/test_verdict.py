@@ -3,28 +3,34 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from geometry.evidence import interval, jackknife
-from geometry.index_sharing import lag_profile, matched_cosine, member_products
-from geometry.permutations import member_permutations, own_index_p, permutation_p, permuted_traces
+from cache import Hook
+from geometry.between_summary import summary
+from geometry.between_table import Found, comparison_result
+from geometry.measures import MEASURES
+from geometry.pair_evidence import measured, pair_cells
+from geometry.unrelated_codes import draw_weights
 from geometry.verdict import Evidence, verdict
-from tests.geometry.simulate import families, windows
+from tests.geometry.simulate import families
+from tests.geometry.unrelated_families import KINDS, cells, codes, mixed
 
 NAN = float("nan")
 
 SHARED = Evidence(
     value=0.8,
     ci_low=0.5,
-    ci_high=1.1,
-    p=0.001,
+    ci_high=1.0,
+    q=0.001,
     own_p=0.005,
+    reliability=0.9,
     control_limit=0.3,
     n_controls=20,
     n_members=9,
     peak_lag=0,
 )
-PRIVATE = replace(SHARED, value=0.02, ci_low=-0.1, ci_high=0.14, p=0.4)
+PRIVATE = replace(SHARED, value=0.02, ci_low=-0.1, ci_high=0.14, q=0.4)
 
 
 def test_the_two_clear_cases():
@@ -35,14 +41,18 @@ def test_the_two_clear_cases():
 @pytest.mark.parametrize(
     ("found", "changes", "word"),
     [
-        (SHARED, {"value": NAN}, "no index effect"),
         (SHARED, {"own_p": 0.051}, "no index effect"),
-        (SHARED, {"own_p": NAN}, "no index effect"),
+        (SHARED, {"own_p": NAN, "value": NAN}, "no index effect"),
         (PRIVATE, {"own_p": 0.2}, "no index effect"),
         (SHARED, {"own_p": 0.05}, "shared"),
+        (SHARED, {"value": NAN, "reliability": 0.43}, "undecided (reliability = 0.43)"),
+        (SHARED, {"reliability": 0.699}, "undecided (reliability = 0.70)"),
+        (SHARED, {"reliability": 0.7}, "shared"),
         (SHARED, {"n_members": 4}, "undecided (n members = 4)"),
         (PRIVATE, {"n_members": 4}, "undecided (n members = 4)"),
+        (SHARED, {"n_members": 2, "own_p": NAN, "value": NAN}, "undecided (n members = 2)"),
         (SHARED, {"n_members": 5}, "shared"),
+        (PRIVATE, {"n_members": 5}, "private"),
         (SHARED, {"n_controls": 18}, "undecided (n controls = 18)"),
         (PRIVATE, {"n_controls": 0, "control_limit": NAN}, "undecided (n controls = 0)"),
         (SHARED, {"n_controls": 19}, "shared"),
@@ -52,78 +62,99 @@ def test_the_two_clear_cases():
         (PRIVATE, {"ci_high": 0.25}, "undecided (within the controls)"),
         (PRIVATE, {"ci_high": 0.249}, "private"),
         (PRIVATE, {"ci_low": NAN, "ci_high": NAN}, "undecided (within the controls)"),
-        (SHARED, {"p": 0.051}, "undecided (p = 0.051)"),
-        (SHARED, {"p": 1 / 3}, "undecided (p = 0.33)"),
-        (SHARED, {"p": NAN}, "undecided (p = nan)"),
-        (SHARED, {"p": 0.05}, "shared"),
+        (PRIVATE, {"q": 0.05}, "undecided (within the controls)"),
+        (SHARED, {"q": 0.051}, "undecided (q = 0.051)"),
+        (SHARED, {"q": 1 / 3}, "undecided (q = 0.33)"),
+        (SHARED, {"q": NAN}, "undecided (q = nan)"),
+        (SHARED, {"q": 0.05}, "shared"),
         (SHARED, {"peak_lag": 1}, "undecided (best at lag +1)"),
         (SHARED, {"peak_lag": -3}, "undecided (best at lag -3)"),
         (SHARED, {"ci_low": 0.0}, "undecided (interval reaches 0)"),
-        (SHARED, {"ci_low": -0.2}, "undecided (interval reaches 0)"),
-        (SHARED, {"ci_low": NAN, "ci_high": NAN, "n_members": 6}, "shared"),
-        (PRIVATE, {"control_limit": -0.1}, "undecided (p = 0.4)"),
-        (PRIVATE, {"control_limit": -0.1, "p": 0.01}, "undecided (interval reaches 0)"),
+        (SHARED, {"ci_low": NAN, "ci_high": NAN}, "shared"),
+        (PRIVATE, {"control_limit": -0.1}, "undecided (q = 0.4)"),
     ],
 )
 def test_each_reason_has_its_word(found, changes, word):
     assert verdict(replace(found, **changes)) == word
 
 
-def test_too_few_members_come_before_too_few_controls_and_no_index_effect_before_both():
-    few = replace(SHARED, n_members=3, n_controls=2)
-    assert verdict(few) == "undecided (n members = 3)"
-    assert verdict(replace(few, value=NAN)) == "no index effect"
+def compared(pairs, controls, *, n_draws=150, seed=0):
+    """The summary of pairs (layers of each family's cells) over layers, from the package's own parts."""
+    n_layers, n_members = len(controls[0]), controls[0][0].shape[1]
+    weights = draw_weights(n_draws, n_members, len(controls), seed=seed)
+    hooks = [Hook("resid_post", layer) for layer in range(n_layers)]
+    orders, measure = np.arange(n_members)[None], MEASURES["matched_cosine"]
+    found = []
+    for layer, hook in enumerate(hooks):
+        for number, (x, y) in enumerate(pairs):
+            evidence = pair_cells(x[layer], y[layer], [one[layer] for one in controls], weights, seed)
+            got = measured(measure, evidence, orders)
+            found.append(Found(hook, (f"a{number}", "b"), "plain", "matched_cosine", evidence, got, NAN, 1))
+    parameters = {"pairs": [f"a{i} - b" for i in range(len(pairs))], "variants": ["plain"]}
+    return summary(comparison_result(found, hooks, parameters | {"measures": ["matched_cosine"]}, "simulated"))
 
 
-def evidence_of(x, y, controls):
-    """What a comparison of one layer gathers, from the package's own parts."""
-    n_members = x.shape[1]
-    value, profile = matched_cosine(x, y), lag_profile(x, y)
-    rest = [[j for j in range(n_members) if j != i] for i in range(n_members)]
-    se = float(jackknife(np.array([matched_cosine(x[:, kept], y[:, kept]) for kept in rest])))
-    low, high = interval(value, se, n_members)
-    return Evidence(
-        value=value,
-        ci_low=low,
-        ci_high=high,
-        p=permutation_p(permuted_traces(member_products(x, y), member_permutations(n_members, most=1000))),
-        own_p=max(own_index_p(z, n_draws=100) for z in (x, y)),
-        control_limit=max((matched_cosine(*pair) for c in controls for pair in ((x, c), (c, y))), default=NAN),
-        n_controls=len(controls),
-        n_members=n_members,
-        peak_lag=int(np.nanargmax(profile)) - 3 if np.isfinite(profile).any() else 0,
-    )
+def words_for(kind, cosine, n_worlds, *, n_members=7, n_layers=3, noisy=1, seed=0, related=1):
+    """Verdicts on `related` pairs at a true cosine, among windowed controls; the first layers are mostly noise."""
+    found = []
+    for world in range(n_worlds):
+        rng = np.random.default_rng([seed, world, n_members, int(100 * cosine)])
+        controls = [cells(rng, codes(rng, "windowed", n_members, n_layers), n_contexts=10) for _ in range(20)]
+        pairs = []
+        for _ in range(related):
+            x = codes(rng, kind, n_members, n_layers)
+            sides = (x, mixed(rng, x, kind, cosine))
+            pairs.append([_mostly_noise(rng, one, noisy) for one in sides])
+        found += compared(pairs, controls, seed=world)["verdict"].tolist()
+    return pd.Series(found)
 
 
-@pytest.mark.parametrize(("d", "most"), [(64, 0), (24, 2)])
-def test_unrelated_members_under_overlapping_windows_are_hardly_ever_called_shared(d, most):
-    """Neighbours resemble each other in every family, and the permutation p alone is fooled more than 1 time in 10.
+def _mostly_noise(rng, layers, noisy):
+    loud, clear = (cells(rng, layers, n_contexts=10, noise=noise) for noise in (4.0, 0.8))
+    return [*loud[:noisy], *clear[noisy:]]
 
-    A pair like the controls' own is above all of theirs less than once in 20 times: 5 of 120 were measured.
-    """
-    every = []
-    for seed in range(30):
-        x, y, *controls = windows(22, n_contexts=4, d=d, seed=seed).double()
-        every.append(evidence_of(x, y, controls))
-    words = [verdict(found) for found in every]
-    assert words.count("shared") <= most
-    assert words.count("private") > 20
-    assert all(found.own_p <= 0.05 for found in every)
-    assert np.mean([found.p <= 0.05 for found in every]) > 0.1
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_true_cosine_of_8_tenths_is_shared_though_early_layers_are_noise(kind):
+    assert (words_for(kind, 0.8, 12) == "shared").mean() >= 0.75
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_true_cosine_of_3_tenths_is_not_private(kind):
+    assert (words_for(kind, 0.3, 12) == "private").sum() <= 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unrelated_families_are_hardly_ever_shared(kind):
+    assert (words_for(kind, 0.0, 4, related=4, n_layers=2) == "shared").sum() <= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_verdicts_in_full(kind):
+    """Shared for a true .8 in >= 80 %, private for a true .3 in <= 5 %, shared for unrelated in <= 5 % of 900 pairs."""
+    size = {"n_layers": 8, "noisy": 3, "seed": 1}
+    assert (words_for(kind, 0.8, 200, **size) == "shared").mean() >= 0.8
+    assert (words_for(kind, 0.3, 200, **size) == "private").mean() <= 0.05
+    assert (words_for(kind, 0.0, 6, related=150, **size) == "shared").mean() <= 0.05
 
 
 @pytest.mark.parametrize(("cosine", "word"), [(1.0, "shared"), (0.7, "shared"), (0.0, "private")])
 def test_a_planted_code_gets_its_word(cosine, word):
-    """Controls are ordered families with codes of their own."""
-    for seed in range(4):
-        x, y = families(cosine=cosine, n_contexts=4, d=128, seed=seed)
-        controls = [families(n_families=1, n_contexts=4, d=128, seed=100 * seed + 50 + i)[0] for i in range(20)]
-        assert verdict(evidence_of(x, y, controls)) == word
+    """Many independent members: a private code can be told."""
+    for seed in range(2):
+        x, y = families(cosine=cosine, n_contexts=8, n_members=12, rank=8, d=256, seed=seed).double()
+        controls = [
+            [families(n_families=1, n_contexts=8, n_members=12, rank=8, d=256, seed=100 * seed + 50 + i)[0].double()]
+            for i in range(20)
+        ]
+        assert compared([([x], [y])], controls)["verdict"].tolist() == [word]
 
 
 def test_families_without_an_index_effect_have_none():
-    words = []
-    for seed in range(10):
-        x, y = families(index=0.0, n_contexts=4, seed=seed)
-        words.append(verdict(evidence_of(x, y, [])))
-    assert words.count("no index effect") >= 9
+    controls = [[families(n_families=1, n_contexts=4, seed=50 + i)[0].double()] for i in range(20)]
+    found = []
+    for seed in range(6):
+        x, y = families(index=0.0, n_contexts=4, seed=seed).double()
+        found += compared([([x], [y])], controls)["verdict"].tolist()
+    assert found.count("no index effect") >= 5
