@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 Dataset = Annotated[
     str,
     typer.Option(
-        help="Families (digits numwords months days letters roman ordinals tens control:0-19), family:FILE for "
-        "your own list, or files of prompts (.jsonl .csv .txt); comma-separated."
+        help="Families (digits numwords months days letters roman ordinals tens), controls (control:0-19 "
+        "control:capitals:0-19 control:characters:0-19), family:FILE or control:FILE for your own list, or files of "
+        "prompts (.jsonl .csv .txt); comma-separated."
     ),
 ]
 FrameNames = Annotated[
