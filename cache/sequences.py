@@ -13,6 +13,7 @@ from cache.errors import InputError
 from cache.families import Family
 from cache.frames import FRAMES, Frame
 from cache.prompts import Prompt, Prompts
+from cache.reordering import expand_kinds, order_number, reordered_window
 from cache.seeds import check_seed
 
 MOST_TEMPLATES = 10_000
@@ -30,10 +31,13 @@ class SequenceDesign:
         frames: names of frames (`FRAMES`). Those without names and objects have one template.
         kinds: rules of the sequence: `increasing`, `decreasing`, `step:K` (constant difference K),
             `repeated` (one member again and again), `copy` (each member twice; the answer repeats the last
-            one shown), `wrap` (over the end of a cyclic family), `mixed` (two families in turn). Without a
-            rule, labelled with the answer of the increasing sequence over the same window: `permuted` (its
-            members in another order, another one last), `shuffled-same-last` (the same one last), `random`
-            (distinct members; the last one shown is not the answer's predecessor).
+            one shown), `wrap` (over the end of a cyclic family), `mixed` (two families in turn),
+            `reordered:K` (in the K-th seeded order of the ordinals that all families have, in which no member
+            stands beside its natural neighbour: what precedes, cyclically, the member that the increasing
+            window ends at; the answer is what follows there; `reordered:0-19` names twenty). Without a rule,
+            labelled with the answer of the increasing sequence over the same window: `permuted` (its members in
+            another order, another one last), `shuffled-same-last` (the same one last), `random` (distinct
+            members; the last one shown is not the answer's predecessor).
         lengths: how many members are shown.
         starts: ordinals of the window's first member; None for all that fit.
         templates: how many draws of names and objects. Template t uses the same words, in the same order, for
@@ -59,9 +63,9 @@ class SequenceDesign:
         unknown = [frame for frame in self.frames if frame not in FRAMES]
         if unknown:
             raise InputError(f"no frame {unknown[0]!r}; known are {', '.join(FRAMES)}")
-        for kind in self.kinds:
+        for kind in expand_kinds(self.kinds):
             if kind != "mixed":
-                _rule(kind)
+                _rule(kind, self.seed)
         longest = min(len(FRAMES[f].words) for f in self.frames) if all(FRAMES[f].words for f in self.frames) else 50
         if min(self.lengths) < 1 or max(self.lengths) >= longest:
             raise InputError(f"lengths must be 1 to {longest - 1} members; got {self.lengths}")
@@ -81,7 +85,7 @@ def make_prompts(design: SequenceDesign) -> Prompts:
     pool = _common(design.families)
     prompts = [
         prompt
-        for kind in design.kinds
+        for kind in expand_kinds(design.kinds)
         for families in _castings(kind, design.families)
         for prompt in _casting_prompts(design, kind, families, pool)
     ]
@@ -110,7 +114,7 @@ def _castings(kind: str, families: tuple[Family, ...]) -> list[tuple[Family, ...
 
 
 def _casting_prompts(design: SequenceDesign, kind: str, families: tuple[Family, ...], pool: range) -> Iterator[Prompt]:
-    rule = _increasing if kind == "mixed" else _rule(kind)
+    rule = _increasing if kind == "mixed" else _rule(kind, design.seed)
     ordinals = _common(families)
     if kind == "wrap" and not families[0].cyclic:
         return
@@ -118,7 +122,7 @@ def _casting_prompts(design: SequenceDesign, kind: str, families: tuple[Family, 
         frame = FRAMES[frame_name]
         starts = ordinals if design.starts is None else sorted(set(design.starts) & set(ordinals))
         templates = range(design.templates if frame.words else 1)
-        choices = ordinals if len(pool) < length + 2 else pool
+        choices = ordinals if len(pool) < length + 2 and order_number(kind) is None else pool
         reach = range(min(f.first for f in design.families), max(f.ordinals.stop for f in design.families))
         draws = [_draws(rule, kind, length, (reach, choices), [design.seed, template]) for template in templates]
         for start, template in itertools.product(starts, templates):
@@ -207,13 +211,17 @@ def _prompt(
     )
 
 
-def _rule(kind: str) -> Rule:
+def _rule(kind: str, seed: int) -> Rule:
     if kind in _RULES:
         return _RULES[kind]
+    number = order_number(kind)
+    if number is not None:
+        return lambda start, length, pool, rng: _reordered(number, start, length, pool, seed)
     name, _, step = kind.partition(":")
     if name == "step" and re.fullmatch("[+-]?[0-9]{1,9}", step) and int(step) != 0:
         return lambda start, length, pool, rng: _steps(start, length, int(step))
-    raise InputError(f"no kind {kind!r}; known are {', '.join(_RULES)}, step:K (such as step:2) and mixed")
+    known = f"{', '.join(_RULES)}, step:K (such as step:2), reordered:K (such as reordered:0-19)"
+    raise InputError(f"no kind {kind!r}; known are {known} and mixed")
 
 
 def _steps(start: int, length: int, step: int) -> tuple[tuple[int, ...], int, int]:
@@ -282,6 +290,11 @@ def _copy(start: int, length: int, pool: range, rng: np.random.Generator) -> tup
     others = [int(value) for value in rng.permutation(window[:-1])]
     doubled = [value for value in others[: length // 2] for _ in range(2)]
     return (*doubled[-(length - 1) :], last), last, successor
+
+
+def _reordered(number: int, start: int, length: int, pool: range, seed: int) -> tuple[tuple[int, ...], int, int] | None:
+    found = reordered_window(number, start, length, pool, seed)
+    return found and (*found, found[0][-1])
 
 
 _RULES = MappingProxyType(
