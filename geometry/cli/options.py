@@ -28,8 +28,8 @@ KindNames = Annotated[
     str,
     typer.Option(
         "--kind",
-        help="increasing decreasing step:K repeated copy permuted shuffled-same-last random wrap mixed; "
-        "comma-separated.",
+        help="increasing decreasing step:K repeated copy reordered:K (reordered:0-19) permuted shuffled-same-last "
+        "random wrap mixed; comma-separated.",
     ),
 ]
 Lengths = Annotated[str, typer.Option("--length", help="How many members are shown: 4, or several: 3,4.")]
