@@ -13,8 +13,8 @@ def load_dataset(names: str, design: SequenceDesign | None = None) -> Prompts:
     """Prompts from families and files.
 
     Args:
-        names: comma-separated: families (`digits`), controls (`control:0-19`), a family of one's own
-            (`family:planets.txt`), and files of prompts (`mine.jsonl`, `.csv`, `.txt`).
+        names: comma-separated: families (`digits`), controls (`control:0-19`), a family or a control of one's own
+            (`family:planets.txt`, `control:birds.txt`), and files of prompts (`mine.jsonl`, `.csv`, `.txt`).
         design: how families are shown; its own families are replaced by those named. Files of prompts are
             taken as they are.
 
@@ -23,7 +23,7 @@ def load_dataset(names: str, design: SequenceDesign | None = None) -> Prompts:
         NotAvailableError: a file is not there.
     """
     parts = [part.strip() for part in names.split(",") if part.strip()]
-    files = [part for part in parts if part.lower().endswith(SUFFIXES) and not part.startswith("family:")]
+    files = [part for part in parts if part.lower().endswith(SUFFIXES) and not part.startswith(("family:", "control:"))]
     families = [part for part in parts if part not in files]
     if not parts:
         raise InputError("no data set given; try digits,numwords,months or a file of prompts")

@@ -2,19 +2,17 @@
 
 import difflib
 import json
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
 from pydantic import TypeAdapter
 
+from cache.controls import Draws, control_members, control_name, is_draw, parse_draws
 from cache.errors import InputError, NotAvailableError
-from cache.words import CONTROL_WORDS
 
-MOST_CONTROLS = 1000
+_CONTROL = "control:"
 
 
 @dataclass(frozen=True)
@@ -83,72 +81,96 @@ FAMILIES = MappingProxyType(
 """The families that every model can be asked for by name."""
 
 
-def control_family(draw: int, ordinals: range) -> Family:
+def control_family(draw: int, ordinals: range, token_class: str = "words") -> Family:
     """A seeded ordered draw of one-token words that have no order of their own.
 
-    Draws 0, 3, 6... are animals, 1, 4, 7... objects, 2, 5, 8... colours. A member depends on the draw and on
-    its ordinal alone, so `control:4` is the same family in every data set; a category with fewer words than
-    ordinals gives as many members as it has.
+    Draws of `words` are animals, parts of the body, materials, food, places, people and objects in turn, of
+    `capitals` lands, peoples, persons and other nouns (the class of months and days), of `characters` symbols and
+    accented letters (the class of digits and letters). A member depends on the draw and on its ordinal alone, so
+    that `control:4` is the same family in every data set; no two draws have the same word at the same ordinal, nor
+    has a built-in family any of their words. A category with fewer words than ordinals gives as many as it has.
 
     Args:
         draw: which draw, from 0; it is the seed.
         ordinals: the ordinals to cover, those of the families that the control is compared with.
+        token_class: `words`, `capitals` or `characters`.
 
     Raises:
-        InputError: the draw is negative.
+        InputError: there is no such draw: one more would repeat a word at a place (`cache.controls.n_controls`).
     """
-    if draw < 0:
-        raise InputError(f"controls are numbered from 0, as in control:0; got control:{draw}")
-    category = list(CONTROL_WORDS)[draw % len(CONTROL_WORDS)]
-    words = CONTROL_WORDS[category]
-    order = np.random.default_rng([draw, 20231104]).permutation(len(words))
-    span = list(ordinals)[: len(words)]
-    return Family(f"control:{draw}", tuple(words[order[o % len(words)]] for o in span), first=span[0])
+    return Family(control_name(draw, token_class), control_members(draw, ordinals, token_class), first=ordinals.start)
 
 
 def parse_families(names: Iterable[str]) -> tuple[Family, ...]:
     """The families that a data set's words name, in the order given.
 
     Args:
-        names: built-in families (`digits`), controls (`control:3`, `control:0-19`), or `family:PATH` for a
-            user's own. Controls cover the ordinals of the others (1 to 12 if there are none).
+        names: built-in families (`digits`), controls (`control:3`, `control:0-19`, `control:capitals:0-19`,
+            `control:characters:0-19`), `family:PATH` for a user's own family, and `control:PATH` for a user's own
+            control. Drawn controls cover the ordinals of the others (1 to 12 if there are none).
 
     Raises:
-        InputError: a name is not known; the message suggests the nearest. Or a name is given twice.
+        InputError: a name is not known; the message suggests the nearest. A name is given twice. Or a control has
+            the same word at the same ordinal, in whatever case, as another family or control.
         NotAvailableError: a family's file is not there.
     """
-    families: list[Family | range] = []
-    for name in names:
-        match = re.fullmatch(r"control:(\d{1,9})(?:-(\d{1,9}))?", name)
-        if match:
-            draws = range(int(match[1]), int(match[2] or match[1]) + 1)
-            if not draws:
-                raise InputError(f"a range of controls runs upwards, as in control:0-19; got {name}")
-            if len(draws) > MOST_CONTROLS:
-                raise InputError(f"{MOST_CONTROLS:,} controls are drawn at most, as in control:0-999; got {name}")
-            families.append(draws)
-        elif name.startswith("family:"):
-            families.append(read_family(name.removeprefix("family:")))
-        elif name in FAMILIES:
-            families.append(FAMILIES[name])
-        else:
-            near = difflib.get_close_matches(name, FAMILIES, n=2) or FAMILIES
-            raise InputError(
-                f"no family {name!r}; known are {', '.join(near)}, control:K and family:FILE (one member a line)"
-            )
-    spans = [f.ordinals for f in families if isinstance(f, Family)]
+    entries = [_entry(name) for name in names]
+    spans = [entry.ordinals for entry in entries if isinstance(entry, Family)]
     ordinals = range(min(s.start for s in spans), max(s.stop for s in spans)) if spans else range(1, 13)
-    chosen = [
-        family
-        for entry in families
-        for family in ([entry] if isinstance(entry, Family) else [control_family(k, ordinals) for k in entry])
-    ]
+    chosen = tuple(family for entry in entries for family in _families(entry, ordinals))
     labels = [family.name for family in chosen]
     if len(set(labels)) < len(labels):
         raise InputError(f"a family is named twice: {', '.join(sorted({n for n in labels if labels.count(n) > 1}))}")
     if not chosen:
         raise InputError("no families given; try digits,numwords,months")
-    return tuple(chosen)
+    _check_controls(chosen)
+    return chosen
+
+
+def _entry(name: str) -> Family | Draws:
+    """What one name of a data set stands for: a family, or draws still to be made."""
+    if is_draw(name):
+        return parse_draws(name)
+    if name.startswith(_CONTROL):
+        return _own_control(name.removeprefix(_CONTROL))
+    if name.startswith("family:"):
+        return read_family(name.removeprefix("family:"))
+    if name in FAMILIES:
+        return FAMILIES[name]
+    near = difflib.get_close_matches(name, FAMILIES, n=2) or FAMILIES
+    raise InputError(f"no family {name!r}; known are {', '.join(near)}, control:K and family:FILE (one member a line)")
+
+
+def _own_control(path: str) -> Family:
+    named = _CONTROL + Path(path).stem
+    if not _is_file(Path(path)) and not Path(path).suffix and "/" not in path:
+        raise InputError(
+            f"no control {_CONTROL + path!r}; give control:0-19, control:capitals:0-19, control:characters:0-19, or "
+            "control:FILE (one member a line)"
+        )
+    family = read_family(path)
+    if is_draw(named):
+        raise InputError(f"the control of {path} would be called {named}, as a draw is; give the file another name")
+    return replace(family, name=named)
+
+
+def _families(entry: Family | Draws, ordinals: range) -> list[Family]:
+    if isinstance(entry, Family):
+        return [entry]
+    return [control_family(draw, ordinals, entry.token_class) for draw in entry.numbers]
+
+
+def _check_controls(families: Sequence[Family]) -> None:
+    """Refuse a control that has the same word at the same ordinal as another family or control."""
+    holders: dict[tuple[int, str], Family] = {}
+    for family in sorted(families, key=lambda family: family.name.startswith(_CONTROL)):
+        for ordinal, member in zip(family.ordinals, family.members, strict=True):
+            other = holders.setdefault((ordinal, member.casefold()), family)
+            if other is not family and family.name.startswith(_CONTROL):
+                raise InputError(
+                    f"{family.name} and {other.name} both have {member!r} at {ordinal}, and a control shares no word "
+                    f"at a place with the others; leave {family.name} out"
+                )
 
 
 _MEMBERS = TypeAdapter(list[str])
@@ -162,7 +184,7 @@ def read_family(path: str | Path) -> Family:
         InputError: the file is not such a list; the message says what is wrong.
     """
     path = Path(path)
-    if not path.is_file():
+    if not _is_file(path):
         raise NotAvailableError(f"no family file {str(path)!r}; give a JSON list or one member a line")
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -174,3 +196,10 @@ def read_family(path: str | Path) -> Family:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is not a list of members ({reason}); write one member a line") from error
     return Family(path.stem, tuple(members))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the file system
+        return False

@@ -1,11 +1,9 @@
 """Sequence prompts: which members are shown in which order, and what would continue them."""
 
 import itertools
-import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
@@ -13,12 +11,12 @@ from cache.errors import InputError
 from cache.families import Family
 from cache.frames import FRAMES, Frame
 from cache.prompts import Prompt, Prompts
+from cache.reordering import expand_kinds, order_number
 from cache.seeds import check_seed
+from cache.sequence_rules import Rule, increasing, rule_of
 
 MOST_TEMPLATES = 10_000
 _ATTEMPTS = 50
-
-Rule = Callable[[int, int, range, np.random.Generator], tuple[tuple[int, ...], int, int] | None]
 
 
 @dataclass(frozen=True)
@@ -30,10 +28,13 @@ class SequenceDesign:
         frames: names of frames (`FRAMES`). Those without names and objects have one template.
         kinds: rules of the sequence: `increasing`, `decreasing`, `step:K` (constant difference K),
             `repeated` (one member again and again), `copy` (each member twice; the answer repeats the last
-            one shown), `wrap` (over the end of a cyclic family), `mixed` (two families in turn). Without a
-            rule, labelled with the answer of the increasing sequence over the same window: `permuted` (its
-            members in another order, another one last), `shuffled-same-last` (the same one last), `random`
-            (distinct members; the last one shown is not the answer's predecessor).
+            one shown), `wrap` (over the end of a cyclic family), `mixed` (two families in turn),
+            `reordered:K` (in the K-th seeded order of the ordinals that all families have, in which no member
+            stands beside its natural neighbour: what precedes, cyclically, the member that the increasing
+            window ends at; the answer is what follows there; `reordered:0-19` names twenty). Without a rule,
+            labelled with the answer of the increasing sequence over the same window: `permuted` (its members in
+            another order, another one last), `shuffled-same-last` (the same one last), `random` (distinct
+            members; the last one shown is not the answer's predecessor).
         lengths: how many members are shown.
         starts: ordinals of the window's first member; None for all that fit.
         templates: how many draws of names and objects. Template t uses the same words, in the same order, for
@@ -59,9 +60,9 @@ class SequenceDesign:
         unknown = [frame for frame in self.frames if frame not in FRAMES]
         if unknown:
             raise InputError(f"no frame {unknown[0]!r}; known are {', '.join(FRAMES)}")
-        for kind in self.kinds:
+        for kind in expand_kinds(self.kinds):
             if kind != "mixed":
-                _rule(kind)
+                rule_of(kind, self.seed)
         longest = min(len(FRAMES[f].words) for f in self.frames) if all(FRAMES[f].words for f in self.frames) else 50
         if min(self.lengths) < 1 or max(self.lengths) >= longest:
             raise InputError(f"lengths must be 1 to {longest - 1} members; got {self.lengths}")
@@ -81,7 +82,7 @@ def make_prompts(design: SequenceDesign) -> Prompts:
     pool = _common(design.families)
     prompts = [
         prompt
-        for kind in design.kinds
+        for kind in expand_kinds(design.kinds)
         for families in _castings(kind, design.families)
         for prompt in _casting_prompts(design, kind, families, pool)
     ]
@@ -110,7 +111,7 @@ def _castings(kind: str, families: tuple[Family, ...]) -> list[tuple[Family, ...
 
 
 def _casting_prompts(design: SequenceDesign, kind: str, families: tuple[Family, ...], pool: range) -> Iterator[Prompt]:
-    rule = _increasing if kind == "mixed" else _rule(kind)
+    rule = increasing if kind == "mixed" else rule_of(kind, design.seed)
     ordinals = _common(families)
     if kind == "wrap" and not families[0].cyclic:
         return
@@ -118,7 +119,7 @@ def _casting_prompts(design: SequenceDesign, kind: str, families: tuple[Family, 
         frame = FRAMES[frame_name]
         starts = ordinals if design.starts is None else sorted(set(design.starts) & set(ordinals))
         templates = range(design.templates if frame.words else 1)
-        choices = ordinals if len(pool) < length + 2 else pool
+        choices = ordinals if len(pool) < length + 2 and order_number(kind) is None else pool
         reach = range(min(f.first for f in design.families), max(f.ordinals.stop for f in design.families))
         draws = [_draws(rule, kind, length, (reach, choices), [design.seed, template]) for template in templates]
         for start, template in itertools.product(starts, templates):
@@ -205,94 +206,3 @@ def _prompt(
         answer=frame.answer_lead + turn[-1].member(answer),
         distractor=frame.answer_lead + wrong,
     )
-
-
-def _rule(kind: str) -> Rule:
-    if kind in _RULES:
-        return _RULES[kind]
-    name, _, step = kind.partition(":")
-    if name == "step" and re.fullmatch("[+-]?[0-9]{1,9}", step) and int(step) != 0:
-        return lambda start, length, pool, rng: _steps(start, length, int(step))
-    raise InputError(f"no kind {kind!r}; known are {', '.join(_RULES)}, step:K (such as step:2) and mixed")
-
-
-def _steps(start: int, length: int, step: int) -> tuple[tuple[int, ...], int, int]:
-    values = tuple(start + step * i for i in range(length))
-    return values, start + step * length, values[-1]
-
-
-def _increasing(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int]:
-    return _steps(start, length, 1)
-
-
-def _decreasing(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int]:
-    return _steps(start, length, -1)
-
-
-def _repeated(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int]:
-    return (start,) * length, start, start + 1
-
-
-def _permuted(
-    start: int, length: int, pool: range, rng: np.random.Generator
-) -> tuple[tuple[int, ...], int, int] | None:
-    window, answer, _ = _steps(start, length, 1)
-    if length < 2:
-        return None
-    tail = int(rng.choice(window[:-1]))
-    head = rng.permutation([value for value in window if value != tail])
-    return (*map(int, head), tail), answer, tail
-
-
-def _shuffled_same_last(
-    start: int, length: int, pool: range, rng: np.random.Generator
-) -> tuple[tuple[int, ...], int, int] | None:
-    window, answer, last = _steps(start, length, 1)
-    orders = [order for order in itertools.permutations(window[:-1]) if order != window[:-1]] if length < 8 else []
-    if length >= 8:
-        # so long a window comes out in order once in 5,040 draws; rolling it then is as good as drawing again
-        order = tuple(map(int, rng.permutation(window[:-1])))
-        orders = [order if order != window[:-1] else (*order[1:], order[0])]
-    if not orders:
-        return None
-    return (*orders[int(rng.integers(len(orders)))], last), answer, last
-
-
-def _random(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int] | None:
-    _, answer, _ = _steps(start, length, 1)
-    choices = [value for value in pool if value != answer]
-    tails = [value for value in choices if value != answer - 1]
-    if len(choices) < length + 1 or not tails:
-        return None
-    tail = int(rng.choice(tails))
-    # the last two shown are not successive either, or the text would suggest an answer of its own
-    before = [value for value in choices if value not in (tail, tail - 1)]
-    if length > 1 and not before:
-        return None
-    near = [int(rng.choice(before))] if length > 1 else []
-    rest = [value for value in choices if value not in (tail, *near)]
-    head = [int(value) for value in rng.permutation(rest)[: max(length - 2, 0)]]
-    return (*head, *near, tail), answer, tail
-
-
-def _copy(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int] | None:
-    window, successor, last = _steps(start, length, 1)
-    if length < 3:
-        return None
-    others = [int(value) for value in rng.permutation(window[:-1])]
-    doubled = [value for value in others[: length // 2] for _ in range(2)]
-    return (*doubled[-(length - 1) :], last), last, successor
-
-
-_RULES = MappingProxyType(
-    {
-        "increasing": _increasing,
-        "decreasing": _decreasing,
-        "repeated": _repeated,
-        "copy": _copy,
-        "permuted": _permuted,
-        "shuffled-same-last": _shuffled_same_last,
-        "random": _random,
-        "wrap": _increasing,
-    }
-)

@@ -178,6 +178,7 @@ def test_tests_mirror_the_source():
         "cache/model_files.py": "cache/test_models.py",
         "cache/model_hash.py": "cache/test_models.py",
         "cache/model_sources.py": "cache/test_models.py",
+        "cache/sequence_rules.py": "cache/test_sequences.py",
         "cache/sink.py": "cache/test_recording.py",
         "cache/site_checks.py": "cache/test_loading.py",
         "geometry/cli/app.py": "geometry/cli/test_commands.py",

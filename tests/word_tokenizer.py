@@ -4,13 +4,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from cache.families import FAMILIES
-from cache.words import CONTROL_WORDS, NAMES, OBJECTS
+from cache.words import CONTROL_CLASSES, NAMES, OBJECTS
 
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
     """A BPE tokenizer like GPT-2's, in which every word of ours is one token with and without space."""
     words = [member for family in FAMILIES.values() for member in family.members]
-    words += [*NAMES, *OBJECTS, *(word for words in CONTROL_WORDS.values() for word in words)]
+    words += [*NAMES, *OBJECTS]
+    words += [word for pool in CONTROL_CLASSES.values() for category in pool.values() for word in category]
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 Dataset = Annotated[
     str,
     typer.Option(
-        help="Families (digits numwords months days letters roman ordinals tens control:0-19), family:FILE for "
-        "your own list, or files of prompts (.jsonl .csv .txt); comma-separated."
+        help="Families (digits numwords months days letters roman ordinals tens), controls (control:0-19 "
+        "control:capitals:0-19 control:characters:0-19), family:FILE or control:FILE for your own list, or files of "
+        "prompts (.jsonl .csv .txt); comma-separated."
     ),
 ]
 FrameNames = Annotated[
@@ -27,8 +28,8 @@ KindNames = Annotated[
     str,
     typer.Option(
         "--kind",
-        help="increasing decreasing step:K repeated copy permuted shuffled-same-last random wrap mixed; "
-        "comma-separated.",
+        help="increasing decreasing step:K repeated copy reordered:K (reordered:0-19) permuted shuffled-same-last "
+        "random wrap mixed; comma-separated.",
     ),
 ]
 Lengths = Annotated[str, typer.Option("--length", help="How many members are shown: 4, or several: 3,4.")]

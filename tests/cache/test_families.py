@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cache.controls import control_members, control_name, n_controls
 from cache.errors import InputError, NotAvailableError
 from cache.families import FAMILIES, Family, control_family, parse_families, read_family
-from cache.words import CONTROL_WORDS
-
-SMALLEST = min(len(words) for words in CONTROL_WORDS.values())
+from cache.words import CONTROL_CLASSES
 
 
 def roman(number: int) -> str:
@@ -104,52 +103,24 @@ def test_members_that_cannot_stand_in_an_order_are_refused(members, message):
         Family("mine", members)
 
 
-@given(st.integers(0, 200), st.integers(0, SMALLEST), st.integers(2, 12), st.integers(0, SMALLEST), st.integers(2, 12))
-def test_a_control_s_member_depends_on_draw_and_ordinal_alone(draw, start, length, other_start, other_length):
-    one = control_family(draw, range(start, start + length))
-    other = control_family(draw, range(other_start, other_start + other_length))
-    assert one.name == other.name == f"control:{draw}"
-    both = set(one.ordinals) & set(other.ordinals)
-    assert {o: one.member(o) for o in both} == {o: other.member(o) for o in both}
+@pytest.mark.parametrize("token_class", CONTROL_CLASSES)
+def test_a_control_family_has_a_draw_s_name_and_members(token_class):
+    family = control_family(4, range(2, 9), token_class)
+    assert family == Family(control_name(4, token_class), control_members(4, range(2, 9), token_class), first=2)
 
 
-@given(st.integers(0, 200), st.integers(0, 30), st.integers(2, 80))
-def test_a_control_has_different_words_of_one_category(draw, start, length):
-    family = control_family(draw, range(start, start + length))
-    category = list(CONTROL_WORDS.values())[draw % 3]
-    assert set(family.members) <= set(category)
-    assert len(set(family.members)) == len(family.members) == min(length, len(category))
-    assert family.ordinals.start == start
+def test_no_control_has_a_word_in_the_place_that_a_built_in_family_has_it_in():
+    built_in = {(o, family.member(o).casefold()) for family in FAMILIES.values() for o in family.ordinals}
+    for token_class in CONTROL_CLASSES:
+        for draw in range(n_controls(token_class)):
+            control = control_family(draw, range(27), token_class)
+            assert built_in.isdisjoint((o, control.member(o).casefold()) for o in control.ordinals)
 
 
-def test_no_two_of_a_hundred_draws_agree_in_their_first_three_members():
-    starts = [control_family(draw, range(1, 13)).members[:3] for draw in range(100)]
-    assert len(set(starts)) == 100
-
-
-def test_controls_are_animals_objects_and_colours_in_turn():
-    controls = [control_family(draw, range(1, 10)) for draw in range(6)]
-    categories = ["animals", "objects", "colours"] * 2
-    assert all(set(c.members) <= set(CONTROL_WORDS[k]) for c, k in zip(controls, categories, strict=True))
-
-
-def test_a_control_is_in_no_order_that_it_was_listed_in():
-    for draw in range(20):
-        words = list(CONTROL_WORDS.values())[draw % 3]
-        places = [words.index(member) for member in control_family(draw, range(1, 13)).members]
-        assert places != sorted(places)
-        assert places != sorted(places, reverse=True)
-
-
-def test_controls_are_the_same_in_every_release():
-    assert control_family(0, range(1, 5)).members == ("fly", "horse", "bird", "owl")
-    assert control_family(1, range(1, 5)).members == ("card", "pipe", "wire", "radio")
-    assert control_family(2, range(1, 5)).members == ("lime", "brown", "gray", "tan")
-
-
-def test_a_negative_draw_is_refused():
-    with pytest.raises(InputError, match=r"controls are numbered from 0, as in control:0; got control:-1"):
-        control_family(-1, range(5))
+def test_all_controls_there_are_stand_beside_all_built_in_families():
+    names = [f"control:0-{n_controls() - 1}"]
+    names += [f"control:{c}:0-{n_controls(c) - 1}" for c in ("capitals", "characters")]
+    assert len(parse_families([*FAMILIES, *names])) == len(FAMILIES) + sum(map(n_controls, CONTROL_CLASSES))
 
 
 @pytest.mark.parametrize(
@@ -177,8 +148,14 @@ def test_a_range_of_controls_is_inclusive_and_keeps_its_place():
     [
         (["month"], "no family 'month'; known are months, control:K and family:FILE"),
         (["xyz"], "no family 'xyz'; known are digits, numwords, months, days, letters, roman, ordinals, tens, control"),
-        (["control:a"], "no family 'control:a'"),
-        (["control:-1"], "no family 'control:-1'"),
+        (["control:a"], r"no control 'control:a'; give control:0-19, .*, or control:FILE \(one member a line\)"),
+        (["control:-1"], "no control 'control:-1'"),
+        (["control:"], "no control 'control:'"),
+        (["control:3:capitals"], "no control 'control:3:capitals'"),
+        (
+            ["control:capital:3"],
+            "no class 'capital' of controls; give control:capitals:0-19 or control:characters:0-19",
+        ),
         (["digits", "months", "digits"], "a family is named twice: digits"),
         (["control:1", "control:0-3"], "a family is named twice: control:1"),
         (["digits", "control:5-3"], "a range of controls runs upwards, as in control:0-19; got control:5-3"),
@@ -247,10 +224,56 @@ def test_a_byte_order_mark_is_no_part_of_the_first_member(tmp_path, name, conten
 
 
 def test_so_many_controls_are_drawn_and_no_more():
-    assert len(parse_families(["control:5-1004"])) == 1000
-    with pytest.raises(
-        InputError, match="1,000 controls are drawn at most, as in control:0-999; got control:0-999999999"
-    ):
+    with pytest.raises(InputError, match=r"there are control:0 to 188, .* at the same place .*; got control:999999999"):
         parse_families(["control:0-999999999"])
-    with pytest.raises(InputError, match=r"^no family 'control:9{5000}'; known are "):
+    with pytest.raises(InputError, match=r"^no control 'control:9{5000}'; give "):
         parse_families(["control:" + "9" * 5000])
+    with pytest.raises(NotAvailableError, match=r"^no family file '9{5000}'"):
+        parse_families(["family:" + "9" * 5000])
+
+
+def test_a_user_s_list_is_a_control_under_a_control_s_name(tmp_path):
+    path = tmp_path / "birds.txt"
+    path.write_text("owl\nhen\ncrow\n")
+    own, digits, drawn = parse_families([f"control:{path}", "digits", "control:0"])
+    assert own == Family("control:birds", ("owl", "hen", "crow"))
+    assert (digits.name, drawn.ordinals) == ("digits", range(10))
+
+
+def test_the_drawn_controls_beside_a_user_s_cover_its_ordinals(tmp_path):
+    (tmp_path / "birds.txt").write_text("owl\nhen\ncrow\n")
+    assert parse_families([f"control:{tmp_path}/birds.txt", "control:0"])[1].ordinals == range(1, 4)
+
+
+@pytest.mark.parametrize("name", ["3", "0-19", "capitals:2"])
+def test_a_user_s_control_may_not_go_by_the_name_of_a_draw(tmp_path, name):
+    (tmp_path / f"{name}.txt").write_text("owl\nhen\n")
+    with pytest.raises(InputError, match=f"would be called control:{name}, as a draw is; give the file another name"):
+        parse_families([f"control:{tmp_path}/{name}.txt"])
+
+
+@pytest.mark.parametrize("name", ["control:nowhere.txt", "control:no/where"])
+def test_a_control_file_that_is_not_there_is_named(name):
+    with pytest.raises(NotAvailableError, match=r"no family file 'no.*'; give a JSON list or one member a line"):
+        parse_families([name])
+
+
+@pytest.mark.parametrize("word", ["three", "Three", "THREE"])
+def test_a_control_with_a_family_s_word_at_its_place_is_refused_in_whatever_case(tmp_path, word):
+    (tmp_path / "mine.txt").write_text(f"cat\ndog\n{word}\n")
+    with pytest.raises(InputError, match=f"control:mine and numwords both have '{word}' at 3, and a control shares no"):
+        parse_families([f"control:{tmp_path}/mine.txt", "numwords"])
+
+
+def test_a_control_may_have_a_family_s_words_at_other_places(tmp_path):
+    (tmp_path / "mine.txt").write_text("three\none\ntwo\n")
+    assert parse_families(["numwords", f"control:{tmp_path}/mine.txt"])[1].member(1) == "three"
+
+
+def test_a_drawn_control_with_a_word_of_a_user_s_family_at_its_place_is_refused(tmp_path):
+    words = control_members(0, range(1, 4))
+    (tmp_path / "mine.txt").write_text("\n".join(("x", words[1].upper(), "y")))
+    with pytest.raises(InputError, match=f"control:0 and mine both have '{words[1]}' at 2, .*; leave control:0 out"):
+        parse_families([f"family:{tmp_path}/mine.txt", "control:0-3"])
+    (tmp_path / "mine.txt").write_text("\n".join(("x", words[2], "y")))
+    assert parse_families([f"family:{tmp_path}/mine.txt", "control:0-3"])

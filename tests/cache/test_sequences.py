@@ -54,7 +54,7 @@ def numbers(prompt: Prompt) -> tuple[list[int], int, int]:
 # every prompt
 
 
-@pytest.mark.parametrize("kind", [*RULED, *UNRULED])
+@pytest.mark.parametrize("kind", [*RULED, *UNRULED, "reordered:4"])
 def test_every_prompt_shows_its_members_where_its_spans_say(kind):
     length = {"step:-3": 2, "step:2": 3}.get(kind, 4)
     prompts = made(",".join(EVERY_FAMILY), kinds=(kind,), frames=tuple(FRAMES), lengths=(length,), templates=1)
@@ -76,7 +76,7 @@ def test_a_quoted_prompt_reads_so():
     assert (prompt.answer, prompt.distractor, prompt.values) == ("2", "1", (1,))
 
 
-@pytest.mark.parametrize("kind", [*RULED, *UNRULED])
+@pytest.mark.parametrize("kind", [*RULED, *UNRULED, "reordered:4"])
 @pytest.mark.parametrize("frame", FRAMES)
 def test_answer_and_distractor_are_two_members_led_as_the_frame_leads_them(kind, frame):
     for prompt in made("months", kinds=(kind,), frames=(frame,), lengths=(3,)):
@@ -156,6 +156,63 @@ def test_only_cyclic_families_wrap_and_only_when_asked_to():
         assert sorted(prompt.members, key=members.index) == [members[v - 1] for v in sorted(prompt.values)]
         if prompt.kind == "increasing":
             assert members.index(prompt.answer) == members.index(prompt.members[-1]) + 1
+
+
+# reordered lists
+
+
+@pytest.mark.parametrize("starts", [None, (1, 3, 4)])
+@pytest.mark.parametrize("length", [1, 2, 3, 5])
+def test_a_reordered_window_ends_where_the_increasing_one_does_in_the_families_common_ordinals(length, starts):
+    fields = {"lengths": (length,), "frames": ("quote", "list"), "starts": starts}
+    prompts = made("digits,numwords,months", kinds=("reordered:0-2",), **fields)
+    increasing = {p.values[-1] for p in made("digits,numwords,months", **fields)}
+    common = {last for last in increasing if length <= last < 9}
+    for family in ("digits", "numwords", "months"):
+        for kind in ("reordered:0", "reordered:1", "reordered:2"):
+            for frame in ("quote", "list"):
+                mine = [p for p in prompts if (p.family, p.kind, p.frame) == (family, kind, frame)]
+                assert [p.values[-1] for p in mine if p.template == 0] == sorted(common)
+
+
+def test_reordered_windows_are_pieces_of_one_circle_whose_next_member_is_the_answer():
+    prompts = made("digits,months", kinds=("reordered:5",), lengths=(4,), frames=("quote",))
+    follows = {}
+    for prompt in (p for p in prompts if p.family == "digits"):
+        shown = [*prompt.values, int(prompt.answer)]
+        assert len(set(shown)) == 5
+        assert prompt.distractor == prompt.members[-1]
+        for before, after in pairwise(shown):
+            assert follows.setdefault(before, after) == after
+            assert (after - before) % 9 not in (1, 8)
+    assert len(set(follows.values())) == len(follows)
+
+
+def test_reordered_families_stay_aligned_by_the_word_shown():
+    prompts = made("digits,numwords,months,control:0", kinds=("reordered:0-4",), lengths=(3,))
+    digits = [p for p in prompts if p.family == "digits"]
+    assert len(digits) == 5 * 6
+    for family in ("numwords", "months", "control:0"):
+        assert len(prompts.pairs("digits", family)) == len(digits)
+    for prompt in digits:
+        assert prompt.values == tuple(map(int, prompt.members))
+
+
+def test_the_order_is_the_same_in_every_template_frame_and_length_and_another_with_another_seed():
+    fields = {"kinds": ("reordered:7",), "frames": ("list", "quote", "eq"), "templates": 3}
+    prompts = made("digits", **fields, lengths=(2, 3))
+    before = {(p.values[-1], p.values[-2]) for p in prompts}
+    assert len(before) == len({p.values[-1] for p in prompts})
+    assert before != {(p.values[-1], p.values[-2]) for p in made("digits", **fields, seed=1, lengths=(2, 3))}
+
+
+def test_kinds_named_twice_are_made_once():
+    prompts = made("digits", kinds=("reordered:0-3", "reordered:2", "increasing", "reordered:3-4"))
+    assert list(dict.fromkeys(p.kind for p in prompts)) == [
+        *(f"reordered:{k}" for k in range(4)),
+        "increasing",
+        "reordered:4",
+    ]
 
 
 # kinds without one
@@ -402,6 +459,14 @@ def test_the_same_seed_makes_the_same_prompts_in_every_process():
         ({"frames": ("list", "quotes")}, "no frame 'quotes'; known are list, lines, quote"),
         ({"kinds": ("rising",)}, "no kind 'rising'; known are increasing, .*, step:K .* and mixed"),
         ({"kinds": ("step:0",)}, "no kind 'step:0'"),
+        (
+            {"kinds": ("reordered",)},
+            "no kind 'reordered'; known are .*, reordered:K .such as .*0-19. and mixed",
+        ),
+        ({"kinds": ("reordered:-1",)}, "no kind 'reordered:-1'"),
+        ({"kinds": ("reordered:1-",)}, "no kind 'reordered:1-'"),
+        ({"kinds": ("reordered:5-3",)}, "a range of orders runs upwards, as in reordered:0-19; got reordered:5-3"),
+        ({"kinds": ("reordered:0-100",)}, "there are reordered:0 to reordered:99; got reordered:0-100"),
         ({"kinds": ("step:",)}, "no kind 'step:'"),
         ({"kinds": ("step:--2",)}, "no kind 'step:--2'"),
         ({"kinds": ("step:²",)}, "no kind 'step:²'"),
@@ -435,8 +500,15 @@ def test_a_design_that_cannot_be_is_refused_before_anything_is_made(fields, mess
         ({"kinds": ("shuffled-same-last",), "lengths": (2,)}, "kind shuffled-same-last fits digits"),
         ({"kinds": ("permuted",), "lengths": (1,)}, "kind permuted fits digits"),
         ({"kinds": ("random",), "lengths": (9,)}, "kind random fits digits"),
+        ({"kinds": ("reordered:0",), "lengths": (10,)}, "kind reordered:0 fits digits"),
+        ({"kinds": ("reordered:0",), "families": (Family("four", tuple("abcd")),), "lengths": (2,)}, "fits four"),
+        (
+            {"kinds": ("reordered:0-5",), "families": (Family("five", tuple("abcde")),), "lengths": (2,)},
+            "the 5 ordinals that the families have in common stand in 2 orders without .*; got reordered:2",
+        ),
     ],
 )
 def test_a_design_without_any_window_says_so(fields, message):
+    design = SequenceDesign(**{"families": (FAMILIES["digits"],), "frames": ("list",), **fields})
     with pytest.raises(InputError, match=message):
-        made(**fields)
+        make_prompts(design)

@@ -268,3 +268,18 @@ def test_a_members_own_row_beside_the_last_row_of_its_prompt_is_refused(store):
         plan_cells(store, where="frame == 'list'")
     assert plan_cells(store, where="frame == 'list' and member >= 0").contexts
     assert plan_cells(store, where="frame == 'list' and is_last").contexts
+
+
+def test_each_reordered_list_is_a_context_with_the_increasing_one_s_members(gpt2, tmp_path):
+    design = SequenceDesign(
+        (FAMILIES["digits"],), frames=("list",), kinds=("increasing", "reordered:0-2"), lengths=(3,), starts=(1, 2, 4)
+    )
+    with stored(gpt2, load_dataset("digits,numwords", design), tmp_path / "a.h5") as store:
+        plan = plan_cells(store)
+        assert plan.contexts == tuple(
+            f"list|0|{kind}|length 3" for kind in ("increasing", "reordered:0", "reordered:1", "reordered:2")
+        )
+        assert plan.members == (3, 4, 6)
+        assert (plan.counts == 1).all()
+        one = plan_cells(store, where="is_last and kind == 'reordered:1'")
+        assert (one.contexts, one.members) == (("list|0|reordered:1|length 3",), (3, 4, 6))
