@@ -16,13 +16,13 @@ from cache.errors import InputError
 from cache.hooks import Layers
 from cache.seeds import check_seed
 from geometry.basis import LinearBasis
-from geometry.evidence import LEAST_CONTROLS, LEAST_MEMBERS, interval
+from geometry.evidence import LEAST_CONTROLS, LEAST_MEMBERS
 from geometry.layerwise import LayerResult
 from geometry.readout import check_source
 from probes.edits import Removal
 from probes.erasure import index_subspace, random_subspace
 from probes.index_codes import IndexCodes
-from probes.receiver_prompts import ReceiverBatch, edited_hooks, mean_over_members
+from probes.receiver_prompts import ReceiverBatch, edited_hooks, mean_over_members, share_over_members
 from probes.transfer import Cast, cast_families, cast_parameters
 from probes.transfer_table import donor_kind, transfer_arrays
 
@@ -208,10 +208,9 @@ def _lines(cells: pd.DataFrame, spaces: _Spaces) -> list[tuple[dict[str, object]
 
 def _counted(cells: pd.DataFrame, unedited: float, null: Float[np.ndarray, " draw"]) -> dict[str, object]:
     members = cells[["index"]].to_numpy()
-    share, se, n_members = mean_over_members(cells["hit"].to_numpy(dtype=np.float64), members)
-    gap, gap_se, _ = mean_over_members(cells["gap"].to_numpy(), members)
+    share, se, ci_low, ci_high = share_over_members(cells["hit"].to_numpy(dtype=bool), members)
+    gap, gap_se, n_members = mean_over_members(cells["gap"].to_numpy(), members)
     p = float((1 + (null <= share).sum()) / (1 + len(null)))
-    ci_low, ci_high = interval(share, se, n_members)
     hit, right = cells["hit"].to_numpy(dtype=np.float64), cells["right"].to_numpy()
     verdict = f"undecided (n members = {n_members})" if n_members < LEAST_MEMBERS else "no"
     return {

@@ -9,8 +9,7 @@ from jaxtyping import Shaped
 
 from cache import Hook
 from geometry.cells import CONTROL_PREFIX
-from geometry.evidence import interval
-from probes.receiver_prompts import mean_over_members
+from probes.receiver_prompts import mean_over_members, share_over_members
 
 Axes = tuple[Sequence[str], Sequence[str], Sequence[str]]
 MEASURED = ("success", "se", "success_when_right", "unchanged", "effect", "effect_se", "n_members")
@@ -58,10 +57,9 @@ def transfer_arrays(
 def _counted(cells: pd.DataFrame) -> dict[str, object]:
     members = cells[["index", "target"]].to_numpy()
     right = cells["right"].to_numpy()
-    success = cells["success"].to_numpy(dtype=np.float64)
-    share, se, n_members = mean_over_members(success, members)
-    effect, effect_se, _ = mean_over_members(cells["effect"].to_numpy(), members)
-    ci_low, ci_high = interval(share, se, n_members)
+    success = cells["success"].to_numpy(dtype=bool)
+    share, se, ci_low, ci_high = share_over_members(success, members)
+    effect, effect_se, n_members = mean_over_members(cells["effect"].to_numpy(), members)
     return {
         "success": share,
         "se": se,
