@@ -14,6 +14,7 @@ from cache.loading import load_model
 from cache.models import LoadedModel
 from cache.plan import check_texts, plan_blocks
 from cache.prompts import Prompts
+from cache.shares import exact_interval
 from cache.tokens import TokenizedPrompts, continuations, drop_unusable, token_faults, tokenize
 
 _KEYS = ["frame", "family", "kind"]
@@ -27,7 +28,7 @@ class TaskTable:
         table: one row a frame, family and kind: `member_tokens` and `answer_tokens` (the most that any takes),
             `n_prompts` measured, `n_members` (different answers), `n_dropped`, `dropped_why`, `accuracy` (share
             of prompts whose top-1 token over the whole vocabulary is the answer's), `ci_low` and `ci_high` (its 95 %
-            Wilson interval with as many trials as different answers, since prompts with the same answer are
+            Clopper-Pearson interval with as many trials as different answers, since prompts with the same answer are
             not independent; missing below 5), `answer_probability` (mean), `distractor_rate` (share whose
             top-1 is the distractor: a model that copies the last member has 1 here).
         answers: one row a measured prompt: its index among those given, `top1`, `correct`, `is_distractor`
@@ -110,7 +111,7 @@ def _summary(tokenized: TokenizedPrompts, answers: pd.DataFrame) -> pd.DataFrame
         mine = measured.get(key, answers.iloc[:0])
         why = group["fault"].dropna()
         accuracy = float(mine["correct"].mean()) if len(mine) else float("nan")
-        low, high = wilson_interval(accuracy, mine["answer"].nunique())
+        low, high = exact_interval(accuracy, mine["answer"].nunique())
         rows.append(
             {
                 **dict(zip(_KEYS, key, strict=True)),
@@ -128,18 +129,3 @@ def _summary(tokenized: TokenizedPrompts, answers: pd.DataFrame) -> pd.DataFrame
             }
         )
     return pd.DataFrame(rows)
-
-
-def wilson_interval(share: float, n_members: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share observed over independent members, in [0, 1].
-
-    Both ends are missing (nan) below 5 members.
-
-    References: Wilson 1927, JASA 22:209, with a share that need not be a whole count.
-    """
-    if n_members < 5:
-        return (float("nan"), float("nan"))
-    z2 = 1.959964**2
-    centre = (share + z2 / (2 * n_members)) / (1 + z2 / n_members)
-    half = (z2 * (share * (1 - share) / n_members + z2 / (4 * n_members**2))) ** 0.5 / (1 + z2 / n_members)
-    return (max(0.0, centre - half), min(1.0, centre + half))

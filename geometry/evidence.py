@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache.seeds import check_seed
+from cache.shares import exact_interval
 from geometry.decompose import spectrum
 
 LEAST_MEMBERS = 5
@@ -93,6 +94,34 @@ def interval(value: float, se: float, n_members: int) -> tuple[float, float]:
         return math.nan, math.nan
     half = float(scipy.stats.t.ppf(0.975, n_members - 1)) * se
     return value - half, value + half
+
+
+def share_interval(share: float, se: float, n_members: int) -> tuple[float, float]:
+    """95 % interval of a share over members, in [0, 1], honest at its ends: 7 of 7 members have .59 to 1.
+
+    Each end is the further of the exact one, which holds for independent members of whatever rates, and of Student's t
+    with the jackknife's error, which is wider where each row depends on two members.
+
+    Args:
+        share: in [0, 1].
+        se: its jackknife error over members; nan where there is none, as at 0 and 1.
+        n_members: how many members.
+
+    Returns:
+        Both ends; nan below 5 members, or where the share is nan.
+
+    References: Clopper and Pearson 1934; Efron and Tibshirani 1993, section 11.5.
+    """
+    low, high = exact_interval(share, n_members)
+    if math.isnan(low) or math.isnan(se):
+        return low, high
+    half = float(scipy.stats.t.ppf(0.975, n_members - 1)) * se
+    return max(0.0, min(low, share - half)), min(1.0, max(high, share + half))
+
+
+def share_error(share: float, se: float) -> float:
+    """The standard error of a share; nan at 0 and 1, where what was seen says nothing of its spread."""
+    return se if 0 < share < 1 else math.nan
 
 
 def template_bootstrap_se(

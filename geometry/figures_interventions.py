@@ -45,8 +45,9 @@ def transfer_matrices(result: LayerResult, positions: str | None = None, *, most
 def erasure_matrices(result: LayerResult, positions: str | None = None, *, most: int = _PANELS) -> Figure:
     """Receivers (rows) by donors (columns): accuracy left once the donor's index subspace is removed.
 
-    Panels are the layers where removing the families' own subspaces leaves least, in their order. A star: less is left
-    than by 19 of 20 random subspaces. To the right the mean of those, and the accuracy without an edit.
+    Panels are the layers where removing the families' own subspaces leaves least, in their order. A star: the
+    donor's subspace is necessary (q at most .05, less left than by random and control subspaces). To the right the mean
+    over random subspaces, and the accuracy without an edit.
 
     Args:
         result: of `erasure_matrix`.
@@ -58,7 +59,7 @@ def erasure_matrices(result: LayerResult, positions: str | None = None, *, most:
     layers = sorted(own.sort_values(kind="stable").index[:most])
     beside = {"random": "null_mean", "unedited": "unedited"}
     figure, axes = _heatmap_panels(table, layers, "left", beside, "accuracy left")
-    what = f"a donor's index subspace (rank {result.parameters['rank']}) removed; * beyond 19 of 20 random ones"
+    what = f"a donor's index subspace (rank {result.parameters['rank']}) removed; * necessary"
     figure.suptitle(_title(result, table, what), fontsize=11)
     for axis in axes:
         axis.set_ylabel("receiver", fontsize=9)
@@ -68,14 +69,16 @@ def erasure_matrices(result: LayerResult, positions: str | None = None, *, most:
 def transfer_by_layer(result: LayerResult, positions: str | None = None) -> Figure:
     """One panel a receiver: success of its own steps and of other families' over layers, above the controls' band.
 
-    Bands around curves are one standard error over members. Dashed: random steps of the same norm.
+    Around the own curve its 95 % interval over members. Dashed: null donors in the own one's place, on average.
     """
     table = _at(result, positions)
     figure, axes = _panels(table)
     for axis, (_, mine) in zip(axes, table.groupby("receiver", sort=False), strict=True):
-        _curves(axis, mine, "success", "se")
-        drawn = mine[mine["donor_kind"] == "random"]
-        axis.plot(drawn["layer"], drawn["success"], color="black", linestyle="--", linewidth=1, label="random steps")
+        _curves(axis, mine, "success")
+        own = mine[mine["donor_kind"] == "own"]
+        base = own if len(own) else mine.drop_duplicates("layer")
+        if base["null_mean"].notna().any():
+            axis.plot(base["layer"], base["null_mean"], color="black", linestyle="--", linewidth=1, label="null donors")
         axis.set_ylabel("success", fontsize=9)
     _legend(figure, axes[0])
     figure.suptitle(_title(result, table, "steps between indices, by donor"), fontsize=12)
@@ -85,17 +88,18 @@ def transfer_by_layer(result: LayerResult, positions: str | None = None) -> Figu
 def erasure_by_layer(result: LayerResult, positions: str | None = None) -> Figure:
     """One panel a receiver: accuracy left without each donor's index subspace over layers.
 
-    Bands around curves are one standard error over members. Dashed: the mean over random subspaces of the rank of the
+    Around the own curve its 95 % interval over members. Dashed: the mean over random subspaces of the rank of the
     receiver's own. Dotted: the accuracy without an edit.
     """
     table = _at(result, positions)
     figure, axes = _panels(table)
     for axis, (_, mine) in zip(axes, table.groupby("receiver", sort=False), strict=True):
-        _curves(axis, mine, "left", "se")
+        _curves(axis, mine, "left")
         own = mine[mine["donor_kind"] == "own"]
         base = own if len(own) else mine.drop_duplicates("layer")
         random = "random subspaces"
-        axis.plot(base["layer"], base["null_mean"], color="black", linestyle="--", linewidth=1, label=random)
+        if base["null_mean"].notna().any():
+            axis.plot(base["layer"], base["null_mean"], color="black", linestyle="--", linewidth=1, label=random)
         axis.plot(base["layer"], base["unedited"], color="black", linestyle=":", linewidth=1, label="unedited")
         axis.set_ylabel("accuracy left", fontsize=9)
     _legend(figure, axes[0])
@@ -106,7 +110,7 @@ def erasure_by_layer(result: LayerResult, positions: str | None = None) -> Figur
 def last_or_answer_by_layer(result: LayerResult) -> Figure:
     """One panel a family and kind of donor: over layers, how often its code is read as the last member or the answer.
 
-    Bands are one standard error over members. Dotted: the share whose likeliest token stays.
+    Bands are 95 % intervals over members. Dotted: the share whose likeliest token stays.
     """
     table = result.table
     pairs = list(dict.fromkeys(zip(table["family"], table["kind"], strict=True)))
@@ -120,7 +124,7 @@ def last_or_answer_by_layer(result: LayerResult) -> Figure:
     for axis, (family, kind) in zip(axes, pairs, strict=False):
         mine = table[(table["family"] == family) & (table["kind"] == kind)]
         for name, label, colour in (("as_last", "last member", PALETTE[0]), ("as_answer", "answer", PALETTE[1])):
-            _curve(axis, mine, name, f"{name}_se", colour, f"read as {label}", 1.6)
+            _curve(axis, mine, name, f"{name}_ci_", colour, f"read as {label}", 1.6)
         axis.plot(mine["layer"], mine["unchanged"], color="black", linestyle=":", linewidth=1, label="unchanged")
         first = mine.iloc[0]
         mark = "" if first["n_members"] >= LEAST_MEMBERS else "°"
@@ -203,7 +207,7 @@ def _panels(table: pd.DataFrame) -> tuple[Figure, list[Axes]]:
     return figure, list(axes[:n])
 
 
-def _curves(axis: Axes, mine: pd.DataFrame, value: str, se: str) -> None:
+def _curves(axis: Axes, mine: pd.DataFrame, value: str) -> None:
     """The receiver's own curve in bold, other families' in their colours, controls as a band."""
     receiver = mine["receiver"].iloc[0]
     controls = mine[mine["donor_kind"] == "control"].groupby("layer")[value]
@@ -215,7 +219,8 @@ def _curves(axis: Axes, mine: pd.DataFrame, value: str, se: str) -> None:
     for number, donor in enumerate(families):
         one = mine[mine["donor"] == donor]
         colour = PALETTE[number % len(PALETTE)]
-        _curve(axis, one, value, se, colour, donor, 2.4 if donor == receiver else 1.1)
+        ends, width = ("ci_", 2.4) if donor == receiver else ("", 1.1)
+        _curve(axis, one, value, ends, colour, donor, width)
     own = mine[mine["donor_kind"] == "own"]
     n_members = int(own["n_members"].iloc[0]) if len(own) else int(mine["n_members"].max())
     mark = "" if n_members >= LEAST_MEMBERS else "°"
@@ -223,11 +228,12 @@ def _curves(axis: Axes, mine: pd.DataFrame, value: str, se: str) -> None:
     _frame(axis, mine)
 
 
-def _curve(axis: Axes, one: pd.DataFrame, value: str, se: str, colour: str, label: str, width: float) -> None:
+def _curve(axis: Axes, one: pd.DataFrame, value: str, ends: str, colour: str, label: str, width: float) -> None:
+    """A curve, and the interval in the columns that begin with `ends`, if any."""
     axis.plot(one["layer"], one[value], color=colour, linewidth=width, marker="o", markersize=2.5, label=label)
-    if one[se].notna().any():
-        low, high = (one[value] - one[se]).clip(lower=0), (one[value] + one[se]).clip(upper=1)
-        axis.fill_between(one["layer"], low, high, color=colour, alpha=0.15, linewidth=0)
+    if ends and one[f"{ends}low"].notna().any():
+        low, high = one[f"{ends}low"], one[f"{ends}high"]
+        axis.fill_between(one["layer"], low, high, color=colour, alpha=0.13, linewidth=0)
 
 
 def _frame(axis: Axes, mine: pd.DataFrame) -> None:

@@ -1,7 +1,5 @@
 """The erasure matrix: does a receiver still answer once the index subspace of a donor family is removed?"""
 
-import math
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,20 +14,25 @@ from cache.errors import InputError
 from cache.hooks import Layers
 from cache.seeds import check_seed
 from geometry.basis import LinearBasis
-from geometry.evidence import LEAST_CONTROLS, LEAST_MEMBERS, interval
+from geometry.evidence import LEAST_CONTROLS
 from geometry.layerwise import LayerResult
 from geometry.readout import check_source
+from probes.edited_families import Cast, cast_families, cast_parameters
 from probes.edits import Removal
-from probes.erasure import index_subspace, random_subspace
+from probes.erasure import drawn_subspaces, index_subspace
+from probes.erasure_table import Removed, erasure_lines, with_decisions
 from probes.index_codes import IndexCodes
-from probes.receiver_prompts import ReceiverBatch, edited_hooks, mean_over_members
-from probes.transfer import Cast, cast_families, cast_parameters
-from probes.transfer_table import donor_kind, transfer_arrays
+from probes.receiver_prompts import ReceiverBatch, edited_hooks
+from probes.transfer_null import LEAST_POOL
+from probes.transfer_table import transfer_arrays
 
-MOST_CONTROLS = 1_000
+MOST_NULL = 10_000
+N_NULL = 99
 
-MEASURED = ("left", "se", "left_when_right", "logit_gap", "logit_gap_se", "null_mean", "null_min", "p", "n_members")
-NECESSARY_P = 0.05
+MEASURED = (
+    *("left", "se", "left_when_right", "logit_gap", "logit_gap_se", "null_mean", "null_low", "null_min"),
+    *("p", "p_layers", "q", "n_members"),
+)
 
 
 def erasure_matrix(
@@ -39,7 +42,7 @@ def erasure_matrix(
     receivers: Sequence[str] | None = None,
     donors: Sequence[str] | None = None,
     rank: int = 4,
-    n_null: int = LEAST_CONTROLS,
+    n_null: int = N_NULL,
     site: str = "resid_post",
     layers: Layers | None = None,
     positions: Sequence[str] = ("last",),
@@ -51,8 +54,14 @@ def erasure_matrix(
 
     The subspace is the donor's (`index_subspace`), from other contexts than the edited one, of `rank` directions or
     one fewer than the donor has indices; it is removed around the mean of the receiver's activations in its other
-    contexts. Random subspaces of the same rank are Gaussian combinations of those activations. `necessary`: the
-    accuracy left is lower than with 19 of 20 of them (p at most .05); undecided below 5 members.
+    contexts. Random subspaces of the same rank (`drawn_subspaces`) lie where activations vary within members: in the
+    store's control families, 3 or more, what is left of their cells without their means over contexts and members. No
+    index effect can be in it. The same are removed in all contexts and receivers, with the same weights at all layers.
+
+    `p`: less accuracy is left than by random subspaces at this layer; where as much is left, the change of the logit
+    gap decides. `p_layers` holds for all layers, `q` for all pairs of families too. `necessary` (`with_decisions`): q
+    is at most .05 and less is left than by 19 of 20 random subspaces and by every control donor's; else no, or
+    undecided with what would decide it.
 
     Args:
         store: increasing prompts; of several lengths those of the longest are used.
@@ -60,7 +69,7 @@ def erasure_matrix(
         receivers: families that are edited; None for all but controls.
         donors: families whose subspaces are removed; None for all but controls, and the first 5 controls.
         rank: directions removed at each place.
-        n_null: random subspaces, 19 or more.
+        n_null: random subspaces, 19 or more; p is at least 1 / (1 + n_null).
         site: resid_post (with the embedding, layer -1), or resid_pre.
         layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight, evenly spread.
         positions: position sets: `last` (the last token), `members` (each shown member by its own code), `both`.
@@ -72,8 +81,8 @@ def erasure_matrix(
         Arrays over (hook, positions, receiver, donor): `left`, the share of prompts whose likeliest token is still
         the answer, over all prompts (the primary measure), `se` over members, `left_when_right` (of those that were
         right unedited), `logit_gap` (change of the answer's logit minus the mean of the family's other answers) and
-        its error, `null_mean` and `null_min` of the random subspaces' shares, `p`, `n_members`; `null` with a last
-        axis `draw`.
+        its error, `null_mean`, `null_low` (5 % quantile) and `null_min` of the random subspaces' shares, `p`,
+        `p_layers`, `q`, `n_members`; `null` and `null_gap` with a last axis `draw`.
 
     Raises:
         InputError: the rank is below 1, there are too few random subspaces, no such family, site, layer or position
@@ -83,9 +92,9 @@ def erasure_matrix(
     seed = check_seed(seed)
     if rank < 1:
         raise InputError(f"the rank of what is erased must be 1 or more; got {rank}")
-    if not LEAST_CONTROLS <= n_null <= MOST_CONTROLS:
+    if not LEAST_CONTROLS <= n_null <= MOST_NULL:
         raise InputError(
-            f"an accuracy is set against {LEAST_CONTROLS} to {MOST_CONTROLS:,} random subspaces; got {n_null:,}"
+            f"an accuracy is set against {LEAST_CONTROLS} to {MOST_NULL:,} random subspaces; got {n_null:,}"
         )
     check_source(store, model)
     hooks = edited_hooks(store, site, layers)
@@ -93,16 +102,18 @@ def erasure_matrix(
     lines, nulls = [], []
     for hook in hooks:
         codes = cast.codes(store, hook)
+        drawn = _drawn(codes, cast, hook, rank, n_null, seed)
         for positions_name, places in cast.places.items():
             label = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name, "positions": positions_name}
             for receiver, batches in cast.receivers.items():
-                spaces = _Spaces(codes, cast.donors, receiver, hook, rank, n_null, seed)
-                cells = pd.concat([_erase_batch(batch, places, spaces) for batch in batches], ignore_index=True)
-                found = _lines(cells, spaces)
+                here = {key: bases for key, bases in drawn.items() if key[1] in places}
+                spaces = Spaces(codes, cast.donors, receiver, hook, rank, here)
+                cells = pd.concat([erased_cells(batch, places, spaces) for batch in batches], ignore_index=True)
+                found = erasure_lines(cells, receiver, spaces.removed)
                 lines += [label | line for line, _ in found]
-                nulls += [null for _, null in found]
+                nulls += [null if len(null) else np.full((n_null, 2), np.nan) for _, null in found]
         on_hook(hook)
-    table = pd.DataFrame(lines)
+    table = with_decisions(pd.DataFrame(lines), np.stack(nulls))
     return LayerResult(
         name="erasure",
         hooks=hooks,
@@ -115,49 +126,68 @@ def erasure_matrix(
 
 
 @dataclass(frozen=True)
-class _Spaces:
-    """What is removed from one receiver at one site."""
+class Spaces:
+    """What is removed from one receiver at one site.
+
+    Attributes:
+        codes: of the receiver and the donors.
+        donors: families whose index subspaces are removed.
+        receiver: the family that is edited.
+        hook: the site.
+        rank: directions of a subspace.
+        drawn: by rank and place the subspaces of the null; empty without one.
+    """
 
     codes: Mapping[str, IndexCodes] = field(repr=False)
     donors: Sequence[str]
     receiver: str
     hook: Hook
     rank: int
-    n_null: int
-    seed: int
-
-    def rank_of(self, donor: str) -> int:
-        """Directions of a donor's subspace."""
-        return min(self.rank, len(self.codes[donor].members) - 1)
+    drawn: Mapping[tuple[int, int], Sequence[LinearBasis]] = field(repr=False)
 
     @property
-    def names(self) -> list[tuple[str, int]]:
-        """What each copy removes: a donor's subspace, or (name empty) a random one, and its rank."""
-        ranks = sorted({self.rank_of(donor) for donor in self.donors})
-        return [(d, self.rank_of(d)) for d in self.donors] + [("", rank) for rank in ranks for _ in range(self.n_null)]
+    def removed(self) -> Removed:
+        """What each copy removes, and its rank."""
+        donors = [(donor, _rank_of(self.codes[donor], self.rank)) for donor in self.donors]
+        sizes = {rank: len(drawn) for (rank, _), drawn in self.drawn.items()}
+        return donors + [("", rank) for rank, n_null in sizes.items() for _ in range(n_null)]
 
     def at(self, context: str, place: int) -> list[LinearBasis]:
-        """The subspaces, in the order of `names`, around the receiver's mean in other contexts."""
-        own = self.codes[self.receiver].others(context)[:, :, place]
-        donors = [
-            index_subspace(self.codes[d].others(context)[:, :, place], self.rank_of(d), self.hook) for d in self.donors
+        """The subspaces, in the order of `removed`, around the receiver's mean in other contexts."""
+        mean = self.codes[self.receiver].others(context)[:, :, place].mean(dim=(0, 1))
+        bases = [
+            index_subspace(self.codes[donor].others(context)[:, :, place], rank, self.hook)
+            for donor, rank in self.removed
+            if donor
         ]
-        label = zlib.crc32(f"{self.receiver}|{context}|{place}|{self.hook.name}".encode())
-        drawn = [
-            random_subspace(own.flatten(0, 1), rank, _seed(self.seed, label, number), self.hook)
-            for number, (name, rank) in enumerate(self.names)
-            if not name
-        ]
-        mean = own.mean(dim=(0, 1))
-        return [replace(basis, offset=mean) for basis in (*donors, *drawn)]
+        bases += [basis for (_, there), drawn in self.drawn.items() if there == place for basis in drawn]
+        return [replace(basis, offset=mean) for basis in bases]
 
 
-def _seed(seed: int, label: int, number: int) -> int:
-    return int(np.random.SeedSequence([seed, label, number]).generate_state(1)[0])
+def _rank_of(codes: IndexCodes, rank: int) -> int:
+    """Directions of a donor's subspace."""
+    return min(rank, len(codes.members) - 1)
 
 
-def _erase_batch(batch: ReceiverBatch, places: Sequence[int], spaces: _Spaces) -> pd.DataFrame:
-    """One line a prompt and a subspace; `copy` counts them through `spaces.names`, and is -1 for no edit."""
+def _drawn(
+    codes: Mapping[str, IndexCodes], cast: Cast, hook: Hook, rank: int, n_null: int, seed: int
+) -> dict[tuple[int, int], tuple[LinearBasis, ...]]:
+    """The null's subspaces by rank and place, of one site; none with fewer than 3 control families."""
+    controls = [codes[name] for name in cast.controls]
+    if len(controls) < LEAST_POOL:
+        return {}
+    n_members = max(len(codes[name].members) for name in (*cast.receivers, *cast.donors))
+    ranks = sorted({_rank_of(codes[donor], rank) for donor in cast.donors})
+    places = sorted({place for places in cast.places.values() for place in places})
+    return {
+        (one, place): drawn_subspaces([c.cells[:, :, place] for c in controls], one, n_members, n_null, seed, hook)
+        for one in ranks
+        for place in places
+    }
+
+
+def erased_cells(batch: ReceiverBatch, places: Sequence[int], spaces: Spaces) -> pd.DataFrame:
+    """One line a prompt and a subspace; `copy` counts them through `spaces.removed`, and is -1 for no edit."""
     bases = {c: [spaces.at(c, place) for place in places] for c in dict.fromkeys(batch.contexts)}
     x = batch.at(spaces.hook, places)
     change = torch.stack([_removed(x[i], bases[context]) for i, context in enumerate(batch.contexts)], dim=1)
@@ -191,55 +221,14 @@ def _gap(logits: Float[Tensor, "copy batch answer"], batch: ReceiverBatch) -> Fl
     return right - (logits.sum(dim=-1) - right) / (logits.shape[-1] - 1)
 
 
-def _lines(cells: pd.DataFrame, spaces: _Spaces) -> list[tuple[dict[str, object], Float[np.ndarray, " draw"]]]:
-    """A table line for each donor, and the accuracies that random subspaces of its rank leave."""
-    left = cells.groupby("copy")["hit"].mean()
-    found = []
-    for number, (donor, rank) in enumerate(spaces.names):
-        if not donor:
-            break
-        null = np.array([left[i] for i, (name, r) in enumerate(spaces.names) if not name and r == rank])
-        mine = cells[cells["copy"] == number]
-        label = {"receiver": spaces.receiver, "donor": donor, "donor_kind": donor_kind(spaces.receiver, donor)}
-        counted = _counted(mine, float(left[-1]), null)
-        found.append((label | {"rank": rank} | counted, null))
-    return found
-
-
-def _counted(cells: pd.DataFrame, unedited: float, null: Float[np.ndarray, " draw"]) -> dict[str, object]:
-    members = cells[["index"]].to_numpy()
-    share, se, n_members = mean_over_members(cells["hit"].to_numpy(dtype=np.float64), members)
-    gap, gap_se, _ = mean_over_members(cells["gap"].to_numpy(), members)
-    p = float((1 + (null <= share).sum()) / (1 + len(null)))
-    ci_low, ci_high = interval(share, se, n_members)
-    hit, right = cells["hit"].to_numpy(dtype=np.float64), cells["right"].to_numpy()
-    verdict = f"undecided (n members = {n_members})" if n_members < LEAST_MEMBERS else "no"
-    return {
-        "left": share,
-        "se": se,
-        "ci_low": ci_low,
-        "ci_high": ci_high,
-        "unedited": unedited,
-        "left_when_right": float(hit[right].mean()) if right.any() else math.nan,
-        "logit_gap": gap,
-        "logit_gap_se": gap_se,
-        "null_mean": float(null.mean()),
-        "null_min": float(null.min()),
-        "p": p,
-        "p_floor": 1 / (1 + len(null)),
-        "necessary": "yes" if verdict == "no" and p <= NECESSARY_P else verdict,
-        "n_members": n_members,
-        "n_templates": int(cells["context"].nunique()),
-        "n_rows": len(cells),
-        "n_right": int(right.sum()),
-    }
-
-
 def _arrays(
-    table: pd.DataFrame, null: Float[np.ndarray, "line draw"], hooks: Sequence[Hook], cast: Cast
+    table: pd.DataFrame, null: Float[np.ndarray, "line draw 2"], hooks: Sequence[Hook], cast: Cast
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     axes = (list(cast.places), list(cast.receivers), list(cast.donors))
     arrays = transfer_arrays(table, hooks, axes, MEASURED)
     shape = arrays["left"][1].shape
-    arrays["null"] = (("hook", "positions", "receiver", "donor", "draw"), null.reshape(*shape, -1))
+    order = transfer_arrays(table.assign(line=np.arange(len(table))), hooks, axes, ["line"])["line"][1].astype(int)
+    for number, name in enumerate(("null", "null_gap")):
+        drawn = null[order.ravel(), :, number].reshape(*shape, -1)
+        arrays[name] = (("hook", "positions", "receiver", "donor", "draw"), drawn)
     return arrays

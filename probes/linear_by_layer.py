@@ -14,7 +14,7 @@ from cache.errors import InputError
 from cache.hooks import Layers, layers_text
 from cache.rows import Where, where_text
 from cache.seeds import check_seed
-from geometry.evidence import interval
+from geometry.evidence import share_error, share_interval
 from geometry.layerwise import LayerResult, site_hooks
 from geometry.permutations import max_statistic_p
 from probes.linear import (
@@ -79,7 +79,8 @@ def probe_by_layer(
     nothing learned by heart that would help, and a control task is at chance by construction. `null_mean` and
     `null_max`: whole members exchange their labels so that nothing is left to learn, in every template anew if
     templates are left out. `p` holds for all layers together. Errors are of the members' held-out predictions; probes
-    are not fitted again, and an error of 0 says only that no prediction was wrong.
+    are not fitted again. Accuracies have an interval, exact where every prediction is right or wrong
+    (`geometry.evidence.share_interval`); R^2 and cosines have none.
 
     Read a score beside `control_mean` and `control_max`: the same probe on as many control families, `n_controls` draws
     of them. Prompts whose windows overlap are alike whatever the words, so that words without an order have a number
@@ -149,12 +150,20 @@ def probe_by_layer(
         "c": C,
         "penalties": list(PENALTIES),
     }
+    table = pd.DataFrame(
+        [
+            {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name}
+            | labelled
+            | _line(one, float(p[i]), task, n_permutations)
+            for i, (hook, one) in enumerate(zip(hooks, found, strict=True))
+        ]
+    )
     return LayerResult(
         name="probe",
         hooks=hooks,
         arrays={
             "value": (("hook",), draws[:, 0]),
-            "se": (("hook",), np.array([one.own.se for one in found])),
+            "se": (("hook",), table["se"].to_numpy()),
             "null": (("hook", "permutation"), null[:, 1:]),
             "control": (("hook", "task"), control),
             "control_families": (("hook", "draw"), np.stack([one.controls for one in found])),
@@ -162,14 +171,7 @@ def probe_by_layer(
         rows=pd.DataFrame(),
         parameters=parameters,
         source=store.fingerprint,
-        table=pd.DataFrame(
-            [
-                {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name}
-                | labelled
-                | _line(one, float(p[i]), task, n_permutations)
-                for i, (hook, one) in enumerate(zip(hooks, found, strict=True))
-            ]
-        ),
+        table=table,
     )
 
 
@@ -221,11 +223,12 @@ def _score(x: Float[Tensor, "row d"], task: ProbeTask) -> _Scores:
 def _line(found: _Found, p: float, task: ProbeTask, n_permutations: int) -> dict[str, object]:
     one, n_members = found.own, len(np.unique(task.members))
     value, controls = float(one.scores[0]), found.controls
-    ci_low, ci_high = interval(value, one.se, n_members)
+    is_share = task.target in {"family", "member"}
+    ci_low, ci_high = share_interval(value, one.se, n_members) if is_share else (np.nan, np.nan)
     null, control = one.scores[1 : 1 + n_permutations], float(one.scores[1 + n_permutations :].mean())
     return {
         "value": value,
-        "se": one.se,
+        "se": share_error(value, one.se) if is_share else one.se,
         "ci_low": ci_low,
         "ci_high": ci_high,
         "chance": one.chance,

@@ -15,12 +15,18 @@ from cache.hooks import Layers, layers_text
 from cache.seeds import check_seed
 from geometry.analysed_rows import families_text
 from geometry.cells import CONTROL_PREFIX
-from geometry.evidence import interval
 from geometry.layerwise import LayerResult
 from geometry.names import names_of
 from geometry.readout import check_source, family_words
 from probes.index_codes import CodePlan, IndexCodes, load_codes, plan_codes, shown_length
-from probes.receiver_prompts import ReceiverBatch, choose_contexts, edited_hooks, mean_over_members, run_receivers
+from probes.receiver_prompts import (
+    ReceiverBatch,
+    choose_contexts,
+    edited_hooks,
+    mean_over_members,
+    run_receivers,
+    share_over_members,
+)
 
 MEASURED = ("as_last", "as_last_se", "as_answer", "as_answer_se", "unchanged", "last_over_answer", "n_members")
 
@@ -214,8 +220,7 @@ def _table(cells: pd.DataFrame, hooks: Sequence[Hook], cast: Mapping[str, _Famil
         line: dict[str, object] = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name}
         line |= {"family": family, "kind": kind}
         for name in ("as_last", "as_answer"):
-            share, se, n = mean_over_members(mine[name].to_numpy(dtype=np.float64), ends)
-            low, high = interval(share, se, n)
+            share, se, low, high = share_over_members(mine[name].to_numpy(dtype=bool), ends)
             line |= {name: share, f"{name}_se": se, f"{name}_ci_low": low, f"{name}_ci_high": high}
         rise, rise_se, n_members = mean_over_members(mine["rise"].to_numpy(), ends)
         line |= {"unchanged": float(mine["unchanged"].mean()), "last_over_answer": rise, "last_over_answer_se": rise_se}

@@ -15,7 +15,7 @@ from cache.hooks import Layers
 from cache.prompts import Prompts
 from cache.restart import CleanRun, clean_run, first_block, restart
 from cache.tokens import TokenizedPrompts, tokenize
-from geometry.evidence import LEAST_MEMBERS, jackknife
+from geometry.evidence import LEAST_MEMBERS, jackknife, share_error, share_interval
 from geometry.layerwise import site_hooks, spread_hooks
 from probes.contrasts import stored_prompts
 from probes.index_codes import LAST, CodePlan
@@ -160,6 +160,21 @@ def mean_over_members(
     kept = [values[(members != member).all(axis=1)] for member in found]
     left_out = np.array([one.mean() if len(one) else np.nan for one in kept])
     return float(values.mean()), float(jackknife(left_out)), len(found)
+
+
+def share_over_members(
+    hits: Bool[np.ndarray, " row"], members: Int[np.ndarray, "row end"]
+) -> tuple[float, float, float, float]:
+    """A share, its jackknife error over members (nan at 0 and 1) and the ends of its 95 % interval, exact there.
+
+    Args:
+        hits: one a row.
+        members: the members that a row depends on: one, or where an edit leads from and to.
+
+    References: `geometry.evidence.share_interval`.
+    """
+    share, se, n_members = mean_over_members(hits.astype(np.float64), members)
+    return share, share_error(share, se), *share_interval(share, se, n_members)
 
 
 def _batch(

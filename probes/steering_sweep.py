@@ -15,6 +15,7 @@ from cache.hooks import Layers, layers_text
 from cache.restart import first_block
 from cache.rows import Where, where_text
 from cache.seeds import check_seed
+from geometry.evidence import LEAST_MEMBERS, share_error
 from geometry.layerwise import LayerResult, Named, site_hooks
 from geometry.names import names_of
 from geometry.readout import check_source
@@ -212,6 +213,7 @@ def _table(hooks: Sequence[Hook], settings: Sequence[Setting], arrays: Named, ro
             if np.isnan(success).all():
                 continue
             by_answer = pd.Series(success).groupby(rows["answer"].to_numpy()).mean()
+            se = by_answer.std(ddof=1) / len(by_answer) ** 0.5 if len(by_answer) >= LEAST_MEMBERS else np.nan
             lines.append(
                 {
                     "layer": hook.table_layer,
@@ -219,7 +221,7 @@ def _table(hooks: Sequence[Hook], settings: Sequence[Setting], arrays: Named, ro
                     "alpha": setting.alpha,
                     "positions": setting.positions,
                     "success": success.mean(),
-                    "se": by_answer.std(ddof=1) / len(by_answer) ** 0.5 if len(by_answer) >= 5 else np.nan,
+                    "se": share_error(float(by_answer.mean()), se),
                     "worst_answer": by_answer.min(),
                     "within_families": arrays["within_families"][1][h, s].mean(),
                     "probability_moved": arrays["probability_moved"][1][h, s].mean(),

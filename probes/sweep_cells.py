@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from geometry.evidence import LEAST_MEMBERS, interval
+from geometry.evidence import LEAST_MEMBERS, share_error, share_interval
 from geometry.layerwise import LayerResult
 
 SUCCESSFUL = 0.9
@@ -83,10 +83,10 @@ def sweep_summary(result: LayerResult) -> pd.DataFrame:
     """One line a method and position set, each at its nested cells.
 
     Returns:
-        `method, positions, success` (mean over answers), `se, ci_low, ci_high` (over answers; missing below 5 and 7),
-        `worst_answer, highest` (of any cell, chosen in hindsight: what a control must stay below), `layer` and `alpha`
-        (the cell that most answers chose), `chosen` (how many did), `earliest_layer` (at 90 %), `old_rank` (of the old
-        answer, median), `n_members, n_templates, n_rows`.
+        `method, positions, success` (mean over answers), `se, ci_low, ci_high` (over answers; missing below 5, the
+        error also at 0 and 1), `worst_answer, highest` (of any cell, chosen in hindsight: what a control must stay
+        below), `layer` and `alpha` (the cell that most answers chose), `chosen` (how many did), `earliest_layer` (at
+        90 %), `old_rank` (of the old answer, median), `n_members, n_templates, n_rows`.
     """
     tried = dict.fromkeys((method, positions) for method, _, positions in result.parameters["settings"])
     lines = []
@@ -95,7 +95,7 @@ def sweep_summary(result: LayerResult) -> pd.DataFrame:
         n, success = len(cells), cells["success"]
         layer, alpha, _ = modal_cell(cells)
         se = float(success.std(ddof=1) / n**0.5) if n >= LEAST_MEMBERS else np.nan
-        low, high = interval(float(success.mean()), se, n)
+        low, high = share_interval(float(success.mean()), se, n)
         mine = _settings(result, method, [positions])
         means = result.values("success")[:, mine].mean(axis=2)
         lines.append(
@@ -103,9 +103,9 @@ def sweep_summary(result: LayerResult) -> pd.DataFrame:
                 "method": method,
                 "positions": positions,
                 "success": success.mean(),
-                "se": se,
-                "ci_low": max(low, 0.0) if low == low else low,
-                "ci_high": min(high, 1.0) if high == high else high,
+                "se": share_error(float(success.mean()), se),
+                "ci_low": low,
+                "ci_high": high,
                 "worst_answer": success.min(),
                 "highest": np.nanmax(means),
                 "layer": layer,

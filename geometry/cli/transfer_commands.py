@@ -31,7 +31,12 @@ EditedPositions = Annotated[
 ]
 Contexts = Annotated[int, typer.Option("--contexts", help="Frames and templates that are edited.")]
 Rank = Annotated[int, typer.Option("--rank", help="Directions that are removed.")]
-
+ErasureNulls = Annotated[
+    int, typer.Option("--nulls", help="Random subspaces; p is at least 1 / (1 + this), and q at least that.")
+]
+TransferNulls = Annotated[
+    int, typer.Option("--nulls", help="Null donors for each pair; p is at least 1 / (1 + this); 0: none, and no p.")
+]
 
 _SAVED = ("success_when_right", "effect", "necessary")
 """Columns of the summary that are saved and not printed."""
@@ -43,6 +48,7 @@ def transfer(
     layers: options.SpreadLayers = None,
     positions: EditedPositions = "last",
     contexts: Contexts = 4,
+    nulls: TransferNulls = 19,
     model: NeededModel = None,
     site: EditedSite = "resid_post",
     out: options.Out = None,
@@ -53,6 +59,7 @@ def transfer(
     """Add a family's step from index to index in another's prompts: how often is the answer the one moved to?"""
     from geometry.figures_interventions import transfer_by_layer, transfer_matrices
     from probes.transfer import transfer_matrix
+    from probes.transfer_table import strongest
 
     folder = options.results_folder(out, f"{file.stem}-transfer")
     with _opened(file, model, site, layers, quiet=quiet) as (store, loaded, on_hook):
@@ -65,12 +72,15 @@ def transfer(
             layers=layers,
             positions=_words(positions),
             n_contexts=contexts,
+            n_null=nulls,
             seed=seed,
             on_hook=on_hook,
         )
     figures = {"matrix": transfer_matrices, "by_layer": transfer_by_layer}
     short = _short(result, "success", ["success_when_right", "effect"])
-    _write(result, figures, short, folder, as_json=as_json, quiet=quiet)
+    shown = ["success", "ci_low", "ci_high", "effect", "null_mean", "null_max", "p", "p_layers", "q"]
+    tables = {"summary": short, "pairs": strongest(result.table, shown)}
+    _write(result, figures, tables, folder, as_json=as_json, quiet=quiet)
 
 
 def erase(
@@ -80,6 +90,7 @@ def erase(
     positions: EditedPositions = "last",
     contexts: Contexts = 4,
     rank: Rank = 4,
+    nulls: ErasureNulls = 99,
     model: NeededModel = None,
     site: EditedSite = "resid_post",
     out: options.Out = None,
@@ -90,6 +101,7 @@ def erase(
     """Remove a family's index subspace in another's prompts: how often is the answer still right?"""
     from geometry.figures_interventions import erasure_by_layer, erasure_matrices
     from probes.index_erasure import erasure_matrix
+    from probes.transfer_table import strongest
 
     folder = options.results_folder(out, f"{file.stem}-erase")
     with _opened(file, model, site, layers, quiet=quiet) as (store, loaded, on_hook):
@@ -99,6 +111,7 @@ def erase(
             receivers=options.families_of(families),
             donors=_donors(store, families),
             rank=rank,
+            n_null=nulls,
             site=site,
             layers=layers,
             positions=_words(positions),
@@ -108,7 +121,9 @@ def erase(
         )
     figures = {"matrix": erasure_matrices, "by_layer": erasure_by_layer}
     short = _short(result, "left", ["unedited", "null_mean", "necessary"])
-    _write(result, figures, short, folder, as_json=as_json, quiet=quiet)
+    shown = ["left", "ci_low", "ci_high", "unedited", "null_low", "controls_min", "p", "p_layers", "q", "necessary"]
+    tables = {"summary": short, "pairs": strongest(result.table, shown, falling=True)}
+    _write(result, figures, tables, folder, as_json=as_json, quiet=quiet)
 
 
 @contextmanager
@@ -130,7 +145,7 @@ def _opened(
 def _donors(store: "ActivationStore", families: str | None) -> list[str] | None:
     """The named families, and the store's first controls beside them."""
     from geometry.cells import CONTROL_PREFIX
-    from probes.transfer import N_CONTROLS
+    from probes.edited_families import N_CONTROLS
 
     names = options.families_of(families)
     if names is None:
@@ -148,7 +163,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _short(result: "LayerResult", value: str, beside: list[str]) -> "pd.DataFrame":
-    """A line a layer and receiver: its own edit, the other families' mean, and the controls' mean and maximum."""
+    """A line a layer and receiver: its own edit, that of each other family, and the controls' least and most."""
     import pandas as pd
 
     giving = result.table[result.table["donor_kind"].isin(["own", "family"])]
@@ -159,10 +174,10 @@ def _short(result: "LayerResult", value: str, beside: list[str]) -> "pd.DataFram
         families = mine.loc[mine["donor_kind"] == "family"].set_index("donor")[value]
         controls = mine.loc[mine["donor_kind"] == "control", value]
         line: dict[str, object] = {"layer": layer, "positions": positions, "receiver": receiver}
-        for name in (value, "se", *beside, "n_members"):
-            line[f"own {name}" if name in (value, "se") else name] = own[name].iloc[0] if len(own) else float("nan")
+        for name in (value, "ci_low", "ci_high", *beside, "n_members"):
+            line[f"own {name}" if name == value else name] = own[name].iloc[0] if len(own) else float("nan")
         line |= {donor: families.get(donor, float("nan")) for donor in donors}
-        line |= {"controls mean": controls.mean(), "controls max": controls.max()}
+        line |= {"controls min": controls.min(), "controls max": controls.max()}
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -170,26 +185,29 @@ def _short(result: "LayerResult", value: str, beside: list[str]) -> "pd.DataFram
 def _write(
     result: "LayerResult",
     figures: Mapping[str, Callable[..., Any]],
-    short: "pd.DataFrame",
+    tables: "dict[str, pd.DataFrame]",
     folder: Path,
     *,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Save everything, print the short table or all of it as JSON, and say where the files are."""
+    """Save everything, print the short tables or all of it as JSON, and say where the files are."""
     from geometry.report import write_report
 
     say = console(quiet=quiet)
     sets = result.parameters["positions"]
     with drawing(quiet=quiet):
         drawn = {f"{name}-{one}": draw(result, one) for name, draw in figures.items() for one in sets}
-        paths = write_report(result, drawn, folder, {"summary": short})
+        paths = write_report(result, drawn, folder, tables)
     if as_json:
         sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
     else:
         first = result.table.iloc[0]
         print_table(
-            short.drop(columns=[name for name in _SAVED if name in short]),
+            tables["summary"].drop(columns=[name for name in _SAVED if name in tables["summary"]]),
             title=f"{result.name} of {result.parameters['site']}: {first['n_templates']} contexts edited",
         )
+        print_table(tables["pairs"], title="each pair of families at the layer where it stands out most")
+    if result.table["p"].isna().all() and result.parameters["n_null"]:
+        say.print("no p values: nulls are drawn from 3 control families or more; record control:0-19", markup=False)
     say.print("\n".join(str(path) for path in paths), markup=False)

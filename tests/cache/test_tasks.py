@@ -12,7 +12,8 @@ from cache import LoadedModel, SequenceDesign, load_dataset, load_model
 from cache.errors import InputError
 from cache.families import FAMILIES
 from cache.prompts import Prompt, Prompts
-from cache.tasks import task_table, wilson_interval
+from cache.shares import exact_interval
+from cache.tasks import task_table
 
 DID_NOT_RAISE = pytest.fail.Exception
 
@@ -96,7 +97,7 @@ def test_the_table_sums_up_the_answers(gpt2, prompts):
         assert line["n_members"] == len({answer["answer"] for answer in mine})
         assert line["accuracy"] == sum(answer["correct"] for answer in mine) / len(mine)
         assert line["answer_probability"] == pytest.approx(sum(a["probability"] for a in mine) / len(mine))
-        assert (line["ci_low"], line["ci_high"]) == wilson_interval(line["accuracy"], line["n_members"])
+        assert (line["ci_low"], line["ci_high"]) == exact_interval(line["accuracy"], line["n_members"])
 
 
 def test_there_is_a_row_a_frame_family_and_kind_in_the_prompts_order(gpt2):
@@ -159,7 +160,7 @@ def test_shares_are_of_prompts_and_the_interval_has_as_many_trials_as_answers(gp
     assert (line["n_prompts"], line["n_members"]) == (12, 6)  # answers 4 to 9
     assert line["accuracy"] == 1 / 2
     assert line["distractor_rate"] == 3 / 12
-    assert (line["ci_low"], line["ci_high"]) == wilson_interval(1 / 2, 6)
+    assert (line["ci_low"], line["ci_high"]) == exact_interval(1 / 2, 6)
 
 
 def test_top1_is_the_word_the_model_would_say(gpt2):
@@ -304,33 +305,6 @@ def test_own_prompts_without_a_distractor_are_never_taken_for_copies(gpt2):
     own = Prompts((Prompt("1,2,3,", answer="4"), Prompt("5,6,", template=1, answer="7")))
     line = one_row(task_table(answering(gpt2, own, lambda prompt: "\n"), own).table)
     assert not line["distractor_rate"] > 0
-
-
-def test_the_interval_is_wilsons():
-    for (right, n), expected in {
-        (5, 5): (0.5655, 1.0),
-        (0, 5): (0.0, 0.4345),
-        (8, 10): (0.4902, 0.9433),
-        (1, 10): (0.0179, 0.4042),
-        (50, 100): (0.4038, 0.5962),
-    }.items():
-        assert wilson_interval(right / n, n) == pytest.approx(expected, abs=5e-5)
-
-
-@pytest.mark.parametrize("n", [5, 6, 12, 200])
-@pytest.mark.parametrize("share", [0.0, 0.1, 1 / 3, 0.5, 0.8, 1.0])
-def test_at_its_ends_the_share_is_196_standard_errors_away(share, n):
-    low, high = wilson_interval(share, n)
-    assert 0 <= low < high <= 1
-    assert low - 1e-12 <= share <= high + 1e-12
-    for end in (low, high):
-        assert abs(share - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / n), abs=1e-7)
-    assert wilson_interval(1 - share, n) == pytest.approx((1 - high, 1 - low))
-
-
-@pytest.mark.parametrize("n", [0, 1, 4])
-def test_below_five_members_there_is_no_interval(n):
-    assert all(math.isnan(end) for end in wilson_interval(1.0, n))
 
 
 def test_four_answers_have_no_interval_however_many_prompts(gpt2):

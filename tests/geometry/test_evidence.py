@@ -5,6 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
+from scipy.special import expit
 from sklearn.decomposition import PCA
 
 from geometry.evidence import (
@@ -13,6 +15,8 @@ from geometry.evidence import (
     interval,
     jackknife,
     jackknife_se,
+    share_error,
+    share_interval,
     template_bootstrap_se,
 )
 from geometry.index_sharing import context_products, matched_cosine
@@ -180,6 +184,53 @@ def test_the_interval_is_students_from_seven_members_on():
     assert interval(-1.0, 2.0, 9) == pytest.approx((-1 - 4.612, -1 + 4.612), abs=1e-3)
     assert np.isnan(interval(0.5, 0.1, 6)).all()
     assert np.isnan(interval(0.5, float("nan"), 9)).all()
+
+
+def test_a_share_of_1_has_an_exact_limit_and_no_error():
+    assert share_interval(1.0, 0.0, 7) == pytest.approx((0.5904, 1), abs=5e-5)
+    assert share_interval(0.0, float("nan"), 7) == pytest.approx((0, 0.4096), abs=5e-5)
+    assert np.isnan([share_error(share, 0.0) for share in (0.0, 1.0)]).all()
+    assert share_error(0.5, 0.1) == 0.1
+    assert np.isnan(share_interval(1.0, 0.0, 4)).all()
+    assert np.isnan(share_interval(float("nan"), float("nan"), 9)).all()
+
+
+def test_a_shares_interval_is_the_wider_of_the_exact_one_and_students_at_each_end():
+    """4 of 8: exact .157 to .843; t of 7 degrees of freedom is 2.365."""
+    assert share_interval(0.5, 0.01, 8) == pytest.approx((0.157, 0.843), abs=5e-4)
+    assert share_interval(0.5, 0.2, 8) == pytest.approx((0.5 - 0.473, 0.5 + 0.473), abs=5e-4)
+    assert share_interval(0.75, 0.2, 8) == pytest.approx((0.75 - 0.473, 1.0), abs=5e-4)
+
+
+def two_ended(rng, truth, spread, n, draws):
+    """Success of edits (i, j), 4 prompts each, whose log odds hold an effect of i and one of j; and its two numbers."""
+    ends = np.array([(i, j) for i in range(n) for j in range(n) if i != j])
+    scale = np.random.default_rng(1).normal(size=40_000) * spread * 2**0.5
+    at = brentq(lambda level: expit(level + scale).mean() - truth, -99, 99)
+    effects = rng.normal(size=(draws, n)) * spread
+    hits = rng.binomial(4, expit(at + effects[:, ends].sum(axis=2))) / 4
+    without = np.stack([hits[:, (ends != m).all(axis=1)].mean(axis=1) for m in range(n)])
+    return hits.mean(axis=1), [float(jackknife(one)) for one in without.T]
+
+
+@pytest.mark.parametrize("n", [5, 7, 9])
+@pytest.mark.parametrize("truth", [0.1, 0.5, 0.9, 0.99])
+def test_a_shares_interval_covers_where_edits_depend_on_both_of_their_members(n, truth):
+    for spread in (0.0, 1.0, 2.0):
+        found = zip(*two_ended(np.random.default_rng(n), truth, spread, n, 200), strict=True)
+        ends = [share_interval(float(share), se, n) for share, se in found]
+        assert np.mean([low <= truth <= high for low, high in ends]) >= 0.93
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [5, 7, 9])
+@pytest.mark.parametrize("truth", [0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99])
+def test_a_shares_interval_covers_whatever_the_spread_of_members(n, truth):
+    """Log odds with effects of up to 4 at each end; 2,000 draws."""
+    for spread in (0.0, 1.0, 2.0, 3.0, 4.0):
+        found = zip(*two_ended(np.random.default_rng(n), truth, spread, n, 2_000), strict=True)
+        ends = [share_interval(float(share), se, n) for share, se in found]
+        assert np.mean([low <= truth <= high for low, high in ends]) >= 0.93
 
 
 @pytest.mark.parametrize(("d", "rank"), [(64, 3), (16, 3)])

@@ -27,19 +27,19 @@ def value(layer, receiver, donor):
 
 
 def result(name, *, sets=("last",), receivers=FAMILIES):
-    donors = DONORS | ({"random": "random"} if name == "transfer" else {})
     lines = []
     for layer in LAYERS:
         for positions in sets:
             for receiver in receivers:
-                for donor, kind in donors.items():
-                    share = value(layer, receiver, donor) if donor != "random" else 0.02
+                for donor, kind in DONORS.items():
+                    share = value(layer, receiver, donor)
                     line = {"layer": layer, "positions": positions, "receiver": receiver, "donor": donor}
                     line |= {"donor_kind": "own" if donor == receiver else kind, "n_templates": 4}
                     line |= {"n_members": 4 if "days" in (receiver, donor) else 7}
-                    line |= {"se": np.nan if "days" in (receiver, donor) else 0.03}
+                    few = "days" in (receiver, donor)
+                    line |= {"ci_low": np.nan if few else share - 0.1, "ci_high": np.nan if few else share + 0.1}
                     if name == "transfer":
-                        line |= {"success": share}
+                        line |= {"success": share, "null_mean": 0.02}
                     else:
                         line |= {"left": 1 - share, "null_mean": 0.8, "unedited": 0.95}
                         line |= {"necessary": "yes" if layer == 8 and donor == receiver == "digits" else "no"}
@@ -70,10 +70,9 @@ def test_transfer_panels_are_the_best_layers_in_order_with_values_and_members():
         *list(DONORS)[:2],
         "control 0",
         "control 1",
-        "random",
     ]
     assert [label.get_text() for label in last.get_yticklabels()] == list(FAMILIES)
-    np.testing.assert_allclose(last.images[0].get_array()[0], [0.9, 0.45, 0.01, 0.05, 0.02])
+    np.testing.assert_allclose(last.images[0].get_array()[0], [0.9, 0.45, 0.01, 0.05])
     assert "° fewer than 5 members" in figure.get_suptitle()
     assert titles(transfer_matrices(result("transfer"), most=1)) == ["layer 8"]
     sure = transfer_matrices(result("transfer", receivers=("digits",)), most=2)
@@ -90,7 +89,7 @@ def test_erasure_panels_have_stars_and_what_stands_beside_them():
     assert "rank 4" in figure.get_suptitle()
 
 
-def test_curves_have_the_own_edit_in_bold_a_control_band_and_random_steps():
+def test_curves_have_the_own_edit_in_bold_a_control_band_and_null_donors():
     figure = transfer_by_layer(result("transfer"))
     assert titles(figure) == ["in digits: 7 members", "in days: 4 members°"]
     axis = figure.axes[0]
@@ -100,7 +99,7 @@ def test_curves_have_the_own_edit_in_bold_a_control_band_and_random_steps():
     band = next(drawn for drawn in axis.collections if drawn.get_label() == "controls (2)")
     heights = band.get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == pytest.approx((0.01, 0.05))
-    assert set(line(axis, "random steps").get_ydata()) == {0.02}
+    assert set(line(axis, "null donors").get_ydata()) == {0.02}
     assert line(axis, "digits").get_xdata().tolist() == list(LAYERS)
 
 
@@ -123,8 +122,9 @@ def test_each_position_set_has_its_own_picture(draw):
 
 def test_last_or_answer_has_two_curves_a_panel_and_says_how_often_the_model_is_right():
     lines = [
-        {"layer": layer, "family": family, "kind": kind, "as_last": 0.1 * layer, "as_last_se": se}
-        | {"as_answer": 0.05 * layer, "as_answer_se": se, "unchanged": 0.3, "donor_accuracy": 0.75, "n_members": n}
+        {"layer": layer, "family": family, "kind": kind, "as_last": 0.1 * layer, "as_answer": 0.05 * layer}
+        | {f"as_{name}_ci_{end}": 0.1 * layer + se for name in ("last", "answer") for end in ("low", "high")}
+        | {"unchanged": 0.3, "donor_accuracy": 0.75, "n_members": n}
         for layer in (0, 4, 8)
         for family, n, se in (("digits", 7, 0.05), ("days", 4, np.nan))
         for kind in ("decreasing", "step:2")

@@ -12,13 +12,13 @@ from cache.families import FAMILIES, control_family
 from cache.prompts import Prompt, Prompts
 
 MEMBERS = range(2, 9)
-ALL = {**FAMILIES, **{f"control:{i}": control_family(i, range(1, 10)) for i in range(2)}}
-CODES = {"digits": 0, "numwords": 0, "months": 1, "letters": 2, "control:0": 3, "control:1": 4}
+ALL = {**FAMILIES, **{f"control:{i}": control_family(i, range(1, 10)) for i in range(3)}}
+CODES = {"digits": 0, "numwords": 0, "months": 1, "letters": 2, "control:0": 3, "control:1": 4, "control:2": 5}
 D_MODEL, WIDTH = 120, 10
 
 
 def code_matrix():
-    """One unit code for each member of each of the five sets of codes."""
+    """One unit code for each member of each of the six sets of codes."""
     return torch.eye(len(set(CODES.values())) * WIDTH, D_MODEL).reshape(-1, WIDTH, D_MODEL)
 
 

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from cache import Hook
 from cache.errors import InputError, NumbersError
 from probes.edits import Removal
-from probes.erasure import index_subspace, leace, random_subspace
+from probes.erasure import drawn_subspaces, index_subspace, leace, random_subspace, within_members
 
 HOOK = Hook("resid_post", 1)
 
@@ -114,6 +114,34 @@ def test_random_subspaces_lie_where_the_rows_vary_and_their_seed_decides():
     assert not torch.allclose(one.directions, other.directions)
     torch.testing.assert_close(one.directions @ one.directions.T, torch.eye(2, dtype=torch.float64))
     torch.testing.assert_close(one.directions[:, 6:], torch.zeros(2, 4, dtype=torch.float64))
+
+
+def test_what_varies_within_members_has_neither_index_nor_context_in_it():
+    noise = draw(4, 5, 7)
+    index, context = 10 * draw(1, 5, 7, seed=1), 10 * draw(4, 1, 7, seed=2)
+    found = within_members(noise + index + context)
+    torch.testing.assert_close(found, within_members(noise))
+    by_hand = noise - noise.mean(dim=0) - noise.mean(dim=1, keepdim=True) + noise.mean(dim=(0, 1))
+    torch.testing.assert_close(found, by_hand.reshape(20, 7))
+
+
+def test_drawn_subspaces_miss_the_index_and_their_weights_are_those_of_all_layers():
+    plane = torch.eye(12, dtype=torch.float64)[:3]
+    noise = draw(4, 6, 12) * torch.tensor([0.0] * 3 + [1.0] * 9, dtype=torch.float64)
+    cells = draw(1, 6, 3, seed=1) @ plane + noise
+    found = drawn_subspaces([cells, cells + 1], 2, 6, 5, 3, HOOK)
+    assert len(found) == 5
+    for basis in found:
+        torch.testing.assert_close(basis.directions @ basis.directions.T, torch.eye(2, dtype=torch.float64))
+        torch.testing.assert_close(basis.directions @ plane.T, torch.zeros(2, 3, dtype=torch.float64))
+    turned = torch.linalg.qr(draw(12, 12, seed=5))[0]
+    for basis, other in zip(found, drawn_subspaces([cells @ turned, cells @ turned], 2, 6, 5, 3), strict=True):
+        span = basis.directions @ turned
+        torch.testing.assert_close(other.directions.T @ other.directions, span.T @ span)
+    assert not torch.allclose(found[0].directions, found[1].directions)
+    again, other = (drawn_subspaces([cells, cells], 2, 6, 1, seed)[0].directions for seed in (3, 4))
+    torch.testing.assert_close(again, found[0].directions)
+    assert not torch.allclose(again, other)
 
 
 @pytest.mark.parametrize(

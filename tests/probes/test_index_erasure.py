@@ -9,6 +9,7 @@ from cache import Hook, SequenceDesign, load_dataset, plan_recording, record
 from cache.errors import FingerprintError, InputError
 from cache.families import FAMILIES
 from probes.index_erasure import erasure_matrix
+from tests.probes.linear_readout import KINDS, erasures
 from tests.probes.planted_model import planted_model, planted_prompts, planted_store
 from tests.probes.readings import read, rewritten
 
@@ -109,19 +110,21 @@ def test_erasing_a_shared_code_takes_the_answers_away_and_a_private_one_does_not
         line = table.loc[(receiver, donor)]
         assert line["left"] <= 0.3
         assert line["logit_gap"] < -1
-        assert (line["necessary"], line["p"], line["p_floor"]) == ("yes", 0.05, 0.05)
+        assert (line["p"], line["p_layers"], line["p_floor"]) == (0.01, 0.01, 0.01)
+        assert (line["necessary"], line["q"] <= 0.05) == ("yes", True)
         assert line["null_min"] > line["left"]
         assert line["ci_low"] <= line["left"] <= line["ci_high"]
     for receiver, donor in (("digits", "months"), ("letters", "digits"), ("months", "control:0")):
         line = table.loc[(receiver, donor)]
-        assert (line["left"], line["necessary"]) == (1, "no")
+        assert (line["left"], line["necessary"]) == (1, "control" if donor.startswith("control") else "no")
         assert line["logit_gap"] == pytest.approx(0, abs=1e-4)
-    assert (table["null_mean"] > 0.6).all()
+    assert (table["null_min"] == 1).all()
+    assert table["q"].isna().eq(table["donor_kind"] == "control").all()
 
 
 def test_the_arrays_are_the_table_with_all_null_draws(lines):
-    assert lines.values("left").shape == (1, 2, 4, 6)
-    assert lines.values("null").shape == (1, 2, 4, 6, 19)
+    assert lines.values("left").shape == (1, 2, 4, 7)
+    assert lines.values("null").shape == (1, 2, 4, 7, 99)
     line = lines.table.iloc[7]
     r, d = (lines.parameters[key].index(line[key[:-1]]) for key in ("receivers", "donors"))
     p = lines.parameters["positions"].index(line["positions"])
@@ -132,8 +135,8 @@ def test_the_arrays_are_the_table_with_all_null_draws(lines):
 
 def test_a_donor_with_few_members_gives_fewer_directions_and_has_a_null_of_its_own_rank(gpt2, folder):
     design = SequenceDesign((FAMILIES["digits"],), ("quote",), lengths=(2,), starts=(1, 2, 3, 4, 5), templates=2)
-    prompts = load_dataset("digits,days", design)
-    kept = [i for i, p in enumerate(prompts) if p.family == "digits" or p.values[0] < 4]
+    prompts = load_dataset("digits,days,control:0-2", design)
+    kept = [i for i, p in enumerate(prompts) if p.family != "days" or p.values[0] < 4]
     plan = plan_recording(gpt2, prompts.subset(kept), sites="resid_post", positions="last", layers="1")
     with record(gpt2, plan, folder / "few.h5") as few:
         result = (
@@ -141,9 +144,59 @@ def test_a_donor_with_few_members_gives_fewer_directions_and_has_a_null_of_its_o
         )
     assert tuple(told) == result.hooks == (Hook("resid_post", 1),)
     table = result.table.set_index(["receiver", "donor"])
-    assert table["rank"].tolist() == [4, 2] * 2
-    assert result.values("null").shape == (1, 1, 2, 2, 21)
+    assert table["rank"].tolist() == [4, 2, 4, 4, 4] * 2
+    assert result.values("null").shape == result.values("null_gap").shape == (1, 1, 2, 5, 21)
     assert table.loc[("digits", "digits"), "p_floor"] == 1 / 22
+    wide, narrow, control = result.values("null_gap")[0, 0, 0, :3]
+    assert not np.isclose(wide, narrow).any()
+    np.testing.assert_array_equal(wide, control)
+
+
+def test_without_three_control_families_there_is_no_null(store, gpt2):
+    table = erasure_matrix(store, gpt2, receivers=["digits"], donors=["digits"], layers="2").table
+    assert table[["p", "p_layers", "q", "null_mean", "p_floor"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("kind", ["independent", "windowed", "walk"])
+def test_a_planted_index_is_necessary_and_survives_what_varies_within_members(kind):
+    """Rank 4 of the 8 directions of 9 members; the model's readout is the receiver's code."""
+    table = erasures(0, kind, 9, 3, donors=("r", "a", "control:0"), n_null=99).set_index(["layer", "donor"])
+    own = table.xs("r", level="donor")
+    assert (own["unedited"] >= 0.9).all()
+    assert (own["null_mean"] >= own["unedited"] - 0.02).all()
+    assert (own["left"] <= own["null_low"] - 0.15).all()
+    assert (own["necessary"] == "yes").all()
+    assert (own["q"] == 0.02).all()  # the floor, .01, for two donors that are tested
+    assert (table.xs("a", level="donor")["necessary"] == "no").all()
+    assert (table.xs("control:0", level="donor")["necessary"] == "control").all()
+
+
+def test_a_floor_that_leaves_q_above_a_twentieth_is_told():
+    table = erasures(0, "independent", 9, 1, donors=("r", "a", "control:0"), n_null=19).set_index("donor")
+    assert table.loc["r", "necessary"] == "undecided (q = 0.1 at the floor of p: 39 random subspaces decide it)"
+
+
+def rejections(kind, n_members, n_layers, n_runs):
+    """How often an unrelated donor has p, and p over layers, at or below .05."""
+    found = [erasures(seed, kind, n_members, n_layers) for seed in range(n_runs)]
+    smallest = [(one["p"].iloc[0], one["p_layers"].min()) for one in found]
+    return (np.array(smallest) <= 0.05).mean(axis=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unrelated_donors_are_rarely_below_the_null(kind):
+    """40 pairs over 2 layers: 2 expected, more than 7 in one case of 1,000. The full test is slow."""
+    assert max(rejections(kind, 5, 2, 40)) <= 7 / 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_layers", "n_runs"), [(1, 1_000), (8, 600), (30, 600)])
+@pytest.mark.parametrize("n_members", [5, 7, 9])
+@pytest.mark.parametrize("kind", KINDS)
+def test_type_i_of_erasure_is_a_twentieth(kind, n_members, n_layers, n_runs):
+    """.05 with a standard error of .007 to .009 a figure; 36 figures of each p."""
+    for share in rejections(kind, n_members, n_layers, n_runs):
+        assert 0.02 <= share <= 0.08
 
 
 def test_the_seed_draws_the_null_and_nothing_else(store, gpt2):
@@ -160,7 +213,7 @@ def test_the_seed_draws_the_null_and_nothing_else(store, gpt2):
     ("choices", "message"),
     [
         ({"rank": 0}, "the rank of what is erased must be 1 or more; got 0"),
-        ({"n_null": 18}, "an accuracy is set against 19 to 1,000 random subspaces; got 18"),
+        ({"n_null": 18}, "an accuracy is set against 19 to 10,000 random subspaces; got 18"),
         ({"donors": ["months"]}, "the store has no family 'months'; it has digits, days"),
     ],
 )

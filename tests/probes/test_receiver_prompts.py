@@ -14,6 +14,7 @@ from probes.receiver_prompts import (
     edited_hooks,
     mean_over_members,
     run_receivers,
+    share_over_members,
 )
 from tests.probes.readings import read
 
@@ -113,3 +114,16 @@ def test_errors_leave_out_all_that_a_member_has_part_in():
     assert mean_over_members(values[:0], ends[:0])[2] == 0
     star = np.array([(0, j) for j in range(1, 6)])  # without its centre nothing is left
     assert np.isnan(mean_over_members(values[:5], star)[1])
+
+
+def test_a_share_of_1_has_no_error_but_an_exact_limit():
+    ends = np.array([(i, j) for i in range(7) for j in range(7) if i != j])
+    hits = np.ones(len(ends), dtype=bool)
+    share, se, low, high = share_over_members(hits, ends)
+    assert (share, high) == (1, 1)
+    assert np.isnan(se)
+    assert low == pytest.approx(0.5904, abs=5e-5)
+    hits[(ends == 0).any(axis=1)] = False
+    share, se, low, high = share_over_members(hits, ends)
+    assert (share, se) == mean_over_members(hits.astype(float), ends)[:2]
+    assert (low, high) == pytest.approx((max(0, share - 2.447 * se), 1), abs=1e-3)

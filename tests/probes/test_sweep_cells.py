@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from cache import Hook
+from geometry.evidence import share_interval
 from geometry.layerwise import LayerResult
 from probes.sweep_cells import (
     before_and_after,
@@ -104,7 +105,7 @@ def test_the_summary_has_its_errors_over_answers_and_the_best_cell_in_hindsight(
     assert mine["success"] == pytest.approx(0.9)
     assert mine["worst_answer"] == 0.5
     assert mine["se"] == pytest.approx(np.std([1, 1, 1, 1, 0.5], ddof=1) / 5**0.5)
-    assert np.isnan(mine["ci_low"])  # 5 answers: an error, no interval
+    assert (mine["ci_low"], mine["ci_high"]) == share_interval(mine["success"], mine["se"], 5)
     assert mine["earliest_layer"] == 0
     assert table.loc["random", "highest"] == pytest.approx(0.4)
     assert table.loc["random", "earliest_layer"] is pd.NA

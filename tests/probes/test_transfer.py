@@ -10,6 +10,7 @@ from cache.errors import FingerprintError, InputError
 from cache.families import FAMILIES
 from geometry.evidence import jackknife
 from probes.transfer import matched, transfer_matrix
+from tests.probes.linear_readout import KINDS, transfers
 from tests.probes.planted_model import planted_model, planted_prompts, planted_store
 from tests.probes.readings import read, rewritten
 
@@ -144,7 +145,7 @@ def test_the_last_position_is_a_naive_loop_too_with_its_error_over_members(store
     assert line["effect"] == pytest.approx(cells["effect"].mean(), abs=1e-4)
     left = np.array([cells[(cells["index"] != m) & (cells["target"] != m)]["effect"].mean() for m in range(2, 7)])
     assert line["effect_se"] == pytest.approx(float(jackknife(left)), abs=1e-4)
-    assert np.isnan(line["ci_low"])
+    assert line["ci_low"] <= line["success"] <= line["ci_high"]
 
 
 # --- planted codes
@@ -158,14 +159,19 @@ def test_shared_codes_transfer_and_private_ones_do_not(planted, positions):
     for layer in layers:
         for receiver in receivers:
             assert table.loc[(layer, receiver, receiver), "success"] == 1
-            assert table.loc[(layer, receiver, receiver), ["ci_low", "ci_high"]].tolist() == [1, 1]
-            for control in ("control:0", "control:1", "random"):
+            assert table.loc[(layer, receiver, receiver), "ci_low"] == pytest.approx(0.59, abs=0.01)
+            assert np.isnan(table.loc[(layer, receiver, receiver), "se"])
+            for control in ("control:0", "control:1", "control:2"):
                 assert table.loc[(layer, receiver, control), "success"] <= 0.1
         assert table.loc[(layer, "digits", "numwords"), "success"] == 1
         assert table.loc[(layer, "numwords", "digits"), "effect"] > 1
         assert table.loc[(layer, "digits", "months"), ["success", "unchanged"]].tolist() == [0, 1]
         assert table.loc[(layer, "letters", "digits"), "success"] == 0
-    assert set(table["donor_kind"]) == {"own", "family", "control", "random"}
+        for donor in ("numwords", "digits"):
+            assert table.loc[(layer, "digits", donor), ["p", "p_layers", "null_max"]].tolist() == [0.05, 0.05, 0]
+        assert table.loc[(layer, "digits", "letters"), "p"] > 0.05
+    assert table["q"].notna().eq(table["donor_kind"] == "family").all()
+    assert set(table["donor_kind"]) == {"own", "family", "control"}
     assert (table["success"] == table["success_when_right"]).all()
     assert (table["n_members"] == 7).all()
 
@@ -195,23 +201,57 @@ def test_arrays_are_the_table_and_parameters_say_what_was_chosen(stores, loaded)
         stores["gpt2"], loaded["gpt2"], layers="1,2", positions=["last", "members"], n_contexts=2, on_hook=told.append
     )
     assert tuple(told) == result.hooks
-    assert result.parameters["donors"] == ["digits", "months", "control:0", "control:1", "random"]
-    assert result.values("success").shape == (2, 2, 2, 5)
-    line = result.table.set_index(["layer", "positions", "receiver", "donor"]).loc[(2, "members", "months", "random")]
+    assert result.parameters["donors"] == ["digits", "months", "control:0", "control:1"]
+    assert result.values("success").shape == (2, 2, 2, 4)
+    line = result.table.set_index(["layer", "positions", "receiver", "donor"]).loc[
+        (2, "members", "months", "control:1")
+    ]
     for name in ("success", "effect", "n_members"):
-        assert result.values(name)[1, 1, 1, 4] == line[name]
+        assert result.values(name)[1, 1, 1, 3] == line[name]
     assert line["n_templates"] == 2
     assert result.parameters["members"]["months"] == [3, 4, 5, 6]
 
 
-def test_the_seed_draws_random_steps_and_nothing_else(stores, loaded):
+def test_the_seed_draws_null_donors_and_nothing_else(planted):
     one, same, other = (
-        transfer_matrix(stores["gpt2"], loaded["gpt2"], layers="1", receivers=["digits"], seed=seed).table
-        for seed in (0, 0, 1)
+        transfer_matrix(*planted, layers="1", receivers=["digits"], n_contexts=8, seed=seed).table for seed in (0, 0, 1)
     )
     pd.testing.assert_frame_equal(one, same)
-    moved = one["effect"] != other["effect"]
-    assert one["donor"][moved].tolist() == ["random"]
+    null = ["null_mean", "null_max", "p", "p_layers", "q"]
+    pd.testing.assert_frame_equal(one.drop(columns=null), other.drop(columns=null))
+    assert not one[null].equals(other[null])
+
+
+def test_without_null_donors_or_three_controls_there_is_no_p(planted, stores, loaded):
+    none = transfer_matrix(*planted, layers="1", receivers=["digits"], n_contexts=1, n_null=0).table
+    few = transfer_matrix(stores["gpt2"], loaded["gpt2"], layers="1", receivers=["digits"], n_contexts=1).table
+    for table in (none, few):
+        assert table[["p", "p_layers", "q", "null_mean"]].isna().all(axis=None)
+
+
+def rejections(kind, n_members, n_layers, n_runs):
+    """How often an unrelated donor has p, and p over layers, at or below .05."""
+    found = [transfers(seed, kind, n_members, n_layers) for seed in range(n_runs)]
+    return [
+        np.mean([one["p"].iloc[0] <= 0.05 for one in found]),
+        np.mean([one["p_layers"].min() <= 0.05 for one in found]),
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unrelated_donors_rarely_beat_the_null(kind):
+    """40 pairs over 2 layers: 2 expected, more than 7 in one case of 1,000. The full test is slow."""
+    assert max(rejections(kind, 5, 2, 40)) <= 7 / 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_layers", "n_runs"), [(1, 1_000), (8, 600), (30, 300)])
+@pytest.mark.parametrize("n_members", [5, 7, 9])
+@pytest.mark.parametrize("kind", KINDS)
+def test_type_i_of_transfer_is_a_twentieth(kind, n_members, n_layers, n_runs):
+    """.05 with a standard error of .007 to .013 a figure; 36 figures of each p."""
+    for share in rejections(kind, n_members, n_layers, n_runs):
+        assert 0.02 <= share <= (0.08 if n_runs > 300 else 0.09)
 
 
 def test_a_receivers_numbers_do_not_depend_on_the_others(stores, loaded):
@@ -228,6 +268,7 @@ def test_a_receivers_numbers_do_not_depend_on_the_others(stores, loaded):
         ({"positions": []}, "no position set is given; give last, members or both"),
         ({"positions": ["first"]}, "no position set 'first'"),
         ({"site": "mlp_out"}, "index edits are made between blocks, at resid_post or resid_pre; got 'mlp_out'"),
+        ({"n_null": 18}, "a donor is set against 19 to 1,000 null donors, or 0; got 18"),
         ({"n_contexts": 0}, "edits are made in 1 context or more; got 0"),
     ],
 )
