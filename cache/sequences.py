@@ -29,9 +29,9 @@ class SequenceDesign:
         kinds: rules of the sequence: `increasing`, `decreasing`, `step:K` (constant difference K),
             `repeated` (one member again and again), `copy` (each member twice; the answer repeats the last
             one shown), `wrap` (over the end of a cyclic family), `mixed` (two families in turn),
-            `reordered:K` (in the K-th seeded order of the ordinals that all families have, in which no member
-            stands beside its natural neighbour: what precedes, cyclically, the member that the increasing
-            window ends at; the answer is what follows there; `reordered:0-19` names twenty). Without a rule,
+            `reordered:K` (in the K-th seeded order of the ordinals that all families have: what precedes,
+            cyclically, the member that the increasing window ends at; the answer is what follows there;
+            `reordered:0-19` names twenty). Without a rule,
             labelled with the answer of the increasing sequence over the same window: `permuted` (its members in
             another order, another one last), `shuffled-same-last` (the same one last), `random` (distinct
             members; the last one shown is not the answer's predecessor).

@@ -17,7 +17,7 @@ spellings   months and their abbreviations; letters A-K, L-V and their lower cas
             plurals, verbs and their past and -ing forms: lists in no order. Wanted: all pairs shared, the ordered ones
             by an index (order matters), the others by their words.
 
-Beside the increasing lists of numbers and spellings stand twenty reorderings (`reordered:0-19`, in fewer templates).
+Beside the increasing lists of numbers and spellings stand forty reorderings (`reordered:0-39`, in three quotes).
 """
 
 import argparse
@@ -34,7 +34,6 @@ from geometry import between_pairs, summary, write_report
 
 LISTS = Path(__file__).parent / "families"
 CONTROLS = "control:0-19"
-INCREASING = "is_last and kind == 'increasing'"
 
 
 @dataclass(frozen=True)
@@ -92,14 +91,14 @@ def dataset(families: Sequence[str]) -> str:
 
 
 def prompts_of(study: Study, controls: str, templates: int, orders: str) -> Prompts:
-    """The increasing lists beside their controls, and the reordered ones in at most two templates."""
+    """The increasing lists beside their controls, and the reordered ones in at most three templates of one frame."""
     design = SequenceDesign(
         (FAMILIES["digits"],), frames=("quote", "list"), lengths=(3,), starts=tuple(range(10)), templates=templates
     )
     increasing = load_dataset(f"{dataset(study.families)},{controls}", design)
     if not study.reordered or not orders:
         return increasing
-    design = replace(design, kinds=(orders,), templates=min(templates, 2))
+    design = replace(design, frames=("quote",), kinds=(orders,), templates=min(templates, 3))
     return Prompts((*increasing, *load_dataset(dataset(study.reordered), design)), design.seed)
 
 
@@ -116,7 +115,7 @@ def recorded(study: Study, model: LoadedModel, folder: Path, arguments: argparse
 def judge(study: Study, store: ActivationStore, folder: Path) -> None:
     """Compare the study's pairs in increasing order; print their summary and count the verdicts."""
     started = time.perf_counter()
-    result = between_pairs(store, list(study.pairs), measures=("matched_cosine",), where=INCREASING)
+    result = between_pairs(store, list(study.pairs), measures=("matched_cosine",))
     table = summary(result)
     table.insert(2, "pair_is", [study.pairs[pair] for pair in zip(table["a"], table["b"], strict=True)])
     write_report(result, {}, folder / study.name, {"summary": table})
@@ -139,7 +138,7 @@ def main() -> None:
     parser.add_argument("figures", type=Path, help="folder of the tables")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--controls", default=CONTROLS)
-    parser.add_argument("--orders", default="reordered:0-19", help="kind of the reordered lists; '' for none")
+    parser.add_argument("--orders", default="reordered:0-39", help="kind of the reordered lists; '' for none")
     parser.add_argument("--templates", type=int, default=6, help="of the increasing lists")
     parser.add_argument("--quick", action="store_true", help="three pairs of each study, two templates, two orders")
     arguments = parser.parse_args()

@@ -1,7 +1,7 @@
-"""Orders without natural neighbours: all of them, equally often, the same for the same seed, K and ordinals."""
+"""Random orders: all of them, equally often, the same for the same seed, K and ordinals."""
 
 from collections import Counter
-from itertools import pairwise, permutations
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -11,27 +11,22 @@ from hypothesis import strategies as st
 from cache.errors import InputError
 from cache.reordering import MOST_ORDERS, expand_kinds, order_number, reordered, reordered_window
 
-HOW_MANY = {5: 2, 6: 6, 7: 46, 8: 354}
-"""Twice the circles of n in which no one keeps a neighbour (OEIS A002816), read either way round."""
+HOW_MANY = {3: 1, 4: 5, 5: 23, 6: 119}
+"""The circles of n that are not the natural one."""
 
 
-def neighbours(order, ordinals):
-    """Pairs that follow one another on the circle and in the natural order, or its end and beginning."""
-    n = len(ordinals)
-    return [(a, b) for a, b in pairwise([*order, order[0]]) if (a - b) % n in (1, n - 1)]
-
-
-@given(st.integers(0, 1), st.integers(0, 5), st.integers(5, 40), st.integers(0, 2**32 - 1))
-def test_an_order_has_every_ordinal_once_and_nobody_beside_a_natural_neighbour(number, first, n, seed):
+@given(st.integers(0, 1), st.integers(0, 5), st.integers(4, 40), st.integers(0, 2**32 - 1))
+def test_an_order_has_every_ordinal_once_and_is_not_the_natural_one(number, first, n, seed):
     ordinals = range(first, first + n)
     order = reordered(number, ordinals, seed)
     assert sorted(order) == list(ordinals)
-    assert neighbours(order, ordinals) == []
+    assert order[0] == first
+    assert order != tuple(ordinals)
 
 
 @pytest.mark.parametrize("n", HOW_MANY)
 def test_few_ordinals_have_every_order_there_is_and_no_more(n):
-    circles = {(0, *rest) for rest in permutations(range(1, n)) if not neighbours((0, *rest), range(n))}
+    circles = {(0, *rest) for rest in permutations(range(1, n))} - {tuple(range(n))}
     assert {reordered(number, range(n), 3) for number in range(HOW_MANY[n])} == circles
     with pytest.raises(
         InputError, match=f"the {n} ordinals .* stand in {HOW_MANY[n]} orders .*; got reordered:{HOW_MANY[n]}"
@@ -46,16 +41,16 @@ def test_all_numbers_give_different_orders(n):
 
 @pytest.mark.parametrize("n", [6, 7, 9])
 def test_every_order_is_as_likely_as_any_other(n):
-    """Who follows the first of the list: each of those that may, about equally often over seeds."""
+    """Who follows the first of the list: each of the others, about equally often over seeds."""
     n_seeds = 1200
     follows = Counter(reordered(2, range(n), seed)[1] for seed in range(n_seeds))
-    expected = n_seeds / (n - 3)
-    assert set(follows) == set(range(2, n - 1))
+    expected = n_seeds / (n - 1)
+    assert set(follows) == set(range(1, n))
     assert sum((count - expected) ** 2 / expected for count in follows.values()) < 3 * n
 
 
 def test_an_order_depends_on_number_ordinals_and_seed_and_on_nothing_else():
-    assert reordered(3, range(1, 10), 0) == (1, 7, 2, 4, 8, 6, 9, 3, 5)
+    assert reordered(3, range(1, 10), 0) == (1, 7, 9, 8, 5, 6, 4, 3, 2)
     others = {reordered(3, range(1, 10), seed) for seed in range(20)}
     assert len(others) == 20
 
@@ -89,8 +84,8 @@ def test_a_window_ends_where_the_increasing_one_does_or_is_not_there(number, sta
         assert answer not in shown
 
 
-def test_four_ordinals_have_no_window():
-    assert reordered_window(0, 1, 2, range(1, 5), 0) is None
+def test_two_ordinals_have_no_window():
+    assert reordered_window(0, 1, 1, range(1, 3), 0) is None
 
 
 def test_a_range_names_each_kind_once():
@@ -104,8 +99,7 @@ def test_the_number_of_an_order_is_read_off_its_kind(kind, number):
 
 
 @pytest.mark.slow
-def test_a_list_without_an_order_has_its_highest_value_in_the_increasing_list_in_8_percent():
-    """As the module says: a little more often than one of 21 exchangeable orders, which would be 4.8 %."""
+def test_a_list_without_an_order_has_its_highest_value_in_the_increasing_list_once_in_21():
     rng, n, length, n_draws = np.random.default_rng(1), 9, 3, 1500
     highest = 0
     for draw in range(n_draws):
@@ -121,4 +115,4 @@ def test_a_list_without_an_order_has_its_highest_value_in_the_increasing_list_in
         codes = [code - code.mean(axis=1, keepdims=True) for code in codes]
         values = [float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum())) for x, y in codes]
         highest += values.index(max(values)) == 0
-    assert 0.06 < highest / n_draws < 0.10
+    assert 0.03 < highest / n_draws < 0.067

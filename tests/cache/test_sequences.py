@@ -184,7 +184,6 @@ def test_reordered_windows_are_pieces_of_one_circle_whose_next_member_is_the_ans
         assert prompt.distractor == prompt.members[-1]
         for before, after in pairwise(shown):
             assert follows.setdefault(before, after) == after
-            assert (after - before) % 9 not in (1, 8)
     assert len(set(follows.values())) == len(follows)
 
 
@@ -501,10 +500,10 @@ def test_a_design_that_cannot_be_is_refused_before_anything_is_made(fields, mess
         ({"kinds": ("permuted",), "lengths": (1,)}, "kind permuted fits digits"),
         ({"kinds": ("random",), "lengths": (9,)}, "kind random fits digits"),
         ({"kinds": ("reordered:0",), "lengths": (10,)}, "kind reordered:0 fits digits"),
-        ({"kinds": ("reordered:0",), "families": (Family("four", tuple("abcd")),), "lengths": (2,)}, "fits four"),
+        ({"kinds": ("reordered:0",), "families": (Family("two", tuple("ab")),), "lengths": (1,)}, "fits two"),
         (
-            {"kinds": ("reordered:0-5",), "families": (Family("five", tuple("abcde")),), "lengths": (2,)},
-            "the 5 ordinals that the families have in common stand in 2 orders without .*; got reordered:2",
+            {"kinds": ("reordered:0-5",), "families": (Family("four", tuple("abcd")),), "lengths": (2,)},
+            "the 4 ordinals that the families have in common stand in 5 orders besides .*; got reordered:5",
         ),
     ],
 )
