@@ -23,6 +23,7 @@ from geometry.layerwise import LayerResult, site_hooks
 from geometry.linalg import RANK_TOLERANCE, remove_span
 from geometry.measures import MEASURES, Cells
 from geometry.names import names_of, pairs_of
+from geometry.order_effect import NO_LISTS, OrderedLists, ordered_lists, set_apart, shared_by_list
 from geometry.pair_evidence import enough_controls, measured, pair_cells
 from geometry.permutations import member_permutations
 from geometry.readout import check_source, family_words, readout_directions
@@ -44,6 +45,7 @@ class Pair:
     b: str
     common: Balance
     controls: tuple[str, ...]
+    lists: OrderedLists
     readout: Float[Tensor, "token d"] | None
 
 
@@ -97,7 +99,8 @@ def between_pairs(
     correspond lie alike. It is set against codes of unrelated families with the same member-by-member structure, drawn
     from the controls' (`unrelated_codes`), at all layers at once; 10 controls or more give that null and the interval.
     A layer takes part where both families' codes are reliable. Permuted members are given as description: those of
-    overlapping windows are not exchangeable.
+    overlapping windows are not exchangeable. Where the store has reordered lists of both families too (kinds
+    `reordered:K`), they are not compared, but show whether the code has to do with order (`order_effect`).
 
     Args:
         store: the store.
@@ -127,7 +130,8 @@ def between_pairs(
         raise InputError("a comparison needs two different families")
     hooks = site_hooks(store, site, layers)
     plan = plan_cells(store, where=where)
-    known = [_pair(store, plan, a, b, model) for a, b in wanted]
+    lists_apart = set_apart(plan)
+    known = [_pair(store, plan, lists_apart, a, b, model) for a, b in wanted]
     if model is not None and site not in RESIDUAL:
         raise InputError(f"the readout is removed from {', '.join(RESIDUAL)} only; got {site}")
     every_draw = [_draws(measures, pair, seed) for pair in known]
@@ -152,19 +156,22 @@ def between_pairs(
     return comparison_result(found, hooks, parameters, store.fingerprint)
 
 
-def _pair(store: ActivationStore, plan: CellPlan, a: str, b: str, model: LoadedModel | None) -> Pair:
+def _pair(
+    store: ActivationStore, plan: CellPlan, compared: CellPlan, a: str, b: str, model: LoadedModel | None
+) -> Pair:
+    """Two families of a plan; `compared` is the plan without what only shows whether order matters."""
     for family in (a, b):
         if family not in plan.families:
             raise InputError(f"the store has no family {family!r}; {families_text(store)}")
-    common = balance(plan, (a, b))
+    common = balance(compared, (a, b))
     readout = None
     if model is not None:
         check_source(store, model)
         words, ordinals = family_words(store), [plan.members[i] for i in common.members]
         shown = [words[f][i] for f in (a, b) for o in ordinals for i in (o, o + 1) if i in words[f]]
         readout = readout_directions(model, shown)
-    controls = tuple(c for c in complete_controls(plan, common) if c not in (a, b))
-    return Pair(a, b, common, controls, readout)
+    controls = tuple(c for c in complete_controls(compared, common) if c not in (a, b))
+    return Pair(a, b, common, controls, ordered_lists(plan, (a, b), common.members), readout)
 
 
 def _draws(measures: Sequence[str], pair: Pair, seed: int) -> Draws:
@@ -195,7 +202,7 @@ def _compare(
         variants.append((READOUT_REMOVED, [_removed(x, span) for x in plain]))
     grid = np.ix_(pair.common.contexts, pair.common.members)
     n_rows = sum(int(plan.counts[plan.families.index(family)][grid].sum()) for family in (pair.a, pair.b))
-    found = []
+    found, by_list = [], shared_by_list(cells, plan, (pair.a, pair.b), pair.lists)
     for variant, (x, y, *controls) in variants:
         evidence = pair_cells(x, y, controls, drawn.weights, seed)
         removed = math.nan if variant == "plain" else share_removed(plain[:2], (x, y))
@@ -209,6 +216,7 @@ def _compare(
                     evidence=evidence,
                     measured=measured(MEASURES[name], evidence, orders),
                     index_removed=removed,
+                    by_list=by_list if variant == "plain" else NO_LISTS,
                     n_rows=n_rows,
                 )
             )

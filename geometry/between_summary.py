@@ -5,12 +5,14 @@ import pandas as pd
 from geometry.between_table import DESCRIBES
 from geometry.evidence import LEAST_CONTROLS, LEAST_MEMBERS
 from geometry.layerwise import LayerResult
+from geometry.order_effect import LEAST_LISTS
 from geometry.sharing_null import LEAST_RELIABILITY
 from geometry.verdict import ALPHA, PRIVATE
 
 SHOWN = ("measure", "layer", "value", "ci_low", "ci_high", "p_layers", "q", "control_max", "control_limit")
 COUNTED = ("reliability", "n_members", "n_templates")
 REMOVED = ("readout_removed", "index_removed")
+ORDERED = ("reordered", "order_p", "order_q", "n_orders")
 
 
 def summary(result: LayerResult, *, measure: str | None = None) -> pd.DataFrame:
@@ -25,11 +27,12 @@ def summary(result: LayerResult, *, measure: str | None = None) -> pd.DataFrame:
         measure: the deciding measure to go by; None for the first one that the result has.
 
     Returns:
-        Columns `a, b, verdict, shared_from` (the first layer from which on all are shared; nan if none), `measure`,
+        Columns `a, b, verdict, code` (what a shared code is one of, see `code_of`), `shared_from` (the first layer from
+        which on all are shared; nan if none), `measure`,
         `layer, value, ci_low, ci_high, p_layers, q, control_max, control_limit`, `readout_removed` (the value without
         the members' unembedding directions) and `index_removed` (the share of index variance that went with them: of
-        1 or 2 % that control shows nothing), `reliability, n_members, n_templates`. Empty if the result has no
-        deciding measure.
+        1 or 2 % that control shows nothing), `reordered` (the value in reordered lists, aligned by word), `order_p`,
+        `order_q`, `n_orders`, `reliability, n_members, n_templates`. Empty if the result has no deciding measure.
     """
     deciding = result.table[result.table["verdict"] != DESCRIBES]
     name = measure or (deciding["measure"].iloc[0] if len(deciding) else None)
@@ -38,12 +41,14 @@ def summary(result: LayerResult, *, measure: str | None = None) -> pd.DataFrame:
         plain = mine[mine["variant"] == "plain"]
         removed = mine[mine["variant"] != "plain"].set_index("layer")
         best = loudest(plain)
-        line = {"a": a, "b": b, "verdict": words(plain), "shared_from": _shared_from(plain)}
-        line |= {column: best[column] for column in (*SHOWN, *COUNTED)}
+        line = {"a": a, "b": b, "verdict": words(plain), "code": code_of(plain), "shared_from": _shared_from(plain)}
+        line |= {column: best[column] for column in (*SHOWN, *COUNTED, *ORDERED)}
         for column, source in zip(REMOVED, ("value", "index_removed"), strict=True):
             line[column] = removed[source].get(best["layer"], float("nan"))
         lines.append(line)
-    return pd.DataFrame(lines, columns=["a", "b", "verdict", "shared_from", *SHOWN, *REMOVED, *COUNTED])
+    return pd.DataFrame(
+        lines, columns=["a", "b", "verdict", "code", "shared_from", *SHOWN, *REMOVED, *ORDERED, *COUNTED]
+    )
 
 
 def loudest(plain: pd.DataFrame) -> pd.Series:
@@ -77,6 +82,29 @@ def words(plain: pd.DataFrame) -> str:
             return "private"
         return f"undecided (up to {bound:.2f} possible: record more members)" if bound == bound else best["verdict"]
     return str(best["verdict"])
+
+
+def code_of(plain: pd.DataFrame) -> str:
+    """What a shared code is a code of; empty for pairs that are not called shared, or have no reordered lists.
+
+    - `index`: the families share more in increasing order than in reordered lists (q at most .05 over layers and
+      pairs), so that the order matters.
+    - `word`: they do not, and what they share stays above the controls when members stand in other orders.
+    - `index and word`: both: the order matters, and something stays without it.
+    - `undecided (...)`: anything else, with the reason.
+    """
+    best, n_orders = loudest(plain), int(plain["n_orders"].max())
+    if best["verdict"] != "shared" or not n_orders:
+        return ""
+    if n_orders < LEAST_LISTS:
+        return f"undecided (n orders = {n_orders}: record reordered:0-{LEAST_LISTS})"
+    p, q = plain["order_p"].min(), plain["order_q"].min()
+    stays = bool(best["reordered"] > best["control_limit"])
+    if q <= ALPHA:
+        return "index and word" if stays else "index"
+    if p <= ALPHA:
+        return f"undecided (order q = {q:.2g}: record more reordered lists)"
+    return "word" if stays else f"undecided (order q = {q:.2g})"
 
 
 def _has_effect(lines: pd.DataFrame) -> pd.Series:

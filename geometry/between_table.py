@@ -10,10 +10,12 @@ import pandas as pd
 from jaxtyping import Float, Shaped
 
 from cache import Hook
+from geometry.among_draws import rank_p_over_layers
 from geometry.evidence import adjusted
 from geometry.index_sharing import MAX_LAG
 from geometry.layerwise import LayerResult
 from geometry.measures import MEASURES
+from geometry.order_effect import SharedByList
 from geometry.over_layers import control_limits, p_at_least, p_over_layers
 from geometry.pair_evidence import Measured, PairCells
 from geometry.verdict import Evidence, verdict
@@ -32,6 +34,7 @@ class Found:
         evidence: the two families and what all measures of them have in common.
         measured: the value and its company.
         index_removed: share of the families' index variance that the variant has removed; nan for the plain one.
+        by_list: what the families share in increasing and reordered lists; empty without such lists.
     """
 
     hook: Hook
@@ -41,6 +44,7 @@ class Found:
     evidence: PairCells
     measured: Measured
     index_removed: float
+    by_list: SharedByList
     n_rows: int
 
 
@@ -50,13 +54,17 @@ def comparison_result(
     """Put the values of all pairs and layers together; `found` is in order of hook, pair, variant and measure."""
     pairs, variants, measures = (parameters[name] for name in ("pairs", "variants", "measures"))
     shape = (len(hooks), len(pairs), len(variants), len(measures))
-    over_layers, limits = np.full(shape, np.nan), np.full(shape, np.nan)
+    over_layers, limits, orders = (np.full(shape, np.nan) for _ in range(3))
     grid = np.array([*found, None], dtype=object)[:-1].reshape(shape)
     for index in np.ndindex(shape[1:]):
-        column = [one.measured for one in grid[(slice(None), *index)]]
-        over_layers[(slice(None), *index)], limits[(slice(None), *index)] = _over_layers(column)
-    lines = zip(found, over_layers.ravel(), limits.ravel(), strict=True)
-    table = _with_verdicts(_with_q(pd.DataFrame([_line(one, float(p), float(limit)) for one, p, limit in lines])))
+        column = list(grid[(slice(None), *index)])
+        over_layers[(slice(None), *index)], limits[(slice(None), *index)] = _over_layers(
+            [one.measured for one in column]
+        )
+        orders[(slice(None), *index)] = _order_p(column)
+    lines = zip(found, over_layers.ravel(), limits.ravel(), orders.ravel(), strict=True)
+    table = pd.DataFrame([_line(one, *map(float, numbers)) for one, *numbers in lines])
+    table = _with_verdicts(_with_q(_with_q(table, "p_layers", "q"), "order_p", "order_q"))
     axes = ("hook", "pair", "variant", "measure")
     arrays: dict[str, tuple[tuple[str, ...], Shaped[np.ndarray, ...]]] = {
         name: (axes, table[name].to_numpy(dtype=np.float64).reshape(shape)) for name in NUMBERS
@@ -90,7 +98,20 @@ def _over_layers(column: Sequence[Measured]) -> tuple[Float[np.ndarray, " hook"]
     return p_over_layers(values, nulls), control_limits(distances, centre, spread, used)
 
 
-def _line(one: Found, p_layers: float, limit: float) -> dict[str, Any]:
+def _order_p(column: Sequence[Found]) -> Float[np.ndarray, " hook"]:
+    """Where the increasing list ranks among the reordered ones, over all hooks at which the pair has a value."""
+    products = [one.by_list.products for one in column]
+    return rank_p_over_layers(
+        np.stack(
+            [
+                shared if np.isfinite(one.measured.value) else np.full_like(shared, np.nan)
+                for one, shared in zip(column, products, strict=True)
+            ]
+        )
+    )
+
+
+def _line(one: Found, p_layers: float, limit: float, order_p: float) -> dict[str, Any]:
     """All of a line but q and the verdict, which depend on the other lines."""
     got, evidence = one.measured, one.evidence
     controls = got.controls[np.isfinite(got.controls)]
@@ -120,6 +141,9 @@ def _line(one: Found, p_layers: float, limit: float) -> dict[str, Any]:
         "reliability": evidence.reliability,
         "index_removed": one.index_removed,
         "peak_lag": _peak(_lags(one)),
+        "order_p": order_p if MEASURES[one.measure].decides else math.nan,
+        "reordered": _mean(one.by_list.cosines[1:]),
+        "n_orders": max(len(one.by_list.products) - 1, 0),
         "n_members": evidence.x.shape[1],
         "n_templates": evidence.x.shape[0],
         "n_rows": one.n_rows,
@@ -135,6 +159,11 @@ def _summed(name: str, values: Float[np.ndarray, " draw"]) -> dict[str, float]:
     }
 
 
+def _mean(values: Float[np.ndarray, " list"]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
 def _lags(one: Found) -> Float[np.ndarray, " lag"]:
     """The lag profile; nan for measures that describe."""
     return one.evidence.lags if MEASURES[one.measure].decides else np.full(2 * MAX_LAG + 1, np.nan)
@@ -144,15 +173,15 @@ def _peak(lags: Float[np.ndarray, " lag"]) -> int | None:
     return int(np.nanargmax(lags)) - MAX_LAG if np.isfinite(lags).any() else None
 
 
-def _with_q(table: pd.DataFrame) -> pd.DataFrame:
+def _with_q(table: pd.DataFrame, p: str, name: str) -> pd.DataFrame:
     """Benjamini-Hochberg over the pairs, by the smallest p over layers of each; no layer's q is below its p."""
     q = np.full(len(table), np.nan)
     for _, group in table.groupby(["measure", "variant"], sort=False):
-        best = group.groupby(["a", "b"], sort=False)["p_layers"].min()
+        best = group.groupby(["a", "b"], sort=False)[p].min()
         by_pair = dict(zip(best.index, adjusted(best.to_list()), strict=True))
         pairs = [by_pair[pair] for pair in zip(group["a"], group["b"], strict=True)]
-        q[group.index] = np.where(group["p_layers"].notna(), np.maximum(pairs, group["p_layers"]), np.nan)
-    table.insert(list(table.columns).index("p_floor") + 1, "q", q)
+        q[group.index] = np.where(group[p].notna(), np.maximum(pairs, group[p]), np.nan)
+    table.insert(list(table.columns).index(p) + 1 + (p == "p_layers"), name, q)
     return table
 
 

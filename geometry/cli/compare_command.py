@@ -144,6 +144,9 @@ def _short(summary: "pd.DataFrame") -> "pd.DataFrame":
     ends = zip(summary["ci_low"], summary["ci_high"], strict=True)
     interval = ["" if low != low else f"{low:.2f} to {high:.2f}" for low, high in ends]
     columns = ["a", "b", "verdict", "layer", "value", "95 %", "q", "readout_removed", "index_removed", "n_members"]
+    if (summary["n_orders"] > 0).any():
+        columns[3:3] = ["code"]
+        columns[-1:-1] = ["reordered", "order_q"]
     short = summary.assign(**{"95 %": interval})[columns]
     return short.rename(columns={"readout_removed": "no readout", "index_removed": "index lost", "n_members": "n"})
 

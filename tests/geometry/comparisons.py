@@ -5,6 +5,7 @@ import torch
 
 from cache import Hook
 from geometry.between_table import Found, comparison_result
+from geometry.order_effect import NO_LISTS
 from geometry.pair_evidence import Measured, PairCells
 
 LAYERS = (-1, 0, 1, 2)
@@ -39,6 +40,7 @@ def measured(value, *, half=0.1, unrelated=None, n_controls=20, control=0.1):
 def found(hook, pair, value, *, variant="plain", measure="matched_cosine", **choices):
     """One measured value; without one there is no index effect."""
     common = {name: choices.pop(name) for name in ("n_members", "own_p", "reliability", "lags") if name in choices}
+    by_list = choices.pop("by_list", NO_LISTS)
     if np.isnan(value):
         common |= {"own_p": np.nan, "reliability": np.nan}
     return Found(
@@ -49,6 +51,7 @@ def found(hook, pair, value, *, variant="plain", measure="matched_cosine", **cho
         evidence=evidence(**common),
         measured=measured(value, **choices),
         index_removed=np.nan if variant == "plain" else 0.2,
+        by_list=by_list,
         n_rows=160,
     )
 

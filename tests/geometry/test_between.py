@@ -11,8 +11,10 @@ import torch
 from cache import ActivationStore, load_dataset, plan_recording, record
 from cache.errors import FingerprintError, InputError
 from cache.families import FAMILIES
+from cache.prompts import Prompts
 from cache.sequences import SequenceDesign
 from geometry.between import between_families, between_pairs
+from geometry.between_summary import summary
 from geometry.evidence import template_bootstrap_se
 from geometry.index_sharing import (
     context_products,
@@ -289,6 +291,57 @@ def test_a_measure_of_subspaces_has_no_permutation_and_may_lack_a_layer(loaded, 
     angles = blocks[blocks["measure"] == "principal_angles"]
     assert angles[["p", "p_layers", "p_floor"]].isna().all(axis=None)
     assert angles["value"].notna().all()
+
+
+# --- order
+
+
+def test_reordered_lists_tell_index_from_word_and_change_nothing_else(planted, gpt2, folder):
+    """Layer 0: words. Layer 1: a code of the answer, in increasing lists alone. Layer 2: nothing in common."""
+    path = folder / "orders.h5"
+    design = {"frames": ("quote",), "lengths": (2,), "starts": tuple(range(1, 8)), "templates": 4}
+    kinds = ("increasing", "reordered:0-20")
+    prompts = load_dataset(
+        "digits,months,control:0-19", SequenceDesign((FAMILIES["digits"],), kinds=("increasing",), **design)
+    )
+    lists = load_dataset("digits,months", SequenceDesign((FAMILIES["digits"],), kinds=kinds[1:], **design))
+    stored(gpt2, Prompts((*prompts, *lists), prompts.seed), path).close()
+    rng = np.random.default_rng(0)
+    words, answers = 2 * rng.normal(size=(2, 7, 33))
+    own = {family: rng.normal(size=(7, 33)) for family in ["digits", "months", *CONTROLS]}
+    with ActivationStore.open(path) as store:
+        labels = store.prompts.iloc[store.rows["prompt"]]
+    with rerecorded(path) as file:
+        for layer in range(3):
+            rows = []
+            for family, kind, values in zip(labels["family"], labels["kind"], labels["values"], strict=True):
+                member = values[-1] - 2
+                shared = (
+                    (words, answers * (kind == "increasing"), 0 * words)[layer] if family in FAMILIES else 0 * words
+                )
+                rows.append(own[family][member] * 0.5 + shared[member] + 0.3 * rng.normal(size=33))
+            file["activations"][f"blocks.{layer}.hook_resid_post"][:] = np.array(rows)
+    with ActivationStore.open(path) as store:
+        result = between_families(store, "digits", "months", measures=["matched_cosine"])
+        alone = between_families(
+            store, "digits", "months", measures=["matched_cosine"], where="is_last and kind == 'increasing'"
+        )
+        reordered = between_families(
+            store, "digits", "months", measures=["matched_cosine"], where="is_last and kind == 'reordered:3'"
+        )
+    lines = result.table.set_index("layer")
+    assert lines["n_orders"].eq(21).all()
+    assert lines["n_templates"].eq(4).all()
+    assert lines.loc[0, "order_p"] > 0.05
+    assert lines.loc[1, "order_p"] == 1 / 22
+    assert lines.loc[0, "reordered"] > 0.8
+    assert abs(lines.loc[1, "reordered"]) < 0.4
+    for name in ("value", "p_layers", "control_limit"):
+        np.testing.assert_array_equal(alone.table[name], result.table[name])
+    assert alone.table["n_orders"].eq(0).all()
+    assert alone.table[["order_p", "order_q", "reordered"]].isna().all(axis=None)
+    assert reordered.table["value"][0] > 0.8
+    assert summary(result)["code"].tolist()[0] in ("index", "index and word")
 
 
 # --- the readout

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from geometry.between_summary import summary
+from geometry.order_effect import NO_LISTS, SharedByList
 from tests.geometry import comparisons
 
 NAN = float("nan")
@@ -106,3 +107,40 @@ def test_pairs_stand_in_their_order_and_q_is_over_pairs():
 def test_measures_that_only_describe_give_no_line():
     assert summary(comparisons.result({"a - b": [0.1, 0.2, 0.3, 0.4]}, measure="cka")).empty
     assert isinstance(summary(comparisons.result({"a - b": [0.1] * 4})), pd.DataFrame)
+
+
+def lists(increasing, others=0.5, n=19, cosine=0.6):
+    """What is shared in an increasing list and in reordered ones around `others`."""
+    products = np.array([increasing, *np.linspace(others - 0.1, others + 0.1, n)])
+    return SharedByList(products, np.full(n + 1, cosine))
+
+
+@pytest.mark.parametrize(
+    ("by_list", "value", "word"),
+    [
+        (lists(0.9), 0.9, "index and word"),
+        (lists(0.9, cosine=0.01), 0.9, "index"),
+        (lists(0.5), 0.9, "word"),
+        (lists(0.5, cosine=0.01), 0.9, "undecided (order q = 0.55)"),
+        (lists(0.9, n=5), 0.9, "undecided (n orders = 5: record reordered:0-19)"),
+        (NO_LISTS, 0.9, ""),
+        (lists(0.9), 0.01, ""),
+    ],
+)
+def test_a_shared_code_is_one_of_index_or_word_where_lists_were_reordered(by_list, value, word):
+    line = table_of([(value, {"by_list": by_list})] * 4)
+    assert line["code"] == word
+    assert line["n_orders"] == max(len(by_list.products) - 1, 0)
+
+
+def test_many_pairs_take_more_reordered_lists():
+    """20 lists give .05 at best, which no correction over pairs survives."""
+    every = [
+        comparisons.found(hook, f"a{i} - b", 0.9, by_list=lists(0.9 if i == 0 else 0.5))
+        for hook in comparisons.hooks()
+        for i in range(3)
+    ]
+    parameters = {"pairs": [f"a{i} - b" for i in range(3)], "variants": ["plain"], "measures": ["matched_cosine"]}
+    table = summary(comparisons.comparison_result(every, comparisons.hooks(), parameters, "source"))
+    assert table["code"].tolist() == ["undecided (order q = 0.15: record more reordered lists)", "word", "word"]
+    assert table["order_p"].tolist() == pytest.approx([0.05, 0.55, 0.55])

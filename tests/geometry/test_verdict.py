@@ -10,6 +10,7 @@ from cache import Hook
 from geometry.between_summary import summary
 from geometry.between_table import Found, comparison_result
 from geometry.measures import MEASURES
+from geometry.order_effect import NO_LISTS
 from geometry.pair_evidence import measured, pair_cells
 from geometry.unrelated_codes import draw_weights
 from geometry.verdict import Evidence, verdict
@@ -89,7 +90,7 @@ def compared(pairs, controls, *, n_draws=150, seed=0):
         for number, (x, y) in enumerate(pairs):
             evidence = pair_cells(x[layer], y[layer], [one[layer] for one in controls], weights, seed)
             got = measured(measure, evidence, orders)
-            found.append(Found(hook, (f"a{number}", "b"), "plain", "matched_cosine", evidence, got, NAN, 1))
+            found.append(Found(hook, (f"a{number}", "b"), "plain", "matched_cosine", evidence, got, NAN, NO_LISTS, 1))
     parameters = {"pairs": [f"a{i} - b" for i in range(len(pairs))], "variants": ["plain"]}
     return summary(comparison_result(found, hooks, parameters | {"measures": ["matched_cosine"]}, "simulated"))
 
