@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,10 +24,10 @@ from geometry.linalg import RANK_TOLERANCE, remove_span
 from geometry.measures import MEASURES, Cells
 from geometry.names import names_of, pairs_of
 from geometry.order_effect import NO_LISTS, OrderedLists, ordered_lists, set_apart, shared_by_list
-from geometry.pair_evidence import enough_controls, measured, pair_cells
+from geometry.pair_evidence import directions_of, enough_controls, measured, pair_cells
 from geometry.permutations import member_permutations
 from geometry.readout import check_source, family_words, readout_directions
-from geometry.unrelated_codes import draw_weights
+from geometry.unrelated_codes import Directions, draw_weights
 
 RESIDUAL = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 """The sites in the coordinates that the unembedding reads; others may be as wide by chance."""
@@ -51,10 +51,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Draws:
-    """Orders of the members for each measure, and the weights that unrelated codes are made with."""
+    """Orders of the members for each measure, and the weights and directions that unrelated codes are made with."""
 
     orders: Sequence[tuple[str, Int[np.ndarray, "_ _"]]]
     weights: Float[np.ndarray, "draw member row"] | None
+    directions: Directions | None = None
 
 
 def between_families(
@@ -138,9 +139,13 @@ def between_pairs(
     found = []
     for hook in hooks:
         cells = load_cells(store, hook, plan)
+        directions: dict[tuple[Balance, tuple[str, ...]], Directions | None] = {}
         with threadpool_limits(1):  # thousands of small products: threads only wait for each other
             for pair, drawn in zip(known, every_draw, strict=True):
-                found += _compare(hook, cells, plan, pair, drawn, seed)
+                key = (pair.common, pair.controls)
+                if key not in directions:
+                    directions[key] = directions_of(_controls(cells, plan, pair), drawn.weights)
+                found += _compare(hook, cells, plan, pair, replace(drawn, directions=directions[key]), seed)
         on_hook(hook)
     parameters = {
         "site": site,
@@ -194,8 +199,8 @@ def _compare(
     seed: int,
 ) -> list[Found]:
     """All measures of one pair at one hook, plain and with the readout removed."""
-    taken = [take(cells, plan, family, pair.common) for family in (pair.a, pair.b, *pair.controls)]
-    plain = [x - x.mean(dim=1, keepdim=True) for x in taken]
+    sides = [_centred(take(cells, plan, family, pair.common)) for family in (pair.a, pair.b)]
+    plain = [*sides, *_controls(cells, plan, pair)]
     variants = [("plain", plain)]
     if pair.readout is not None:
         span = pair.readout.numpy()
@@ -204,7 +209,8 @@ def _compare(
     n_rows = sum(int(plan.counts[plan.families.index(family)][grid].sum()) for family in (pair.a, pair.b))
     found, by_list = [], shared_by_list(cells, plan, (pair.a, pair.b), pair.lists)
     for variant, (x, y, *controls) in variants:
-        evidence = pair_cells(x, y, controls, drawn.weights, seed)
+        directions = drawn.directions if variant == "plain" else directions_of(controls, drawn.weights)
+        evidence = pair_cells(x, y, controls, directions, seed)
         removed = math.nan if variant == "plain" else share_removed(plain[:2], (x, y))
         for name, orders in drawn.orders:
             found.append(
@@ -221,6 +227,14 @@ def _compare(
                 )
             )
     return found
+
+
+def _controls(cells: Float[Tensor, "family context_all member_all d"], plan: CellPlan, pair: Pair) -> list[Cells]:
+    return [_centred(take(cells, plan, family, pair.common)) for family in pair.controls]
+
+
+def _centred(x: Cells) -> Cells:
+    return x - x.mean(dim=1, keepdim=True)
 
 
 def _removed(x: Cells, span: Float[np.ndarray, "token d"]) -> Cells:

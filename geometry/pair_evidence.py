@@ -64,16 +64,14 @@ class PairCells:
     lags: Float[np.ndarray, " lag"] = field(repr=False)
 
 
-def pair_cells(
-    x: Cells, y: Cells, controls: Sequence[Cells], weights: Float[np.ndarray, "draw member row"] | None, seed: int
-) -> PairCells:
+def pair_cells(x: Cells, y: Cells, controls: Sequence[Cells], directions: Directions | None, seed: int) -> PairCells:
     """What all measures of two families at one site have in common.
 
     Args:
         x: one family.
         y: the other; the same contexts and members.
         controls: control families in the same contexts with the same members.
-        weights: of `draw_weights`; None with too few controls.
+        directions: what unrelated codes are drawn along (`directions_of`); None with too few controls.
         seed: seeds draws.
     """
     varied = varies(x) and varies(y)
@@ -81,12 +79,17 @@ def pair_cells(
         x=x,
         y=y,
         controls=tuple(controls),
-        directions=None if weights is None else draw_directions([mean_code(c) for c in controls], weights),
+        directions=directions,
         own_p=max(own_index_p(x, seed=seed), own_index_p(y, seed=seed)) if varied else NAN,
         reliability=min(reliability(x), reliability(y)) if varied else NAN,
         error=template_bootstrap_se(context_products(x, y), context_products(x, x), context_products(y, y), seed=seed),
         lags=lag_profile(x, y),
     )
+
+
+def directions_of(controls: Sequence[Cells], weights: Float[np.ndarray, "draw member row"] | None) -> Directions | None:
+    """Directions that unrelated codes are drawn along at one site; None without weights, with too few controls."""
+    return None if weights is None else draw_directions([mean_code(c) for c in controls], weights)
 
 
 def enough_controls(n_controls: int) -> bool:

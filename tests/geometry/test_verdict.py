@@ -11,7 +11,7 @@ from geometry.between_summary import summary
 from geometry.between_table import Found, comparison_result
 from geometry.measures import MEASURES
 from geometry.order_effect import NO_LISTS
-from geometry.pair_evidence import measured, pair_cells
+from geometry.pair_evidence import directions_of, measured, pair_cells
 from geometry.unrelated_codes import draw_weights
 from geometry.verdict import Evidence, verdict
 from tests.geometry.simulate import families
@@ -84,11 +84,13 @@ def compared(pairs, controls, *, n_draws=150, seed=0):
     n_layers, n_members = len(controls[0]), controls[0][0].shape[1]
     weights = draw_weights(n_draws, n_members, len(controls), seed=seed)
     hooks = [Hook("resid_post", layer) for layer in range(n_layers)]
+    directions = [directions_of([one[layer] for one in controls], weights) for layer in range(n_layers)]
     orders, measure = np.arange(n_members)[None], MEASURES["matched_cosine"]
     found = []
     for layer, hook in enumerate(hooks):
         for number, (x, y) in enumerate(pairs):
-            evidence = pair_cells(x[layer], y[layer], [one[layer] for one in controls], weights, seed)
+            there = [one[layer] for one in controls]
+            evidence = pair_cells(x[layer], y[layer], there, directions[layer], seed)
             got = measured(measure, evidence, orders)
             found.append(Found(hook, (f"a{number}", "b"), "plain", "matched_cosine", evidence, got, NAN, NO_LISTS, 1))
     parameters = {"pairs": [f"a{i} - b" for i in range(len(pairs))], "variants": ["plain"]}
