@@ -18,7 +18,7 @@ from cache.rows import Where, where_text
 from cache.seeds import check_seed
 from geometry.analysed_rows import text_rows, unit_of_rows
 from geometry.cross_moments import cross_moments, norm_products
-from geometry.evidence import interval, jackknife
+from geometry.evidence import jackknife
 from geometry.grid_measures import GRID_MEASURES, GridMeasure
 from geometry.layerwise import LayerResult, site_hooks
 from geometry.similarity import DEBIASED_ROWS
@@ -59,8 +59,9 @@ def between_layers(
 ) -> LayerResult:
     """Similarity of every layer to every other on the same rows.
 
-    Up to 1,024 rows come with a jackknife error over members and a null of permuted rows. More are streamed: memory
-    does not depend on their number, and there is neither; read `cka` beside `cka_debiased` then.
+    Up to 1,024 rows come with a jackknife error over members and with permuted rows as description: the same rows are
+    alike in all layers for many reasons, so that there is neither p nor interval. More are streamed: memory does not
+    depend on their number, and there is neither; read `cka` beside `cka_debiased` then.
 
     Args:
         store: the store.
@@ -132,7 +133,7 @@ def _grid(left: Side, right: Side | None, measure: str, parameters: dict[str, ob
         found = _held(chosen, x, x if same else other.load(), units, int(str(parameters["seed"])))
     else:
         found = {"value": _streamed(chosen, left, other, same=same)}
-        found |= {name: np.full_like(found["value"], math.nan) for name in ("se", "null_mean", "null_max", "p")}
+        found |= {name: np.full_like(found["value"], math.nan) for name in ("se", "null_mean", "null_max")}
     counts = {
         "n_members": len(set(units.tolist())),
         "n_templates": rows["template"].nunique(),
@@ -167,13 +168,11 @@ def _held(
     orders = [rng.permutation(len(units)) for _ in range(N_PERMUTATIONS - 1)]
     fixed = _prepared(measure, x)
     null = np.stack([_combined(measure, fixed, _prepared(measure, y, order)) for order in orders])
-    p = (1 + (null >= value).sum(axis=0)) / N_PERMUTATIONS
     return {
         "value": value,
         "se": se,
         "null_mean": null.mean(axis=0),
         "null_max": null.max(axis=0),
-        "p": np.where(np.isfinite(value), p, math.nan),
     }
 
 
@@ -261,10 +260,8 @@ def _table(
     for i, hook in enumerate(hooks):
         for j, hook_b in enumerate(hooks_b):
             value, se = float(found["value"][i, j]), float(found["se"][i, j])
-            ci_low, ci_high = interval(value, se, counts["n_members"])
             line = {"layer": hook.table_layer, "layer_b": hook_b.table_layer, "site": hook.kind, "measure": measure}
-            line |= {"a": hook.name, "b": hook_b.name, "value": value, "se": se, "ci_low": ci_low, "ci_high": ci_high}
-            line |= {name: float(found[name][i, j]) for name in ("null_mean", "null_max", "p")}
-            line["p_floor"] = 1 / N_PERMUTATIONS if np.isfinite(found["p"][i, j]) else math.nan
+            line |= {"a": hook.name, "b": hook_b.name, "value": value, "se": se}
+            line |= {name: float(found[name][i, j]) for name in ("null_mean", "null_max")}
             lines.append(line | counts)
     return pd.DataFrame(lines)

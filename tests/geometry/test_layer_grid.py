@@ -17,8 +17,8 @@ from geometry.similarity import linear_cka, linear_cka_debiased, procrustes
 from tests.rerecording import rerecorded
 
 TRUE = {"cka": linear_cka, "cka_debiased": linear_cka_debiased, "svcca": svcca, "procrustes": procrustes}
-COLUMNS = ["layer", "layer_b", "site", "measure", "a", "b", "value", "se", "ci_low", "ci_high"]
-COLUMNS += ["null_mean", "null_max", "p", "p_floor", "n_members", "n_templates", "n_rows"]
+COLUMNS = ["layer", "layer_b", "site", "measure", "a", "b", "value", "se"]
+COLUMNS += ["null_mean", "null_max", "n_members", "n_templates", "n_rows"]
 MEASURES = pytest.mark.parametrize("measure", TRUE)
 
 
@@ -103,8 +103,6 @@ def test_permuted_rows_are_the_null_of_every_pair(store, measure):
     null = np.array([by_hand(measure, [x, y], [x[order], y[order]]) for order in orders])
     np.testing.assert_allclose(result.values("null_mean"), null.mean(axis=0), atol=1e-7)
     np.testing.assert_allclose(result.values("null_max"), null.max(axis=0), atol=1e-7)
-    np.testing.assert_array_equal(result.values("p"), (1 + (null >= result.values("value")).sum(axis=0)) / 20)
-    assert result.values("p")[0, 0] == 1 / N_PERMUTATIONS
     other = between_layers(store, measure=measure, layers="1-2", seed=4)
     assert not np.array_equal(other.values("null_mean"), result.values("null_mean"))
     np.testing.assert_array_equal(other.values("value"), result.values("value"))
@@ -118,10 +116,9 @@ def test_streamed_rows_give_what_held_rows_give_without_error_and_null(store, me
     result = between_layers(store, measure=measure, layers="0-2", where="family == 'digits'")
     np.testing.assert_allclose(result.values("value"), held.values("value"), atol=1e-6)
     assert 300 < result.table["n_rows"][0] <= 1024
-    for name in ("se", "null_mean", "null_max", "p"):
+    for name in ("se", "null_mean", "null_max"):
         assert np.isfinite(held.values(name)).all()
         assert np.isnan(result.values(name)).all()
-    assert result.table[["ci_low", "ci_high", "p_floor"]].isna().all(axis=None)
 
 
 @MEASURES
@@ -237,7 +234,7 @@ def test_a_turned_layer_is_the_same_and_an_unrelated_one_is_not(planted, measure
     assert table.loc[(0, 1), "value"] == pytest.approx(1, abs=1e-6)
     assert table.loc[(0, 2), "value"] < 0.9
     if way == "held":
-        assert table.loc[(0, 1), "p"] == 1 / N_PERMUTATIONS
+        assert table.loc[(0, 1), "value"] > table.loc[(0, 1), "null_max"]
         assert table.loc[(0, 2), "value"] < table.loc[(0, 2), "null_max"] + 0.05
 
 
@@ -253,10 +250,6 @@ def test_the_table_says_what_the_arrays_say_and_is_saved_whole(store, tmp_path):
     for name, (axes, values) in result.arrays.items():
         assert axes == ("hook", "hook_b")
         np.testing.assert_array_equal(table[name], values.ravel())
-    half = 2.3646242515927844  # t of 7 degrees of freedom at .975
-    np.testing.assert_allclose(table["ci_high"] - table["value"], half * table["se"], rtol=1e-9, atol=1e-14)
-    np.testing.assert_allclose(table["value"] - table["ci_low"], half * table["se"], rtol=1e-9, atol=1e-14)
-    assert table["p_floor"].eq(1 / N_PERMUTATIONS).all()
     result.save(tmp_path / "out")
     described = json.loads((tmp_path / "out" / "result.json").read_text())
     assert described["parameters"] == {
@@ -279,7 +272,7 @@ def test_below_five_members_there_is_no_standard_error(store):
     result = between_layers(store, layers="1-2", where="is_last and value < 0 and prompt < 12")
     assert result.table["n_members"].eq(3).all()
     assert np.isnan(result.values("se")).all()
-    assert np.isfinite(result.values("p")).all()
+    assert np.isfinite(result.values("null_max")).all()
 
 
 @MEASURES
