@@ -50,8 +50,8 @@ def sweep(
     merely show its answer. `mean_difference` is tried over the whole grid of layers, alphas and positions, and chooses
     for each answer the cell where it does best on the others. All other methods and controls are tried at those very
     cells, so that methods are compared at the same strengths; beside them `mean_difference_loose`, which may see
-    prompts that show the answer. Controls are also tried at every third layer, at the alphas that the mean difference would
-    choose there; the unembedding difference at every layer and alpha, so that its best in hindsight is known too.
+    prompts that show the answer. Controls are also tried at every third layer, at the alphas that the mean difference
+    would choose there; the unembedding difference at every layer and alpha, so that its best in hindsight is known too.
 
     Args:
         store: recorded prompts of both groups (families, or groups of own prompts).

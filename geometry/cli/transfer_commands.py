@@ -221,6 +221,5 @@ def _say_floor(result: "LayerResult", say: Callable[[str], None]) -> None:
         case = ["positions", "receiver", "donor"]
         n = len(result.table.loc[result.table["q"].notna(), case].drop_duplicates())
         pairs = len(at_floor.drop_duplicates(case))
-        say(
-            f"{pairs} of {n} pairs have the least p there can be and q above .05; --nulls {20 * n - 1} decides each alone"
-        )
+        pairs_text = f"{pairs} of {n} pairs have the least p there can be, and q above .05"
+        say(f"{pairs_text}: --nulls {20 * n - 1} decides each")
