@@ -12,7 +12,7 @@ from geometry.figures_plain import PlainFigure
 from geometry.layerwise import LayerResult
 
 _CONTROLS = {
-    "unembedding_difference": ("#D55E00", "unembedding difference, best alpha"),
+    "unembedding_difference": ("#D55E00", "unembedding difference"),
     "sign_flipped": ("#777777", "half the signs flipped"),
     "wrong_target": ("#009E73", "another target"),
     "control_difference": ("#CC79A7", "two unrelated families"),
@@ -20,17 +20,21 @@ _CONTROLS = {
 }
 
 
-def steering_by_layer(result: LayerResult, by_answer: Mapping[str, pd.DataFrame]) -> Figure:
-    """F7. A panel a position set: success by layer, one dot a left-out answer, controls drawn in.
+def steering_by_layer(result: LayerResult, by_answer: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
+    """F7. A panel a position set: success by layer, one dot a left-out answer, controls at the same strengths.
+
+    Dotted: the unembedding difference at its own best alpha, chosen in hindsight.
 
     Args:
         result: of a sweep.
-        by_answer: for each position set a frame with columns `layer, answer, success`, alpha chosen without the answer.
+        by_answer: for each position set and method a frame with columns `layer, answer, success`, alpha chosen for the
+            mean difference and without the answer (`success_by_layer`).
     """
     figure = PlainFigure(figsize=(max(9.5, 6.2 * len(by_answer) + 0.3), 4.3), layout="constrained")
     axes = figure.subplots(1, len(by_answer), squeeze=False, sharey=True)[0]
-    for axis, (positions, frame) in zip(axes, by_answer.items(), strict=True):
-        _controls(axis, result.table[result.table["positions"] == positions])
+    for axis, (positions, frames) in zip(axes, by_answer.items(), strict=True):
+        frame = frames["mean_difference"]
+        _controls(axis, frames, result.table[result.table["positions"] == positions])
         _answers(axis, frame)
         layer_ticks(axis, sorted(frame["layer"].unique().tolist()))
         axis.set_title(f"positions: {positions}", fontsize=10)
@@ -94,9 +98,15 @@ def _answers(axis: Axes, frame: pd.DataFrame) -> None:
     )
 
 
-def _controls(axis: Axes, table: pd.DataFrame) -> None:
+def _controls(axis: Axes, frames: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> None:
     for method, (colour, label) in _CONTROLS.items():
-        mine = table[table["method"] == method].groupby("layer")["success"].max()
-        if len(mine):
+        if method in frames and len(frames[method]):
+            mine = frames[method].groupby("layer")["success"].mean()
             marker = "o" if len(mine) < 2 or np.diff(mine.index).min() > 1 else None
             axis.plot(mine.index, mine, color=colour, linestyle="--", linewidth=1.1, label=label, marker=marker, ms=3)
+    best = table[table["method"] == "unembedding_difference"].groupby("layer")["success"].max()
+    if len(best):
+        colour, label = _CONTROLS["unembedding_difference"]
+        axis.plot(
+            best.index, best, color=colour, linestyle=":", linewidth=1.1, label=f"{label}, best alpha in hindsight"
+        )

@@ -61,7 +61,8 @@ def erasure_matrix(
     `p`: less accuracy is left than by random subspaces at this layer; where as much is left, the change of the logit
     gap decides. `p_layers` holds for all layers, `q` for all pairs of families too. `necessary` (`with_decisions`): q
     is at most .05 and less is left than by 19 of 20 random subspaces and by every control donor's; else no, or
-    undecided with what would decide it.
+    undecided with what would decide it. p alone does not say so: a control donor's subspace, where families' codes lie,
+    can move the logits more than what varies within members (read the controls' own p).
 
     Args:
         store: increasing prompts; of several lengths those of the longest are used.

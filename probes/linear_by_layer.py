@@ -10,13 +10,12 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from cache import ActivationStore, Hook
-from cache.errors import InputError
 from cache.hooks import Layers, layers_text
 from cache.rows import Where, where_text
 from cache.seeds import check_seed
+from geometry.among_draws import rank_p_over_layers
 from geometry.evidence import share_error, share_interval
 from geometry.layerwise import LayerResult, site_hooks
-from geometry.permutations import max_statistic_p
 from probes.linear import (
     PENALTIES,
     C,
@@ -27,7 +26,7 @@ from probes.linear import (
     predict_values,
     r_squared,
 )
-from probes.probe_tasks import N_CONTROL_TASKS, N_PERMUTATIONS, ProbeTask, plan_probe
+from probes.probe_tasks import N_CONTROL_DRAWS, N_CONTROL_TASKS, N_PERMUTATIONS, ProbeTask, plan_probe
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ def probe_by_layer(
     strict: bool = False,
     period: float | None = None,
     n_permutations: int = N_PERMUTATIONS,
+    n_draws: int = N_CONTROL_DRAWS,
     seed: int = 0,
     on_hook: Callable[[Hook], None] = lambda hook: None,
 ) -> LayerResult:
@@ -78,13 +78,16 @@ def probe_by_layer(
     difference, tells what is not; a control task below chance counts as chance in it. With members left out there is
     nothing learned by heart that would help, and a control task is at chance by construction. `null_mean` and
     `null_max`: whole members exchange their labels so that nothing is left to learn, in every template anew if
-    templates are left out. `p` holds for all layers together. Errors are of the members' held-out predictions; probes
-    are not fitted again. Accuracies have an interval, exact where every prediction is right or wrong
-    (`geometry.evidence.share_interval`); R^2 and cosines have none.
+    templates are left out. They describe, and give no p: members of overlapping windows are not exchangeable.
 
-    Read a score beside `control_mean` and `control_max`: the same probe on as many control families, `n_controls` draws
-    of them. Prompts whose windows overlap are alike whatever the words, so that words without an order have a number
-    too, which permuted members do not show.
+    Errors are of the members' held-out predictions; probes are not fitted again. Accuracies have an interval, exact
+    where every prediction is right or wrong (`geometry.evidence.share_interval`); R^2 and cosines have none.
+
+    `p`: the score's rank among the same probe on other families in their place, random subsets of families and controls
+    together (`control_draws`), which share windows and contexts with them; it holds for all layers
+    (`rank_p_over_layers`), and is nan with so few controls that they alone would not give 19 draws. `q` counts the
+    probes that are joined (`probes.joined_probes`); of one probe it is p. `control_mean` and `control_max` are of the
+    draws with no family of ours in them, `n_controls` in number.
 
     Args:
         store: the store.
@@ -97,7 +100,8 @@ def probe_by_layer(
         strict: with members left out, leave out of the training rows all prompts that show one of them at all.
         period: ordinals in a circle; None for the length of the cyclic families if they agree, else the number of
             members probed.
-        n_permutations: draws of the null; p is at least 1 / (1 + n_permutations).
+        n_permutations: times that members are permuted.
+        n_draws: draws of other families, 19 or more; p is at least 1 / (1 + n_draws).
         seed: seeds the null and the control tasks.
         on_hook: called after every layer.
 
@@ -122,6 +126,7 @@ def probe_by_layer(
         strict=strict,
         period=period,
         n_permutations=n_permutations,
+        n_draws=n_draws,
         seed=seed,
     )
     found = []
@@ -133,7 +138,8 @@ def probe_by_layer(
         on_hook(hook)
     draws = np.stack([one.own.scores for one in found])
     null, control = draws[:, : 1 + n_permutations], draws[:, 1 + n_permutations :]
-    p = max_statistic_p(null)
+    drawn = np.stack([one.controls for one in found])
+    p = rank_p_over_layers(np.column_stack([draws[:, 0], drawn])) if task.ranked else np.full(len(hooks), np.nan)
     labelled = {"target": target, "leave_out": leave_out}
     parameters = {
         "site": site,
@@ -145,6 +151,7 @@ def probe_by_layer(
     parameters |= labelled | {"members": np.unique(task.members).tolist(), "strict": strict}
     parameters |= {
         "n_permutations": n_permutations,
+        "n_draws": len(task.controls) if task.ranked else 0,
         "n_control_tasks": N_CONTROL_TASKS,
         "period": task.period,
         "c": C,
@@ -166,33 +173,13 @@ def probe_by_layer(
             "se": (("hook",), table["se"].to_numpy()),
             "null": (("hook", "permutation"), null[:, 1:]),
             "control": (("hook", "task"), control),
-            "control_families": (("hook", "draw"), np.stack([one.controls for one in found])),
+            "control_families": (("hook", "draw"), drawn),
         },
         rows=pd.DataFrame(),
         parameters=parameters,
         source=store.fingerprint,
         table=table,
     )
-
-
-def join_probes(results: Sequence[LayerResult]) -> LayerResult:
-    """Probes of one store and the same layers as one result, along a new axis `probe`; the table has them all.
-
-    Raises:
-        InputError: there are none, or they are of different stores, layers or numbers of draws.
-    """
-    shapes = {(one.source, one.hooks, one.values("null").shape) for one in results}
-    if len(shapes) != 1:
-        raise InputError(f"probes are joined over one store, the same layers and draws; got {len(shapes)} kinds")
-    own = ("target", "leave_out", "members", "period", "families")
-    parameters = {name: value for name, value in results[0].parameters.items() if name not in own}
-    parameters["probes"] = [{name: one.parameters[name] for name in own} for one in results]
-    arrays = {
-        name: ((axes[0], "probe", *axes[1:]), np.stack([one.values(name) for one in results], axis=1))
-        for name, (axes, _) in results[0].arrays.items()
-    }
-    table = pd.concat([one.table for one in results], ignore_index=True)
-    return LayerResult("probe", results[0].hooks, arrays, pd.DataFrame(), parameters, results[0].source, table)
 
 
 def _score(x: Float[Tensor, "row d"], task: ProbeTask) -> _Scores:
@@ -222,7 +209,9 @@ def _score(x: Float[Tensor, "row d"], task: ProbeTask) -> _Scores:
 
 def _line(found: _Found, p: float, task: ProbeTask, n_permutations: int) -> dict[str, object]:
     one, n_members = found.own, len(np.unique(task.members))
-    value, controls = float(one.scores[0]), found.controls
+    value, own = float(one.scores[0]), set(task.families)
+    pure = [own.isdisjoint(drawn.families) for drawn in task.controls]
+    controls = found.controls[np.array(pure, dtype=bool)]
     is_share = task.target in {"family", "member"}
     ci_low, ci_high = share_interval(value, one.se, n_members) if is_share else (np.nan, np.nan)
     null, control = one.scores[1 : 1 + n_permutations], float(one.scores[1 + n_permutations :].mean())
@@ -237,7 +226,8 @@ def _line(found: _Found, p: float, task: ProbeTask, n_permutations: int) -> dict
         "null_mean": float(null.mean()),
         "null_max": float(null.max()),
         "p": p,
-        "p_floor": 1 / (1 + n_permutations),
+        "q": p,
+        "p_floor": 1 / (1 + len(task.controls)) if task.ranked else np.nan,
         "control_mean": float(controls.mean()) if len(controls) else np.nan,
         "control_max": float(controls.max()) if len(controls) else np.nan,
         "n_controls": len(controls),

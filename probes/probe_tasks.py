@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -17,20 +16,20 @@ from cache.seeds import check_seed
 from geometry.analysed_rows import families_text
 from geometry.cells import CONTROL_PREFIX, Balance, CellPlan, balance, complete_controls, plan_cells
 from geometry.names import names_of
+from probes.control_draws import control_draws
 from probes.linear import Fold, group_codes, leave_groups_out
 
 TARGETS = ("family", "member", "number", "angle")
 LEAVE_OUT = ("member", "template")
 
 N_PERMUTATIONS = 19
-"""With so many the smallest p is .05."""
 
 MOST_PERMUTATIONS = 10_000
 
 N_CONTROL_TASKS = 5
 
 N_CONTROL_DRAWS = 19
-"""So many draws of control families take the place of the families; of few controls, all that there are."""
+"""So many draws of families take the place of the families; with so many the smallest p is .05."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,8 @@ class ProbeTask:
         members: the ordinal of each row.
         period: ordinals in a circle.
         n_templates: how many templates.
-        controls: the same task with as many control families in place of the families, true labels only.
+        controls: the same task with as many other families in place of the families, true labels only.
+        ranked: whether the families can be ranked among those (`control_draws`).
     """
 
     target: str
@@ -62,6 +62,7 @@ class ProbeTask:
     period: float
     n_templates: int
     controls: tuple["ProbeTask", ...] = ()
+    ranked: bool = False
 
 
 def plan_probe(
@@ -74,6 +75,7 @@ def plan_probe(
     strict: bool = False,
     period: float | None = None,
     n_permutations: int = N_PERMUTATIONS,
+    n_draws: int = N_CONTROL_DRAWS,
     seed: int = 0,
 ) -> ProbeTask:
     """The task of a probe over the contexts and members that all its families have without a gap.
@@ -85,7 +87,7 @@ def plan_probe(
             is asked for with members left out.
     """
     seed = check_seed(seed)
-    _check(target, leave_out, n_permutations, period)
+    _check(target, leave_out, n_permutations, n_draws, period)
     names = _families(store, target, families)
     others = [name for name in dict.fromkeys(store.rows["family"]) if name.startswith(CONTROL_PREFIX)]
     plan = plan_cells(store, [*names, *(name for name in others if name not in names)], where)
@@ -93,8 +95,10 @@ def plan_probe(
     period = float(period or _period(names, len(common.members)))
     build = partial(_build, store, plan, common, target=target, leave_out=leave_out, strict=strict, period=period)
     pool = [name for name in complete_controls(plan, common) if name not in names]
-    controls = tuple(build(draw, n_permutations=0, n_tasks=0) for draw in _draws(pool, len(names), seed))
-    return replace(build(names, n_permutations=n_permutations, n_tasks=N_CONTROL_TASKS, seed=seed), controls=controls)
+    draws, ranked = control_draws(names, pool, n_draws, seed)
+    controls = tuple(build(draw, n_permutations=0, n_tasks=0) for draw in draws)
+    own = build(names, n_permutations=n_permutations, n_tasks=N_CONTROL_TASKS, seed=seed)
+    return replace(own, controls=controls, ranked=ranked)
 
 
 def relabelled(
@@ -170,7 +174,7 @@ def _build(
     )
 
 
-def _check(target: str, leave_out: str, n_permutations: int, period: float | None) -> None:
+def _check(target: str, leave_out: str, n_permutations: int, n_draws: int, period: float | None) -> None:
     if target not in TARGETS:
         raise InputError(f"no target {target!r}; there are {', '.join(TARGETS)}")
     if leave_out not in LEAVE_OUT:
@@ -179,6 +183,8 @@ def _check(target: str, leave_out: str, n_permutations: int, period: float | Non
         raise InputError("a probe cannot name a member that it never saw; to probe members, leave out templates")
     if not 1 <= n_permutations <= MOST_PERMUTATIONS:
         raise InputError(f"the null takes 1 to {MOST_PERMUTATIONS:,} permutations; got {n_permutations:,}")
+    if not N_CONTROL_DRAWS <= n_draws <= MOST_PERMUTATIONS:
+        raise InputError(f"a score is ranked among {N_CONTROL_DRAWS} to {MOST_PERMUTATIONS:,} draws; got {n_draws:,}")
     if period is not None and not (math.isfinite(period) and period > 0):
         raise InputError(f"the period of an angle is a number above 0; got {period}")
 
@@ -201,17 +207,6 @@ def _without_shown(fold: Fold, shown: Sequence[Sequence[int]], members: Int[np.n
     left_out = set(members[fold.test].tolist())
     clean = [row for row in fold.train.tolist() if left_out.isdisjoint(shown[row])]
     return Fold(np.array(clean, dtype=np.int64), fold.test)
-
-
-def _draws(pool: Sequence[str], size: int, seed: int) -> list[tuple[str, ...]]:
-    """Different draws of so many names, at most `N_CONTROL_DRAWS`; none where there are too few names."""
-    if math.comb(len(pool), size) <= N_CONTROL_DRAWS:
-        return list(combinations(pool, size))
-    rng = np.random.default_rng((seed, 2))
-    found: dict[tuple[int, ...], None] = {}
-    while len(found) < N_CONTROL_DRAWS:
-        found[tuple(sorted(rng.choice(len(pool), size, replace=False).tolist()))] = None
-    return [tuple(pool[i] for i in draw) for draw in found]
 
 
 def _period(names: Sequence[str], n_members: int) -> int:

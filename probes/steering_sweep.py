@@ -1,7 +1,6 @@
 """The steering sweep: one family's prompts turned into another's answers, over layers, strengths and positions."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -21,24 +20,13 @@ from geometry.names import names_of
 from geometry.readout import check_source
 from probes.contrasts import contrast
 from probes.directions import METHODS
+from probes.sweep_cells import GRID, compared_cells
 from probes.sweep_directions import Material, gather_material, steps_at
+from probes.sweep_settings import EVERY, Setting, plan_settings
 from probes.trials import POSITION_SETS, Trials, edited_logits, set_up_trials
 
 ALPHAS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
-EVERY = 3
-"""Controls are tried at every so many layers."""
-
 _OUTCOMES = ("success", "within_families", "probability_moved", "old_rank", "top1")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One way to steer, tried at every layer or at every third."""
-
-    method: str
-    alpha: float
-    positions: str
-    thinned: bool = False
 
 
 def sweep(
@@ -59,9 +47,11 @@ def sweep(
     """Steer every prompt of `source` towards `target`'s answer with a direction that has not seen that answer.
 
     A trial is a matched pair of prompts; its direction is estimated without its template, its answer, and prompts that
-    merely show its answer. `mean_difference` is tried over the whole grid; other methods at alpha 1, the unembedding
-    difference at every alpha, the control directions at every alpha and every third layer, all at the first of
-    `positions`; beside them `mean_difference_loose`, which may see prompts that show the answer.
+    merely show its answer. `mean_difference` is tried over the whole grid of layers, alphas and positions, and chooses
+    for each answer the cell where it does best on the others. All other methods and controls are tried at those very
+    cells, so that methods are compared at the same strengths; beside them `mean_difference_loose`, which may see
+    prompts that show the answer. Controls are also tried at every third layer, at the alphas that the mean difference
+    would choose there; the unembedding difference at every layer and alpha, so that its best in hindsight is known too.
 
     Args:
         store: recorded prompts of both groups (families, or groups of own prompts).
@@ -97,15 +87,30 @@ def sweep(
         first_block(hook)
     trials = set_up_trials(store, model, contrast(store, source, target, where))
     material = gather_material(store, model, trials.pairs, where=where, seed=seed)
-    settings = plan_settings(material, alphas, positions, methods)
     before = _outcomes(trials, [batch.clean.logits for batch in trials.batches])
+    grid = [Setting(GRID, float(alpha), where) for where in positions for alpha in alphas]
     found = []
-    for number, hook in enumerate(hooks):
-        chosen = [i for i, setting in enumerate(settings) if not setting.thinned or number % EVERY == 0]
-        found.append(_at_hook(trials, material, hook, settings, chosen, before))
+    for hook in hooks:
+        found.append(_at_hook(trials, material, hook, grid, range(len(grid)), before))
         on_hook(hook)
-    arrays: Named = {name: (("hook", "setting", "trial"), np.stack([one[name] for one in found])) for name in _OUTCOMES}
-    rows = trials.pairs.table[["context", "answer", "source_answer", "source_prompt", "target_prompt"]].assign(
+    rows = trials.pairs.table[["context", "answer", "source_answer", "source_prompt", "target_prompt"]]
+    nested, thinned = compared_cells(_grid_result(hooks, grid, found, rows, positions), every=EVERY)
+    rest = plan_settings(material, methods, grid, nested, thinned)
+    more = [
+        _at_hook(
+            trials, material, hook, list(rest), [i for i, wanted in enumerate(rest.values()) if n in wanted], before
+        )
+        for n, hook in enumerate(hooks)
+    ]
+    settings = [*grid, *rest]
+    arrays: Named = {
+        name: (
+            ("hook", "setting", "trial"),
+            np.stack([np.concatenate([a[name], b[name]]) for a, b in zip(found, more, strict=True)]),
+        )
+        for name in _OUTCOMES
+    }
+    rows = rows.assign(
         text=store.prompts["text"].iloc[trials.pairs.table["source_prompt"]].tolist(),
         before=[model.tokenizer.decode([int(token)]) for token in before["top1"]],
     )
@@ -135,18 +140,18 @@ def sweep(
     )
 
 
-def plan_settings(
-    material: Material, alphas: Sequence[float], positions: Sequence[str], methods: Sequence[str]
-) -> tuple[Setting, ...]:
-    """What a sweep tries: the grid of the mean difference first, then other methods, then controls."""
-    first = positions[0]
-    grid = [Setting("mean_difference", alpha, where) for where in positions for alpha in alphas]
-    other = [Setting(name, 1.0, first) for name in ("mean_difference_loose", *methods) if name != "mean_difference"]
-    controls = [Setting(name, alpha, first, thinned=True) for name in material.controls for alpha in alphas]
-    boosted = (
-        [Setting("unembedding_difference", alpha, first) for alpha in alphas] if material.words is not None else []
-    )
-    return (*grid, *other, *boosted, *controls)
+def _grid_result(
+    hooks: Sequence[Hook],
+    grid: Sequence[Setting],
+    found: Sequence[dict[str, Shaped[np.ndarray, "setting trial"]]],
+    rows: pd.DataFrame,
+    positions: Sequence[str],
+) -> LayerResult:
+    """The mean difference's outcomes, as cells are chosen from them."""
+    arrays: Named = {name: (("hook", "setting", "trial"), np.stack([one[name] for one in found])) for name in _OUTCOMES}
+    settings = [[one.method, one.alpha, one.positions] for one in grid]
+    parameters = {"settings": settings, "positions": list(positions), "tokens": {}}
+    return LayerResult("sweep", tuple(hooks), arrays, rows, parameters, "", pd.DataFrame())
 
 
 def check_choices(alphas: Sequence[float], positions: Sequence[str], methods: Sequence[str] = tuple(METHODS)) -> None:
@@ -172,7 +177,8 @@ def _at_hook(
     before: dict[str, Shaped[np.ndarray, " trial"]],
 ) -> dict[str, Shaped[np.ndarray, "setting trial"]]:
     """Outcomes of all settings at one site; settings not chosen stay empty."""
-    steps = steps_at(material, hook, list(dict.fromkeys(settings[i].method for i in chosen)))
+    methods = list(dict.fromkeys(settings[i].method for i in chosen))
+    steps = steps_at(material, hook, methods) if methods else {}
     empty = {"top1": np.full((len(settings), len(trials)), -1, dtype=np.int64)}
     out = {name: empty.get(name, np.full((len(settings), len(trials)), np.nan)) for name in _OUTCOMES}
     for positions in dict.fromkeys(settings[i].positions for i in chosen):

@@ -10,30 +10,59 @@ from geometry.evidence import LEAST_MEMBERS, share_error, share_interval
 from geometry.layerwise import LayerResult
 
 SUCCESSFUL = 0.9
+GRID = "mean_difference"
+EVERYWHERE = (GRID, "unembedding_difference")
+"""Methods that are tried at every layer and alpha."""
 
 
-def nested_cells(
-    result: LayerResult, method: str = "mean_difference", positions: Sequence[str] | None = None
-) -> pd.DataFrame:
-    """For each answer the layer, alpha and positions that do best on the *other* answers, and how it fares there.
+Cells = list[set[tuple[float, str]]]
+"""At each site some (alpha, positions)."""
 
+
+def compared_cells(result: LayerResult, *, every: int) -> tuple[Cells, Cells]:
+    """Where other methods must be tried to be compared at the same strengths, site by site.
+
+    Args:
+        result: the mean difference's grid.
+        every: at every so many layers the alphas that `success_by_layer` compares at.
+
+    Returns:
+        (alpha, positions) of `nested_cells`, and of the thinned layers, for each site.
+    """
+    layers = [hook.table_layer for hook in result.hooks]
+    nested: Cells = [set() for _ in layers]
+    thinned: Cells = [set() for _ in layers]
+    for positions in result.parameters["positions"]:
+        chosen, by_layer = (find(result, positions=[positions]) for find in (nested_cells, success_by_layer))
+        for layer, alpha in zip(chosen["layer"].tolist(), chosen["alpha"].tolist(), strict=True):
+            nested[layers.index(layer)].add((alpha, positions))
+        for layer, alpha in zip(by_layer["layer"].tolist(), by_layer["alpha"].tolist(), strict=True):
+            if layers.index(layer) % every == 0:
+                thinned[layers.index(layer)].add((alpha, positions))
+    return nested, thinned
+
+
+def nested_cells(result: LayerResult, method: str = GRID, positions: Sequence[str] | None = None) -> pd.DataFrame:
+    """For each answer the cell where the mean difference does best on the others, and how a method fares there.
+
+    Every method is judged at the same layer, alpha and positions, which the mean difference chose without the answer.
     Ties go to the cell that moves the other answers' probability more.
 
     Args:
         result: of `sweep`.
-        method: which settings to choose among.
-        positions: the same; None for all tried.
+        method: the one that is judged.
+        positions: which cells to choose among; None for all tried.
 
     Returns:
         One line an answer: `answer, layer, alpha, positions, success, within_families, probability_moved, old_rank,
-        top1_after` (the most frequent), `n_rows`.
+        top1_after` (the most frequent), `n_rows`; outcomes are missing where the method was not tried at the cell.
     """
-    chosen = _settings(result, method, positions)
+    chosen = _settings(result, GRID, positions)
     answers = result.rows["answer"].to_numpy()
     lines = []
     for answer in dict.fromkeys(answers):
         hook, setting = _best(result, chosen, answers != answer)
-        lines.append({"answer": answer, **_outcome(result, hook, setting, answers == answer)})
+        lines.append({"answer": answer, **_outcome(result, hook, setting, answers == answer, method)})
     return pd.DataFrame(lines)
 
 
@@ -48,52 +77,51 @@ def modal_cell(cells: pd.DataFrame) -> tuple[int, float, str]:
     return int(layer), float(alpha), str(positions)
 
 
-def success_by_layer(
-    result: LayerResult, method: str = "mean_difference", positions: Sequence[str] | None = None
-) -> pd.DataFrame:
-    """Success of each answer at every layer where the method was tried, alpha chosen on the other answers.
+def success_by_layer(result: LayerResult, method: str = GRID, positions: Sequence[str] | None = None) -> pd.DataFrame:
+    """Success of each answer at every layer, at the alpha where the mean difference does best there on other answers.
 
     Returns:
-        One line a layer and answer: `layer, answer, alpha, positions, success, n_rows`.
+        One line a layer and answer: `layer, answer, alpha, positions, success, n_rows`, of the layers where the method
+        was tried at the alphas of all answers.
     """
-    chosen = _settings(result, method, positions)
+    chosen = _settings(result, GRID, positions)
     answers = result.rows["answer"].to_numpy()
     lines = []
     for number, hook in enumerate(result.hooks):
-        if np.isnan(result.values("success")[number, chosen]).all():
-            continue
         for answer in dict.fromkeys(answers):
             _, setting = _best(result, chosen, answers != answer, hook=number)
-            outcome = _outcome(result, number, setting, answers == answer)
+            outcome = _outcome(result, number, setting, answers == answer, method)
             kept = {name: outcome[name] for name in ("alpha", "positions", "success", "n_rows")}
             lines.append({"layer": hook.table_layer, "answer": answer, **kept})
-    return pd.DataFrame(lines)
+    frame = pd.DataFrame(lines)
+    return frame[~frame["layer"].isin(frame.loc[frame["success"].isna(), "layer"])].reset_index(drop=True)
 
 
-def earliest_layer(
-    result: LayerResult, method: str = "mean_difference", positions: Sequence[str] | None = None
-) -> int | None:
-    """The first layer at which the mean over answers reaches 90 %, alpha chosen on other answers; None if none does."""
+def earliest_layer(result: LayerResult, method: str = GRID, positions: Sequence[str] | None = None) -> int | None:
+    """The first layer at which the mean over answers reaches 90 % in `success_by_layer`; None if none does."""
     means = success_by_layer(result, method, positions).groupby("layer")["success"].mean()
     reached = means[means >= SUCCESSFUL]
     return int(reached.index.min()) if len(reached) else None
 
 
 def sweep_summary(result: LayerResult) -> pd.DataFrame:
-    """One line a method and position set, each at its nested cells.
+    """One line a method and position set, all methods of a set at the same cells: those of `nested_cells`.
 
     Returns:
         `method, positions, success` (mean over answers), `se, ci_low, ci_high` (over answers; missing below 5, the
-        error also at 0 and 1), `worst_answer, highest` (of any cell, chosen in hindsight: what a control must stay
-        below), `layer` and `alpha` (the cell that most answers chose), `chosen` (how many did), `earliest_layer` (at
-        90 %), `old_rank` (of the old answer, median), `n_members, n_templates, n_rows`.
+        error also at 0 and 1), `worst_answer`, `hindsight` (the highest of any cell, for the two methods that are tried
+        at every layer and alpha: no fair comparison, but what the unembedding difference could do at its own best),
+        `layer` and `alpha` (the cell that most answers chose), `chosen` (how many did), `earliest_layer` (at 90 %, of
+        the same two), `old_rank` (of the old answer, median), `n_members, n_templates, n_rows`.
     """
     tried = dict.fromkeys((method, positions) for method, _, positions in result.parameters["settings"])
     lines = []
     for method, positions in tried:
         cells = nested_cells(result, method, [positions])
         n, success = len(cells), cells["success"]
-        layer, alpha, _ = modal_cell(cells)
+        if success.isna().any():
+            continue
+        layer, alpha, _ = modal_cell(nested_cells(result, positions=[positions]))
         se = float(success.std(ddof=1) / n**0.5) if n >= LEAST_MEMBERS else np.nan
         low, high = share_interval(float(success.mean()), se, n)
         mine = _settings(result, method, [positions])
@@ -107,11 +135,11 @@ def sweep_summary(result: LayerResult) -> pd.DataFrame:
                 "ci_low": low,
                 "ci_high": high,
                 "worst_answer": success.min(),
-                "highest": np.nanmax(means),
+                "hindsight": np.nanmax(means) if method in EVERYWHERE else np.nan,
                 "layer": layer,
                 "alpha": alpha,
                 "chosen": int(((cells["layer"] == layer) & (cells["alpha"] == alpha)).sum()),
-                "earliest_layer": earliest_layer(result, method, [positions]),
+                "earliest_layer": earliest_layer(result, method, [positions]) if method in EVERYWHERE else None,
                 "old_rank": cells["old_rank"].median(),
                 "n_members": n,
                 "n_templates": result.rows["context"].nunique(),
@@ -121,7 +149,7 @@ def sweep_summary(result: LayerResult) -> pd.DataFrame:
     return pd.DataFrame(lines).astype({"earliest_layer": "Int64"})
 
 
-def before_and_after(result: LayerResult, method: str = "mean_difference") -> pd.DataFrame:
+def before_and_after(result: LayerResult, method: str = GRID) -> pd.DataFrame:
     """Each prompt with the model's next token before and after, at the cell chosen without its answer.
 
     Returns:
@@ -175,18 +203,24 @@ def _best(
 
 
 def _outcome(
-    result: LayerResult, hook: int, setting: int, mine: Bool[np.ndarray, " trial"]
+    result: LayerResult, hook: int, setting: int, mine: Bool[np.ndarray, " trial"], method: str
 ) -> dict[str, str | float | int]:
+    """What a method does at the cell of a setting; nan where it was not tried there."""
     _, alpha, positions = result.parameters["settings"][setting]
-    tokens = pd.Series(result.values("top1")[hook, setting, mine])
-    return {
-        "layer": result.hooks[hook].table_layer,
-        "alpha": alpha,
-        "positions": positions,
-        "success": float(result.values("success")[hook, setting, mine].mean()),
-        "within_families": float(result.values("within_families")[hook, setting, mine].mean()),
-        "probability_moved": float(result.values("probability_moved")[hook, setting, mine].mean()),
-        "old_rank": float(np.median(result.values("old_rank")[hook, setting, mine])),
-        "top1_after": str(result.parameters["tokens"][str(tokens.mode().iloc[0])]),
+    cell = {"layer": result.hooks[hook].table_layer, "alpha": alpha, "positions": positions}
+    wanted = [method, alpha, positions]
+    at = result.parameters["settings"].index(wanted) if wanted in result.parameters["settings"] else None
+    tried = at is not None and not np.isnan(result.values("success")[hook, at, mine]).any()
+
+    def mean(name: str) -> float:
+        return float(result.values(name)[hook, at, mine].mean()) if tried else np.nan
+
+    top1 = pd.Series(result.values("top1")[hook, at, mine] if tried else [-1]).mode().iloc[0]
+    return cell | {
+        "success": mean("success"),
+        "within_families": mean("within_families"),
+        "probability_moved": mean("probability_moved"),
+        "old_rank": float(np.median(result.values("old_rank")[hook, at, mine])) if tried else np.nan,
+        "top1_after": str(result.parameters["tokens"].get(str(top1), "")),
         "n_rows": int(mine.sum()),
     }

@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from cache.store import ActivationStore
     from geometry.layerwise import LayerResult
 
-_SHORT = ["layer", "target", "leave_out", "value", "se", "chance", "selectivity", "null_max", "p", "control_max"]
+_SHORT = [
+    "layer",
+    "target",
+    "leave_out",
+    "value",
+    "ci_low",
+    "ci_high",
+    "chance",
+    "selectivity",
+    "control_max",
+    "p",
+    "q",
+]
 
 
 def probe(
@@ -39,7 +51,8 @@ def probe(
     period: Annotated[
         float | None, typer.Option(help="Ordinals in a circle, for angle; default: the cyclic family's length.")
     ] = None,
-    permutations: Annotated[int, typer.Option(help="Draws of the null; 19 allow p = .05.")] = 19,
+    permutations: Annotated[int, typer.Option(help="Times that members are permuted, for description.")] = 19,
+    draws: Annotated[int, typer.Option(help="Draws of other families in their place; 19 allow p = .05.")] = 19,
     out: options.Out = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
@@ -48,7 +61,8 @@ def probe(
     """What can be read linearly off unseen members and templates: family, member, number, angle; beside chance."""
     from cache.store import ActivationStore
     from geometry.layerwise import site_hooks, spread_hooks
-    from probes.linear_by_layer import join_probes, probe_by_layer
+    from probes.joined_probes import join_probes
+    from probes.linear_by_layer import probe_by_layer
 
     names = options.families_of(families)
     folder = options.results_folder(out, f"{file.stem}-probe")
@@ -70,6 +84,7 @@ def probe(
                     strict=strict,
                     period=period,
                     n_permutations=permutations,
+                    n_draws=draws,
                     seed=seed,
                     on_hook=lambda _: bar.advance(task),
                 )
@@ -112,4 +127,6 @@ def _write(result: "LayerResult", folder: Path, *, as_json: bool, quiet: bool) -
         print_table(result.table[_SHORT], title=f"linear probes of {result.parameters['site']}: {what}")
     if counts["n_members"] < LEAST_MEMBERS:
         say.print(f"{counts['n_members']} members in common: no errors; they take {LEAST_MEMBERS}", markup=False)
+    if result.table["p"].isna().all():
+        say.print("no p values: they take 19 draws of control families; record control:0-19", markup=False)
     say.print(f"rows: {result.parameters['where']}\n" + "\n".join(str(path) for path in paths), markup=False)

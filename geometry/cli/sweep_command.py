@@ -86,7 +86,8 @@ def _print(result: "LayerResult", tables: "dict[str, pd.DataFrame]", *, as_json:
     counts = result.table.iloc[0]
     title = (
         f"{result.parameters['source']} -> {result.parameters['target']}: {counts['n_rows']} prompts, "
-        f"{counts['n_members']} answers, {counts['n_templates']} templates; cells chosen without the answer"
+        f"{counts['n_members']} answers, {counts['n_templates']} templates; all at the cells "
+        "that mean_difference chose without the answer"
     )
     print_table(tables["summary"].drop(columns=["n_members", "n_templates", "n_rows"]), title=title)
     print_table(tables["answers"], title="mean_difference, answer by answer")
@@ -100,7 +101,11 @@ def _figures(result: "LayerResult") -> dict[str, Any]:
     from geometry.figures_steering import steering_by_layer, steering_grid
     from probes.sweep_cells import success_by_layer
 
-    by_answer = {one: success_by_layer(result, positions=[one]) for one in result.parameters["positions"]}
+    methods = dict.fromkeys(method for method, _, _ in result.parameters["settings"])
+    by_answer = {
+        one: {method: success_by_layer(result, method, [one]) for method in methods}
+        for one in result.parameters["positions"]
+    }
     return {"success": steering_by_layer(result, by_answer), "grid": steering_grid(result)}
 
 

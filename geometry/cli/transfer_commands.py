@@ -210,4 +210,16 @@ def _write(
         print_table(tables["pairs"], title="each pair of families at the layer where it stands out most")
     if result.table["p"].isna().all() and result.parameters["n_null"]:
         say.print("no p values: nulls are drawn from 3 control families or more; record control:0-19", markup=False)
+    _say_floor(result, say.print)
     say.print("\n".join(str(path) for path in paths), markup=False)
+
+
+def _say_floor(result: "LayerResult", say: Callable[[str], None]) -> None:
+    """Say it where p is as small as the draws allow and q is still above .05."""
+    at_floor = result.table[(result.table["p_layers"] <= result.table["p_floor"]) & (result.table["q"] > 0.05)]
+    if len(at_floor):
+        case = ["positions", "receiver", "donor"]
+        n = len(result.table.loc[result.table["q"].notna(), case].drop_duplicates())
+        pairs = len(at_floor.drop_duplicates(case))
+        pairs_text = f"{pairs} of {n} pairs have the least p there can be, and q above .05"
+        say(f"{pairs_text}: --nulls {20 * n - 1} decides each")

@@ -37,8 +37,18 @@ def by_answer():
     return pd.DataFrame(lines, columns=["layer", "answer", "success"])
 
 
+GRID = "mean_difference"
+
+
+def frames():
+    """By method; controls at two of the layers."""
+    few = by_answer()[by_answer()["layer"].isin([-1, 2])]
+    flat = {name: few.assign(success=0.05) for name in ("random", "wrong_target")}
+    return {GRID: by_answer(), "unembedding_difference": by_answer().assign(success=0.1)} | flat
+
+
 def test_there_is_a_panel_a_position_set_with_a_dot_an_answer_and_layer(result):
-    figure = steering_by_layer(result, {"last": by_answer(), "all": by_answer()})
+    figure = steering_by_layer(result, {"last": frames(), "all": {GRID: by_answer()}})
     assert [axis.get_title() for axis in figure.axes] == ["positions: last", "positions: all"]
     for axis in figure.axes:
         dots = next(line for line in axis.lines if line.get_label() == "each left-out answer")
@@ -48,18 +58,19 @@ def test_there_is_a_panel_a_position_set_with_a_dot_an_answer_and_layer(result):
         assert mean.get_ydata().tolist() == [0, 0.25, 0.5, 0.75]
 
 
-def test_controls_are_drawn_at_their_best_strength_where_they_were_tried(result):
-    last, every = steering_by_layer(result, {"last": by_answer(), "all": by_answer()}).axes
+def test_controls_are_drawn_at_the_same_strengths_and_what_is_hindsight_says_so(result):
+    last, every = steering_by_layer(result, {"last": frames(), "all": {GRID: by_answer()}}).axes
     drawn = {str(line.get_label()): line for line in last.lines}
-    boosted = drawn["unembedding difference, best alpha"]
-    assert boosted.get_ydata().tolist() == pytest.approx([0.2] * 4)
+    assert drawn["unembedding difference"].get_ydata().tolist() == pytest.approx([0.1] * 4)
+    best = drawn["unembedding difference, best alpha in hindsight"]
+    assert best.get_ydata().tolist() == pytest.approx([0.2] * 4)
     assert drawn["another target"].get_xdata().tolist() == [-1, 2]
     assert drawn["drawn from the covariance"].get_ydata().tolist() == pytest.approx([0.05] * 2)
     assert len(every.lines) == 2
 
 
 def test_the_title_says_how_many_answers_prompts_and_templates(result):
-    title = steering_by_layer(result, {"last": by_answer()}).get_suptitle()
+    title = steering_by_layer(result, {"last": frames()}).get_suptitle()
     assert "digits -> numwords" in title
     assert "63 prompts, 7 answers, 9 templates" in title
 

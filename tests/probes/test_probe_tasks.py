@@ -6,7 +6,6 @@ import pytest
 from cache import SequenceDesign, load_dataset, plan_recording, record
 from cache.errors import InputError
 from cache.families import FAMILIES
-from probes import probe_tasks
 from probes.probe_tasks import N_CONTROL_TASKS, plan_probe, relabelled
 
 FAMILY, MEMBER, TEMPLATE = (axis.ravel() for axis in np.meshgrid(range(3), range(5), range(4), indexing="ij"))
@@ -122,16 +121,6 @@ def test_as_many_control_families_are_asked_the_same_over_the_same_members(store
     ]
     assert plan_probe(store, "family", "member").controls == ()  # of three families
     assert plan_probe(store, "number", "member", families=["control:0"]).controls[0].families == ("control:1",)
-
-
-def test_of_many_controls_nineteen_draws_are_taken_and_no_draw_twice():
-    pool = [f"control:{i}" for i in range(20)]
-    draws = probe_tasks._draws(pool, 3, 0)
-    assert len(set(draws)) == len(draws) == 19
-    assert all(len(set(draw)) == 3 for draw in draws)
-    assert draws == probe_tasks._draws(pool, 3, 0) != probe_tasks._draws(pool, 3, 1)
-    assert len(probe_tasks._draws(pool, 1, 0)) == 19
-    assert len(probe_tasks._draws(pool[:4], 3, 0)) == 4
 
 
 def test_controls_are_probed_where_they_are_named(store):

@@ -9,7 +9,9 @@ from cache.errors import FingerprintError, InputError
 from probes.contrasts import contrast, load_pairs
 from probes.directions import direction_of
 from probes.steering import steer
-from probes.steering_sweep import EVERY, sweep
+from probes.steering_sweep import sweep
+from probes.sweep_cells import nested_cells, success_by_layer, sweep_summary
+from probes.sweep_settings import EVERY
 from tests.probes.sweeps import small_store
 
 ALPHAS = (0.0, 1.0, 4.0)
@@ -72,15 +74,28 @@ def test_alpha_zero_moves_nothing(result):
     assert (np.isnan(ranks) | (ranks == ranks[0, 0])).all()
 
 
-def test_controls_are_thinned_and_the_rest_is_not(result):
-    settings = [method for method, _, _ in result.parameters["settings"]]
+def test_every_method_is_tried_at_the_cells_that_the_mean_difference_chose(result):
+    for positions in ("last", "all"):
+        cells = nested_cells(result, positions=[positions])
+        for method in {name for name, _, _ in result.parameters["settings"]}:
+            mine = nested_cells(result, method, [positions])
+            assert mine[["layer", "alpha", "positions"]].equals(cells[["layer", "alpha", "positions"]])
+            assert mine["success"].notna().all()
+    summary = sweep_summary(result)
+    assert len(summary) == 2 * len({name for name, _, _ in result.parameters["settings"]})
+    assert (summary.groupby("positions")[["layer", "alpha"]].nunique() == 1).all(axis=None)
+    shown = summary.set_index("method")["hindsight"].notna()
+    assert set(shown.index[shown]) == {"mean_difference", "unembedding_difference"}
+
+
+def test_controls_are_tried_by_layer_at_every_third_and_two_methods_everywhere(result):
     for method in ("sign_flipped", "wrong_target", "control_difference", "random"):
-        tried = ~np.isnan(result.values("success")[:, settings.index(method)]).all(axis=1)
-        assert tried.tolist() == [number % EVERY == 0 for number in range(len(result.hooks))]
-    for method in ("mean_difference", "mean_only", "unembedding_difference", "mean_difference_loose"):
-        assert np.isfinite(result.values("success")[:, settings.index(method)]).all()
-    tried = result.values("top1")[0] >= 0
-    assert tried.all()
+        tried = set(success_by_layer(result, method, ["last"])["layer"])
+        assert {hook.table_layer for hook in result.hooks[::EVERY]} <= tried
+    for method in ("mean_difference", "unembedding_difference"):
+        mine = [i for i, (name, _, _) in enumerate(result.parameters["settings"]) if name == method]
+        assert len(mine) == 2 * len(ALPHAS)
+        assert np.isfinite(result.values("success")[:, mine]).all()
 
 
 def test_the_table_counts_answers_templates_and_prompts(result):
@@ -94,7 +109,10 @@ def test_the_table_counts_answers_templates_and_prompts(result):
     assert line["success"] == mine.mean()
     by_answer = [mine[(result.rows["answer"] == answer).to_numpy()].mean() for answer in set(result.rows["answer"])]
     assert line["worst_answer"] == min(by_answer)
-    assert line["se"] == pytest.approx(np.std(by_answer, ddof=1) / 6**0.5)
+    if 0 < mine.mean() < 1:
+        assert line["se"] == pytest.approx(np.std(by_answer, ddof=1) / 6**0.5)
+    else:
+        assert np.isnan(line["se"])
 
 
 def test_a_sweep_is_saved_with_its_seed_and_gives_the_same_again(store, gpt2, result, tmp_path):

@@ -7,6 +7,7 @@ from geometry.evidence import share_interval
 from geometry.layerwise import LayerResult
 from probes.sweep_cells import (
     before_and_after,
+    compared_cells,
     earliest_layer,
     modal_cell,
     nested_cells,
@@ -23,6 +24,7 @@ def planted(success, moved=None):
     n_hooks, n_settings, n_trials = success.shape
     names = [answer for answer in ANSWERS for _ in range(n_trials // len(ANSWERS))]
     settings = [["mean_difference", 1.0, "last"], ["mean_difference", 2.0, "last"], ["random", 1.0, "last"]]
+    settings += [["random", 2.0, "last"], ["unembedding_difference", 1.0, "last"]]
     axes = ("hook", "setting", "trial")
     return LayerResult(
         name="sweep",
@@ -77,12 +79,34 @@ def test_success_by_layer_chooses_alpha_at_that_layer():
     assert len(frame) == 2 * len(ANSWERS)
 
 
-def test_layers_where_a_setting_was_not_tried_are_left_out():
+def test_other_methods_are_judged_at_the_cells_that_the_mean_difference_chose():
+    """The control does best at layer 1; the mean difference at layer 0 and alpha 2."""
+    success = np.zeros((2, 5, 10))
+    success[0, 1], success[1, 2:4] = 1, 1
+    success[0, 3, :2] = 1
+    cells = nested_cells(planted(success), "random").set_index("answer")
+    assert cells[["layer", "alpha"]].drop_duplicates().to_numpy().tolist() == [[0, 2]]
+    assert cells["success"].tolist() == [1, 0, 0, 0, 0]
+    frame = success_by_layer(planted(success), "random")
+    assert frame.groupby("layer")["alpha"].unique().map(list).tolist() == [[2.0], [1.0]]
+    assert frame.groupby("layer")["success"].mean().tolist() == [0.2, 1]
+
+
+def test_layers_where_a_method_was_not_tried_are_left_out():
     success = np.ones((2, 3, 10))
     success[1, 2] = np.nan
-    frame = success_by_layer(planted(success), "random")
-    assert frame["layer"].unique().tolist() == [0]
-    assert nested_cells(planted(success), "random")["layer"].eq(0).all()
+    assert success_by_layer(planted(success), "random")["layer"].unique().tolist() == [0]
+    assert len(success_by_layer(planted(success), "unheard_of")) == 0
+    success[0, 0] = 0
+    assert nested_cells(planted(success), "random")["success"].isna().all()
+
+
+def test_the_cells_to_compare_at_are_those_chosen_and_every_so_many_layers_own():
+    success = np.zeros((4, 2, 10))
+    success[1, 1, 2:], success[2, 0, :2], success[3, 1] = 1, 1, 0.5
+    nested, thinned = compared_cells(planted(success), every=3)
+    assert nested == [set(), {(2.0, "last")}, set(), set()]
+    assert thinned == [{(1.0, "last")}, set(), set(), {(2.0, "last")}]
 
 
 @pytest.mark.parametrize(("share", "layer"), [(1.0, 0), (0.8, 1), (0.0, 1)])
@@ -97,9 +121,9 @@ def test_no_layer_reaches_it():
 
 
 def test_the_summary_has_its_errors_over_answers_and_the_best_cell_in_hindsight():
-    success = np.zeros((2, 3, 10))
+    success = np.zeros((2, 5, 10))
     success[0, 0] = [1, 1, 1, 1, 1, 1, 1, 1, 1, 0]
-    success[1, 2, :4] = 1
+    success[1, 2, :4], success[1, 4, :4], success[0, 2, :2] = 1, 1, 1
     table = sweep_summary(planted(success)).set_index("method")
     mine = table.loc["mean_difference"]
     assert mine["success"] == pytest.approx(0.9)
@@ -107,7 +131,9 @@ def test_the_summary_has_its_errors_over_answers_and_the_best_cell_in_hindsight(
     assert mine["se"] == pytest.approx(np.std([1, 1, 1, 1, 0.5], ddof=1) / 5**0.5)
     assert (mine["ci_low"], mine["ci_high"]) == share_interval(mine["success"], mine["se"], 5)
     assert mine["earliest_layer"] == 0
-    assert table.loc["random", "highest"] == pytest.approx(0.4)
+    assert table.loc["unembedding_difference", "hindsight"] == pytest.approx(0.4)
+    assert np.isnan(table.loc["random", "hindsight"])
+    assert table.loc["random", ["success", "layer", "alpha"]].tolist() == [0.2, 0, 1]
     assert table.loc["random", "earliest_layer"] is pd.NA
     assert table["n_rows"].eq(10).all()
 
