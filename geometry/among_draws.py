@@ -45,7 +45,7 @@ def rank_p_over_layers(scores: Float[np.ndarray, "hook draw"]) -> Float[np.ndarr
 
     References: single-step maxT, Westfall and Young 1993, section 2.3.
     """
-    used = ~np.isnan(scores).any(axis=1)
+    used = np.isfinite(scores).all(axis=1)
     found = np.full(len(scores), np.nan)
     if scores.shape[1] < 2 or not used.any():
         return found

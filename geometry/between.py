@@ -116,7 +116,8 @@ def between_pairs(
 
     Returns:
         Arrays over (hook, pair, variant, measure), `lag_profile` and `controls`; the table has a line each, with
-        p over all layers (`p_layers`), its floor, q over pairs and layers (Benjamini-Hochberg) and the verdict.
+        p over all layers (`p_layers`), its floor, q (Benjamini-Hochberg over pairs, by the best layer of each) and the
+        verdict.
 
     Raises:
         InputError: an unknown measure, family, site or layer, or a pair with less than 2 contexts or members in common.
@@ -135,13 +136,15 @@ def between_pairs(
     known = [_pair(store, plan, lists_apart, a, b, model) for a, b in wanted]
     if model is not None and site not in RESIDUAL:
         raise InputError(f"the readout is removed from {', '.join(RESIDUAL)} only; got {site}")
-    every_draw = [_draws(measures, pair, seed) for pair in known]
+    sizes = [(len(pair.common.members), len(pair.controls)) for pair in known]
+    every_draw = {size: _draws(measures, *size, seed) for size in dict.fromkeys(sizes)}
     found = []
     for hook in hooks:
         cells = load_cells(store, hook, plan)
         directions: dict[tuple[Balance, tuple[str, ...]], Directions | None] = {}
         with threadpool_limits(1):  # thousands of small products: threads only wait for each other
-            for pair, drawn in zip(known, every_draw, strict=True):
+            for pair, size in zip(known, sizes, strict=True):
+                drawn = every_draw[size]
                 key = (pair.common, pair.controls)
                 if key not in directions:
                     directions[key] = directions_of(_controls(cells, plan, pair), drawn.weights)
@@ -179,9 +182,8 @@ def _pair(
     return Pair(a, b, common, controls, ordered_lists(plan, (a, b), common.members), readout)
 
 
-def _draws(measures: Sequence[str], pair: Pair, seed: int) -> Draws:
-    """What is drawn once for a pair and used at every layer."""
-    n_members, n_controls = len(pair.common.members), len(pair.controls)
+def _draws(measures: Sequence[str], n_members: int, n_controls: int, seed: int) -> Draws:
+    """What is drawn once for pairs with so many members and controls, and used at every layer."""
     most = {MEASURES[name].most_orders for name in measures}
     tried = {number: member_permutations(n_members, most=number, seed=seed) for number in most}
     most_draws = max((MEASURES[name].most_draws for name in measures if MEASURES[name].decides), default=0)

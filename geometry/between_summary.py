@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from cache.errors import InputError
 from geometry.between_table import DESCRIBES
 from geometry.evidence import LEAST_CONTROLS, LEAST_MEMBERS
 from geometry.layerwise import LayerResult
@@ -12,15 +13,16 @@ from geometry.verdict import ALPHA, PRIVATE
 SHOWN = ("measure", "layer", "value", "ci_low", "ci_high", "p_layers", "q", "control_max", "control_limit")
 COUNTED = ("reliability", "n_members", "n_templates")
 REMOVED = ("readout_removed", "index_removed")
-ORDERED = ("reordered", "order_p", "order_q", "n_orders")
+ORDERED = ("reordered", "order_p", "order_q", "order_bound", "n_orders")
+WORD_BOUND = 0.5
 
 
 def summary(result: LayerResult, *, measure: str | None = None) -> pd.DataFrame:
     """One line a pair: its verdict over layers, and the layer that speaks loudest with its company.
 
-    Of the layers at which both families have a reliable index effect, the one with the smallest p is shown (of those
-    at the floor the one farthest from the null). `shared`: a layer is. `private`: no layer is above its limit, and
-    the largest upper bound of any is below .25. Otherwise `undecided`, with what would decide it.
+    Of the layers at which both families have a reliable index effect, shared ones first, the one with the smallest p is
+    shown (of those at the floor the one farthest from the null). `shared`: a layer is. `private`: no layer is above its
+    limit, and the largest upper bound of any is below .25. Otherwise `undecided`, with what would decide it.
 
     Args:
         result: of `between_pairs`.
@@ -32,17 +34,22 @@ def summary(result: LayerResult, *, measure: str | None = None) -> pd.DataFrame:
         `layer, value, ci_low, ci_high, p_layers, q, control_max, control_limit`, `readout_removed` (the value without
         the members' unembedding directions) and `index_removed` (the share of index variance that went with them: of
         1 or 2 % that control shows nothing), `reordered` (the value in reordered lists, aligned by word), `order_p`,
-        `order_q`, `n_orders`, `reliability, n_members, n_templates`. Empty if the result has no deciding measure.
+        `order_q`, `order_bound`, `n_orders` (at the shared layer where order speaks loudest), `reliability, n_members,
+        n_templates`. Empty if the result has no deciding measure.
     """
     deciding = result.table[result.table["verdict"] != DESCRIBES]
-    name = measure or (deciding["measure"].iloc[0] if len(deciding) else None)
+    there = list(dict.fromkeys(deciding["measure"]))
+    if measure is not None and measure not in there:
+        raise InputError(f"no measure {measure!r} that decides; the result has {', '.join(there) or 'none'}")
+    name = measure or (there[0] if there else None)
     lines = []
     for (a, b), mine in deciding[deciding["measure"] == name].groupby(["a", "b"], sort=False):
         plain = mine[mine["variant"] == "plain"]
         removed = mine[mine["variant"] != "plain"].set_index("layer")
-        best = loudest(plain)
-        line = {"a": a, "b": b, "verdict": words(plain), "code": code_of(plain), "shared_from": _shared_from(plain)}
-        line |= {column: best[column] for column in (*SHOWN, *COUNTED, *ORDERED)}
+        best, ordered = loudest(plain), _by_order(plain)
+        line = {"a": a, "b": b, "verdict": words(plain), "code": code_of(ordered), "shared_from": _shared_from(plain)}
+        line |= {column: best[column] for column in (*SHOWN, *COUNTED)}
+        line |= {column: ordered[column] for column in ORDERED}
         for column, source in zip(REMOVED, ("value", "index_removed"), strict=True):
             line[column] = removed[source].get(best["layer"], float("nan"))
         lines.append(line)
@@ -69,7 +76,7 @@ def words(plain: pd.DataFrame) -> str:
         return "shared"
     best, able = loudest(plain), plain[_has_effect(plain)]
     if best["n_members"] < LEAST_MEMBERS:
-        return f"undecided (n members = {best['n_members']})"
+        return f"undecided (n members = {best['n_members']}: record {LEAST_MEMBERS} or more)"
     if not len(able):
         if not (plain["own_p"] <= ALPHA).any():
             return "no index effect"
@@ -80,31 +87,38 @@ def words(plain: pd.DataFrame) -> str:
         bound = able["ci_high"].max()
         if bound < PRIVATE:
             return "private"
-        return f"undecided (up to {bound:.2f} possible: record more members)" if bound == bound else best["verdict"]
-    return str(best["verdict"])
+        if bound == bound:
+            return f"undecided (up to {bound:.2f} possible: record more members)"
+    hint = "compare fewer pairs" if best["p_layers"] <= 2 * best["p_floor"] else "record more members"
+    return str(best["verdict"]).replace(")", f": {hint})")
 
 
-def code_of(plain: pd.DataFrame) -> str:
-    """What a shared code is a code of; empty for pairs that are not called shared, or have no reordered lists.
+def code_of(line: pd.Series) -> str:
+    """What a shared code is one of, by the layer where the order speaks loudest; empty without reordered lists.
 
-    - `index`: the families share more in increasing order than in reordered lists (q at most .05 over layers and
+    - `index`: the families share more in increasing order than in reordered lists (q at most .05 over layers and shared
       pairs), so that the order matters.
-    - `word`: they do not, and what they share stays above the controls when members stand in other orders.
-    - `index and word`: both: the order matters, and something stays without it.
+    - `word`: what they share stays above the controls when members stand in other orders, and at most half of it can
+      be due to their order.
+    - `index and word`: the order matters, and something stays without it.
     - `undecided (...)`: anything else, with the reason.
     """
-    best, n_orders = loudest(plain), int(plain["n_orders"].max())
-    if best["verdict"] != "shared" or not n_orders:
+    if line["verdict"] != "shared" or not line["n_orders"]:
         return ""
-    if n_orders < LEAST_LISTS:
-        return f"undecided (n orders = {n_orders}: record reordered:0-{LEAST_LISTS})"
-    p, q = plain["order_p"].min(), plain["order_q"].min()
-    stays = bool(best["reordered"] > best["control_limit"])
-    if q <= ALPHA:
+    if line["n_orders"] < LEAST_LISTS:
+        return f"undecided (n orders = {line['n_orders']}: record reordered:0-{LEAST_LISTS})"
+    stays = bool(line["reordered"] > line["control_limit"])
+    if line["order_q"] <= ALPHA:
         return "index and word" if stays else "index"
-    if p <= ALPHA:
-        return f"undecided (order q = {q:.2g}: record more reordered lists)"
-    return "word" if stays else f"undecided (order q = {q:.2g})"
+    if stays and line["order_bound"] <= WORD_BOUND:
+        return "word"
+    return f"undecided (order q = {line['order_q']:.3g}: record more reordered lists)"
+
+
+def _by_order(plain: pd.DataFrame) -> pd.Series:
+    """The shared line at which the order of the members speaks loudest; the loudest of all where none is shared."""
+    shared = plain[(plain["verdict"] == "shared") & plain["order_p"].notna()]
+    return loudest(plain) if not len(shared) else shared.sort_values("order_p", kind="stable").iloc[0]
 
 
 def _has_effect(lines: pd.DataFrame) -> pd.Series:

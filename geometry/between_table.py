@@ -16,7 +16,7 @@ from geometry.index_sharing import MAX_LAG
 from geometry.layerwise import LayerResult
 from geometry.measures import MEASURES
 from geometry.order_effect import SharedByList
-from geometry.over_layers import control_limits, p_at_least, p_over_layers
+from geometry.over_layers import control_limits, p_at_least
 from geometry.pair_evidence import Measured, PairCells
 from geometry.verdict import Evidence, verdict
 
@@ -64,7 +64,7 @@ def comparison_result(
         orders[(slice(None), *index)] = _order_p(column)
     lines = zip(found, over_layers.ravel(), limits.ravel(), orders.ravel(), strict=True)
     table = pd.DataFrame([_line(one, *map(float, numbers)) for one, *numbers in lines])
-    table = _with_verdicts(_with_q(_with_q(table, "p_layers", "q"), "order_p", "order_q"))
+    table = _with_order_q(_with_verdicts(_with_q(table)))
     axes = ("hook", "pair", "variant", "measure")
     arrays: dict[str, tuple[tuple[str, ...], Shaped[np.ndarray, ...]]] = {
         name: (axes, table[name].to_numpy(dtype=np.float64).reshape(shape)) for name in NUMBERS
@@ -93,9 +93,10 @@ def _over_layers(column: Sequence[Measured]) -> tuple[Float[np.ndarray, " hook"]
     nulls = np.stack([one.unrelated if len(one.unrelated) else np.full(n_draws, np.nan) for one in column])
     values = np.array([one.value for one in column])
     used = np.isfinite(values) & np.isfinite(nulls).all(axis=1) & (n_draws > 0)
-    centre, spread = (np.array([kind(one) if len(one) else math.nan for one in nulls]) for kind in (np.mean, np.std))
+    centre = np.array([one.mean() if len(one) else math.nan for one in nulls])
+    spread = np.array([one.spread for one in column])
     distances = np.stack([one.distances for one in column])
-    return p_over_layers(values, nulls), control_limits(distances, centre, spread, used)
+    return rank_p_over_layers(np.column_stack([values, nulls])), control_limits(distances, centre, spread, used)
 
 
 def _order_p(column: Sequence[Found]) -> Float[np.ndarray, " hook"]:
@@ -142,7 +143,8 @@ def _line(one: Found, p_layers: float, limit: float, order_p: float) -> dict[str
         "index_removed": one.index_removed,
         "peak_lag": _peak(_lags(one)),
         "order_p": order_p if MEASURES[one.measure].decides else math.nan,
-        "reordered": _mean(one.by_list.cosines[1:]),
+        "reordered": one.by_list.reordered,
+        "order_bound": one.by_list.bound,
         "n_orders": max(len(one.by_list.products) - 1, 0),
         "n_members": evidence.x.shape[1],
         "n_templates": evidence.x.shape[0],
@@ -159,11 +161,6 @@ def _summed(name: str, values: Float[np.ndarray, " draw"]) -> dict[str, float]:
     }
 
 
-def _mean(values: Float[np.ndarray, " list"]) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else math.nan
-
-
 def _lags(one: Found) -> Float[np.ndarray, " lag"]:
     """The lag profile; nan for measures that describe."""
     return one.evidence.lags if MEASURES[one.measure].decides else np.full(2 * MAX_LAG + 1, np.nan)
@@ -173,16 +170,36 @@ def _peak(lags: Float[np.ndarray, " lag"]) -> int | None:
     return int(np.nanargmax(lags)) - MAX_LAG if np.isfinite(lags).any() else None
 
 
-def _with_q(table: pd.DataFrame, p: str, name: str) -> pd.DataFrame:
-    """Benjamini-Hochberg over the pairs, by the smallest p over layers of each; no layer's q is below its p."""
+def _with_q(table: pd.DataFrame) -> pd.DataFrame:
+    """Benjamini-Hochberg over the pairs, by the smallest p over layers of each; no layer's q is below its own p.
+
+    Pairs that no layer of is reliable enough to be tested count as p = 1.
+    """
     q = np.full(len(table), np.nan)
     for _, group in table.groupby(["measure", "variant"], sort=False):
-        best = group.groupby(["a", "b"], sort=False)[p].min()
-        by_pair = dict(zip(best.index, adjusted(best.to_list()), strict=True))
-        pairs = [by_pair[pair] for pair in zip(group["a"], group["b"], strict=True)]
-        q[group.index] = np.where(group[p].notna(), np.maximum(pairs, group[p]), np.nan)
-    table.insert(list(table.columns).index(p) + 1 + (p == "p_layers"), name, q)
+        q[group.index] = _over_pairs(group, "p_layers", screened=1.0)
+    table.insert(list(table.columns).index("p_floor") + 1, "q", q)
     return table
+
+
+def _with_order_q(table: pd.DataFrame) -> pd.DataFrame:
+    """The same for the order of the members, over the pairs that are called shared at some layer."""
+    q = np.full(len(table), np.nan)
+    for _, group in table.groupby(["measure", "variant"], sort=False):
+        shared = group.groupby(["a", "b"])["verdict"].transform(lambda words: (words == "shared").any())
+        mine = group[shared]
+        q[mine.index] = _over_pairs(mine.assign(order_p=mine["order_p"].where(mine["verdict"] == "shared")), "order_p")
+    table.insert(list(table.columns).index("order_p") + 1, "order_q", q)
+    return table
+
+
+def _over_pairs(group: pd.DataFrame, p: str, screened: float = math.nan) -> Float[np.ndarray, " line"]:
+    best = group.groupby(["a", "b"], sort=False)[p].min()
+    if not best.notna().any():
+        return np.full(len(group), np.nan)
+    by_pair = dict(zip(best.index, adjusted(best.fillna(screened).to_list()), strict=True))
+    pairs = [by_pair[pair] for pair in zip(group["a"], group["b"], strict=True)]
+    return np.where(group[p].notna(), np.maximum(pairs, group[p]), np.nan)
 
 
 def _with_verdicts(table: pd.DataFrame) -> pd.DataFrame:

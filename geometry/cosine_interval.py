@@ -20,25 +20,25 @@ def cosine_interval(
     the cosine observed depends on a, on the cosine t of x with z and on their sizes' ratio r alone:
     `tan(a) = sin(f) / (r cos(f + arcsin(t)))` with f the arc cosine of the value. The interval is that of cos(a) over
     draws of t, r and of the error that contexts leave. A jackknife over members of overlapping windows covers much
-    less than it claims.
+    less than it claims. The true cosine is that in the frames compared: their number is no sample of frames.
 
     Args:
         value: the matched cosine, corrected for its ceiling.
         unrelated: matched cosines of one family's code with unrelated ones of the other's structure.
         sizes: the size of unrelated codes, relative to their root mean square.
-        error: standard error of the value over contexts; nan counts as none.
+        error: standard error of the value over contexts.
         seed: seeds the draws of that error.
 
     Returns:
-        Lower and upper limit in [-1, 1]; nan where the value is, or there is no draw.
+        Lower and upper limit in [-1, 1]; nan where the value or its error is, or there is no draw.
 
     References: inverting a test, Casella and Berger 2002, section 9.2.1.
     """
-    if not np.isfinite(value) or not len(unrelated):
+    if not np.isfinite([value, error]).all() or not len(unrelated):
         return float("nan"), float("nan")
     rng = np.random.default_rng([seed, 3])
-    noise = rng.normal(size=len(unrelated)) * (error if np.isfinite(error) else 0.0)
-    seen = np.arccos(np.clip(value - noise, -1, 1))
+    noise = rng.normal(size=len(unrelated)) * error
+    seen = np.arccos(np.clip(np.clip(value, -1, 1) - noise, -1, 1))
     ratio = sizes / rng.permutation(sizes)
     away = np.arcsin(np.clip(unrelated, -1, 1))
     true = np.cos(np.arctan2(np.sin(seen), ratio * np.cos(seen + away)))

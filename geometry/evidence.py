@@ -16,9 +16,6 @@ from geometry.decompose import spectrum
 LEAST_MEMBERS = 5
 """Under so many members there is a value, but neither error, interval nor verdict."""
 
-LEAST_FOR_INTERVAL = 7
-"""Under so many members there is a standard error, but no interval."""
-
 LEAST_CONTROLS = 19
 """So many control families it takes for a value above all of them to be rarer than one in twenty."""
 
@@ -83,17 +80,6 @@ def jackknife(left_out: Float[np.ndarray, "member *values"]) -> Float[np.ndarray
     if n < LEAST_MEMBERS:
         return np.full(left_out.shape[1:], np.nan)
     return np.asarray(np.sqrt((n - 1) / n * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)))
-
-
-def interval(value: float, se: float, n_members: int) -> tuple[float, float]:
-    """95 % interval of a value from its jackknife error, by Student's t; nan below 7 members.
-
-    References: Efron and Tibshirani 1993, section 11.5, with n - 1 degrees of freedom.
-    """
-    if n_members < LEAST_FOR_INTERVAL:
-        return math.nan, math.nan
-    half = float(scipy.stats.t.ppf(0.975, n_members - 1)) * se
-    return value - half, value + half
 
 
 def share_interval(share: float, se: float, n_members: int) -> tuple[float, float]:

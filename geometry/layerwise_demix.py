@@ -12,10 +12,11 @@ from cache.errors import InputError
 from cache.hooks import Layers, layers_text
 from cache.rows import Where, where_text
 from cache.seeds import check_seed
+from geometry.among_draws import rank_p_over_layers
 from geometry.cells import CONTROL_PREFIX, balance, complete_controls, load_cells, plan_cells, take
 from geometry.demixing import N_DRAWS, PARTS, Demixed, demix
 from geometry.layerwise import LayerResult, site_hooks
-from geometry.over_layers import p_over_layers
+from geometry.order_effect import set_apart
 from geometry.pair_evidence import enough_controls
 from geometry.sharing_null import mean_code
 from geometry.unrelated_codes import draw_directions, draw_weights
@@ -57,7 +58,7 @@ def demix_by_layer(
     """
     seed = check_seed(seed)
     hooks = site_hooks(store, site, layers)
-    plan = plan_cells(store, None, where)
+    plan = set_apart(plan_cells(store, None, where))
     own = plan_cells(store, families, where).families
     names = [name for name in own if families is not None or not name.startswith(CONTROL_PREFIX)]
     if len(names) < 2:
@@ -95,12 +96,13 @@ def demix_by_layer(
     parameters["members"] = [plan.members[i] for i in common.members]
     n_draws = 0 if weights is None else 2 * N_DRAWS
     null = _stacked(found, lambda one: one.null, (n_draws,))
-    p_layers = p_over_layers(_stacked(found, lambda one: one.share, (len(PARTS),))[:, 0], null)
+    share = _stacked(found, lambda one: one.share, (len(PARTS),))
+    p_layers = rank_p_over_layers(np.column_stack([share[:, 0], null]))
     return LayerResult(
         name="demix",
         hooks=hooks,
         arrays={
-            "share": (("hook", "part"), _stacked(found, lambda one: one.share, (len(PARTS),))),
+            "share": (("hook", "part"), share),
             "null": (("hook", "draw"), null),
             "p": (("hook",), _stacked(found, lambda one: np.array(one.p), ())),
             "p_layers": (("hook",), p_layers),

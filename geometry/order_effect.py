@@ -18,6 +18,7 @@ from geometry.index_sharing import matched_products
 
 REORDERED = "reordered:"
 NATURAL = "increasing"
+SPREADS = 1.65
 LEAST_LISTS = 19
 """Of fewer reordered lists an increasing one cannot come out as one in twenty."""
 
@@ -32,11 +33,6 @@ class OrderedLists:
 
     lists: tuple[Balance, ...]
 
-    @property
-    def n_reordered(self) -> int:
-        """How many reordered lists there are."""
-        return max(len(self.lists) - 1, 0)
-
 
 @dataclass(frozen=True)
 class SharedByList:
@@ -44,14 +40,17 @@ class SharedByList:
 
     Attributes:
         products: the product of the members' codes across contexts, `c_ab`.
-        cosines: their matched cosine; nan where a code does not recur.
+        reordered: matched cosine in reordered lists, `sum c_ab / sqrt(sum c_aa sum c_bb)` over them.
+        bound: how large a share of what is shared in increasing order can be due to that order: the excess over the
+            reordered lists plus 1.65 of their standard deviations, over what is shared in increasing order.
     """
 
     products: Float[np.ndarray, " list"]
-    cosines: Float[np.ndarray, " list"]
+    reordered: float
+    bound: float
 
 
-NO_LISTS = SharedByList(np.empty(0), np.empty(0))
+NO_LISTS = SharedByList(np.empty(0), float("nan"), float("nan"))
 
 
 def set_apart(plan: CellPlan) -> CellPlan:
@@ -99,9 +98,10 @@ def shared_by_list(
         return NO_LISTS
     found = [matched_products(*(take(cells, plan, family, one) for family in pair)) for one in lists.lists]
     products, own_x, own_y = np.array(found).reshape(-1, 3).T
-    recur = (own_x > 0) & (own_y > 0)
-    cosines = np.where(recur, products / np.sqrt(np.where(recur, own_x * own_y, 1.0)), np.nan)
-    return SharedByList(products, cosines)
+    other, of_x, of_y = products[1:], own_x[1:].sum(), own_y[1:].sum()
+    reordered = float(other.sum() / np.sqrt(of_x * of_y)) if of_x > 0 and of_y > 0 else float("nan")
+    excess = products[0] - other.mean() + SPREADS * other.std()
+    return SharedByList(products, reordered, float(excess / products[0]) if products[0] > 0 else float("nan"))
 
 
 def _kind(context: str) -> str:

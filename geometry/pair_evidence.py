@@ -27,7 +27,9 @@ class Measured:
         unrelated: values with codes of unrelated families; empty without controls, and for measures that describe.
         permuted: values with the members of one family in other orders.
         controls: for each control family, its value with the first and with the second family.
-        distances: how far each of these lies above its null's mean, in the null's standard deviations.
+        distances: how far each control lies above the mean of a null, in its standard deviations: for cosines the
+            matched product in its own null, which needs no reliability, else the value in the pair's null.
+        spread: the same standard deviation of the pair's null, in units of the value.
     """
 
     value: float
@@ -37,6 +39,7 @@ class Measured:
     permuted: Float[np.ndarray, " order"]
     controls: Float[np.ndarray, "control side"]
     distances: Float[np.ndarray, "control side"]
+    spread: float
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def measured(measure: Measure, pair: PairCells, orders: Orders) -> Measured:
         value = NAN
     there, controls = bool(np.isfinite(value)), np.full((len(pair.controls), 2), NAN)
     for number, control in enumerate(pair.controls):
-        if not measure.decides or reliability(control) >= LEAST_RELIABILITY:
+        if measure.per_cosine is None or reliability(control) >= LEAST_RELIABILITY:
             controls[number] = _value(measure, pair.x, control), _value(measure, control, pair.y)
     found = Measured(
         value=value,
@@ -120,6 +123,7 @@ def measured(measure: Measure, pair: PairCells, orders: Orders) -> Measured:
         permuted=measure.permuted(pair.x, pair.y, orders)[1:] if there else np.empty(0),
         controls=controls,
         distances=np.full_like(controls, NAN),
+        spread=NAN,
     )
     if not there or measure.unrelated is None or pair.directions is None:
         return found
@@ -130,14 +134,17 @@ def measured(measure: Measure, pair: PairCells, orders: Orders) -> Measured:
 def _beside(measure: Measure, pair: PairCells, directions: Directions, found: Measured) -> Measured:
     """The same with the interval that unrelated codes give, and the controls' distances in their spread."""
     if measure.per_cosine is None:
-        spread = found.unrelated.std() or 1.0
-        return replace(found, distances=(found.controls - found.unrelated.mean()) / spread)
+        spread = float(found.unrelated.std())
+        distances = (found.controls - found.unrelated.mean()) / (spread or 1.0)
+        return replace(found, distances=distances, spread=spread)
     distances = np.array([[distance_of(one, c, directions) for one in (pair.x, pair.y)] for c in pair.controls])
+    cosine, scale = matched_cosine(pair.x, pair.y), measure.per_cosine(pair.x, pair.y)
+    away = distance_of(pair.x, pair.y, directions), distance_of(pair.y, pair.x, directions)
+    spread = float(np.mean([scale * cosine / one for one in away])) if cosine else NAN
     low, high = NAN, NAN
     if pair.x.shape[1] >= LEAST_MEMBERS:
-        cosine, scale = matched_cosine(pair.x, pair.y), measure.per_cosine(pair.x, pair.y)
         low, high = (scale * end for end in interval_of_cosine(cosine, pair.x, pair.y, directions, pair.error))
-    return replace(found, distances=distances, ci_low=low, ci_high=high)
+    return replace(found, distances=distances, spread=spread, ci_low=low, ci_high=high)
 
 
 def varies(x: Cells) -> bool:

@@ -74,21 +74,6 @@ def permutation_p(null: Float[np.ndarray, " permutation"]) -> float:
     return float(np.mean(null >= null[0] - 1e-12 * max(1.0, abs(null[0])))) if np.isfinite(null[0]) else float("nan")
 
 
-def max_statistic_p(nulls: Float[np.ndarray, "hook permutation"]) -> Float[np.ndarray, " hook"]:
-    """P values that hold for all hooks together: each is set against the largest value over hooks of every order.
-
-    The same orders must have been used at every hook, the true one first. Hooks without a value are left out.
-
-    References: Westfall and Young 1993, single-step maxT; Nichols and Holmes 2002.
-    """
-    finite = np.isfinite(nulls[:, 0])
-    if not finite.any():
-        return np.full(len(nulls), np.nan)
-    largest = np.nan_to_num(nulls[finite], nan=-np.inf).max(axis=0)
-    p = np.array([permutation_p(np.concatenate([[row[0]], largest[1:]])) for row in nulls])
-    return p
-
-
 def own_index_p(x: Float[Tensor, "context member d"], *, n_draws: int = 200, seed: int = 0) -> float:
     """Whether members differ alike in all contexts: p of the index effect of one family.
 

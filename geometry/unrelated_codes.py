@@ -3,6 +3,9 @@
 Members of overlapping windows are not exchangeable: neighbours are alike whatever the words. To permute them tests
 against something that never happens. Here a family keeps how its members resemble one another, and only *where* in the
 space of activations its code lies is drawn, from the codes of control families.
+
+That takes controls whose codes lie where those of unrelated families of this kind would: of families in dimensions in
+which the controls hardly vary, too many are called related. Controls are therefore matched in token class and frame.
 """
 
 from collections.abc import Sequence
@@ -51,7 +54,7 @@ def draw_weights(
     if min(n_draws, n_members, n_families) < 1:
         raise InputError(f"draws, members and control families are 1 or more; got {n_draws}, {n_members}, {n_families}")
     shape = (n_draws, n_members, n_families * n_members)
-    return np.random.default_rng([check_seed(seed), 7]).normal(size=shape).astype(np.float32)
+    return np.random.default_rng([check_seed(seed), 7]).standard_normal(size=shape, dtype=np.float32)
 
 
 def draw_directions(

@@ -68,7 +68,7 @@ def verdict(found: Evidence) -> str:
     if not found.value > found.control_limit:
         return "undecided (within the controls)"
     if not found.q <= ALPHA:
-        return f"undecided (q = {found.q:.2g})"
+        return f"undecided (q = {found.q:.3g})"
     if found.peak_lag != 0:
         return f"undecided (best at lag {found.peak_lag:+d})"
     return "undecided (interval reaches 0)" if found.ci_low <= 0 else "shared"

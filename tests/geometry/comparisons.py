@@ -34,6 +34,7 @@ def measured(value, *, half=0.1, unrelated=None, n_controls=20, control=0.1):
         permuted=0.2 * np.random.default_rng(1).uniform(-1, 1, 119),
         controls=controls,
         distances=controls / (control or 1.0) * 2,
+        spread=float(np.std(unrelated)) if len(unrelated) else np.nan,
     )
 
 

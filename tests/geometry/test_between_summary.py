@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cache.errors import InputError
 from geometry.between_summary import summary
 from geometry.order_effect import NO_LISTS, SharedByList
 from tests.geometry import comparisons
@@ -50,7 +51,7 @@ def test_layers_without_an_index_effect_are_not_shown_however_high():
 
 def test_one_private_layer_does_not_make_a_pair_private():
     line = table_of([(0.01, {}), (0.3, {"half": 0.35}), (0.01, {}), (0.01, {})])
-    assert line["verdict"] == "undecided (interval reaches 0)"
+    assert line["verdict"] == "undecided (interval reaches 0: compare fewer pairs)"
     line = table_of([(0.01, {}), (0.04, {"half": 0.35}), (0.01, {}), (0.01, {})])
     assert line["verdict"] == "undecided (up to 0.39 possible: record more members)"
 
@@ -78,14 +79,14 @@ def test_shared_from_is_the_first_layer_from_which_on_all_are_shared(values, fir
     [
         ([(NAN, {})] * 4, "no index effect"),
         ([(0.6, {"own_p": 0.3})] * 4, "no index effect"),
-        ([(0.6, {"n_members": 2})] * 4, "undecided (n members = 2)"),
-        ([(NAN, {"n_members": 2})] * 4, "undecided (n members = 2)"),
+        ([(0.6, {"n_members": 2})] * 4, "undecided (n members = 2: record 5 or more)"),
+        ([(NAN, {"n_members": 2})] * 4, "undecided (n members = 2: record 5 or more)"),
         ([(0.6, {"n_controls": 3})] * 4, "undecided (n controls = 3: record control:0-19)"),
         (
             [(0.6, {"reliability": 0.4}), *[(0.6, {"reliability": 0.62})] * 3],
             "undecided (reliability at most 0.62: record more templates)",
         ),
-        ([(0.01, {"half": NAN})] * 4, "undecided (within the controls)"),
+        ([(0.01, {"half": NAN})] * 4, "undecided (within the controls: record more members)"),
     ],
 )
 def test_the_reason_says_what_is_missing(lines, word):
@@ -109,10 +110,10 @@ def test_measures_that_only_describe_give_no_line():
     assert isinstance(summary(comparisons.result({"a - b": [0.1] * 4})), pd.DataFrame)
 
 
-def lists(increasing, others=0.5, n=19, cosine=0.6):
+def lists(increasing, others=0.5, n=19, cosine=0.6, bound=0.3):
     """What is shared in an increasing list and in reordered ones around `others`."""
     products = np.array([increasing, *np.linspace(others - 0.1, others + 0.1, n)])
-    return SharedByList(products, np.full(n + 1, cosine))
+    return SharedByList(products, cosine, bound)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,8 @@ def lists(increasing, others=0.5, n=19, cosine=0.6):
         (lists(0.9), 0.9, "index and word"),
         (lists(0.9, cosine=0.01), 0.9, "index"),
         (lists(0.5), 0.9, "word"),
-        (lists(0.5, cosine=0.01), 0.9, "undecided (order q = 0.55)"),
+        (lists(0.5, cosine=0.01), 0.9, "undecided (order q = 0.55: record more reordered lists)"),
+        (lists(0.5, bound=0.6), 0.9, "undecided (order q = 0.55: record more reordered lists)"),
         (lists(0.9, n=5), 0.9, "undecided (n orders = 5: record reordered:0-19)"),
         (NO_LISTS, 0.9, ""),
         (lists(0.9), 0.01, ""),
@@ -136,7 +138,7 @@ def test_a_shared_code_is_one_of_index_or_word_where_lists_were_reordered(by_lis
 def test_many_pairs_take_more_reordered_lists():
     """20 lists give .05 at best, which no correction over pairs survives."""
     every = [
-        comparisons.found(hook, f"a{i} - b", 0.9, by_list=lists(0.9 if i == 0 else 0.5))
+        comparisons.found(hook, f"a{i} - b", 0.9, by_list=lists(0.9 if i == 0 else 0.5, bound=0.6 if i == 0 else 0.3))
         for hook in comparisons.hooks()
         for i in range(3)
     ]
@@ -144,3 +146,20 @@ def test_many_pairs_take_more_reordered_lists():
     table = summary(comparisons.comparison_result(every, comparisons.hooks(), parameters, "source"))
     assert table["code"].tolist() == ["undecided (order q = 0.15: record more reordered lists)", "word", "word"]
     assert table["order_p"].tolist() == pytest.approx([0.05, 0.55, 0.55])
+
+
+def test_the_order_shown_is_that_of_the_shared_layer_where_it_speaks_loudest():
+    """The embedding, not shared, has an order effect; layer 0 has none; layer 1 has one."""
+    lines = [
+        (0.01, {"by_list": lists(0.9)}),
+        (0.9, {"by_list": lists(0.5)}),
+        (0.8, {"by_list": lists(0.9, cosine=0.2)}),
+    ]
+    line = table_of([*lines, (0.7, {"by_list": lists(0.5)})])
+    assert (line["layer"], line["code"], line["reordered"]) == (0, "index and word", 0.2)
+    assert line["order_q"] == line["order_p"] == pytest.approx(0.05)
+
+
+def test_a_measure_that_does_not_decide_has_no_summary():
+    with pytest.raises(InputError, match=r"no measure 'cka' that decides; the result has matched_cosine"):
+        summary(comparisons.result({"a - b": [0.1] * 4}), measure="cka")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cache import Hook
+from geometry.among_draws import rank_p_over_layers
 from geometry.between_table import DESCRIBES, NUMBERS, comparison_result
 from geometry.index_sharing import MAX_LAG
-from geometry.over_layers import p_over_layers
 from tests.geometry import comparisons
 
 LAGS = np.array([0.0, 0.1, 0.2, 0.9, 0.2, 0.1, 0.0])
@@ -58,7 +58,7 @@ def test_p_is_against_unrelated_codes_and_over_layers_against_their_largest():
     first, second = [0.1, 0.6, 0.2], [0.4, 0.0, 0.2]
     table = result_of([found(0, value=0.5, unrelated=first), found(1, value=0.3, unrelated=second)]).table
     assert table["p"].tolist() == [2 / 4, 2 / 4]
-    expected = p_over_layers(np.array([0.5, 0.3]), np.array([first, second]))
+    expected = rank_p_over_layers(np.array([[0.5, *first], [0.3, *second]]))
     assert table["p_layers"].tolist() == expected.tolist()
     assert table["p_floor"].tolist() == [1 / 4, 1 / 4]
     assert table["null_max"].tolist() == [0.6, 0.4]
@@ -135,6 +135,11 @@ def test_q_is_over_pairs_by_their_best_layer_and_never_below_a_layers_own_p():
 )
 def test_the_verdict_is_that_of_the_lines_own_numbers(changes, word):
     assert result_of([found(**changes)]).table["verdict"].tolist() == [word]
+
+
+def test_a_pair_that_is_never_reliable_counts_as_tested_without_a_find():
+    grid = [found(0, ("a", "b"), 0.5, unrelated=[0.0] * 99), found(0, ("a", "c"), value=np.nan)]
+    assert result_of(grid).table["q"].tolist() == pytest.approx([0.02, np.nan], nan_ok=True)
 
 
 def test_pairs_with_fewer_controls_leave_the_rest_of_the_array_empty():

@@ -40,9 +40,15 @@ def test_it_is_narrower_near_1_and_wider_with_an_error_over_contexts():
     assert widths[0.9, 0.1] > widths[0.9, 0.0]
 
 
-def test_a_value_beyond_1_is_taken_for_1_and_nothing_gives_nothing():
-    low, high = cosine_interval(1.2, np.random.default_rng(0).normal(size=2001) * 0.1, ONES, np.nan)
-    assert low == pytest.approx(1)
+def test_a_value_beyond_1_is_taken_for_1_with_its_error():
+    unrelated = np.random.default_rng(0).normal(size=2001) * 0.1
+    assert cosine_interval(1.2, unrelated, ONES, 0.05) == cosine_interval(1.0, unrelated, ONES, 0.05)
+    low, high = cosine_interval(1.2, unrelated, ONES, 0.05)
+    assert low < 0.95
     assert high == pytest.approx(1)
+
+
+def test_without_a_value_an_error_or_a_draw_there_is_no_interval():
     assert np.isnan(cosine_interval(np.nan, 0 * ONES, ONES, 0.1)).all()
+    assert np.isnan(cosine_interval(0.5, 0 * ONES, ONES, np.nan)).all()
     assert np.isnan(cosine_interval(0.5, np.empty(0), np.empty(0), 0.1)).all()

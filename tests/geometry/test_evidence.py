@@ -12,7 +12,6 @@ from sklearn.decomposition import PCA
 from geometry.evidence import (
     adjusted,
     explained_variance_null,
-    interval,
     jackknife,
     jackknife_se,
     share_error,
@@ -178,14 +177,6 @@ def test_the_jackknife_of_values_left_out_is_that_of_rows_left_out():
     np.testing.assert_array_equal(np.isnan(jackknife(left_out)), [False, True, False])
 
 
-def test_the_interval_is_students_from_seven_members_on():
-    """Quantiles of t from a printed table: 2.447 for 6 degrees of freedom, 2.306 for 8."""
-    assert interval(0.5, 0.1, 7) == pytest.approx((0.5 - 0.2447, 0.5 + 0.2447), abs=1e-4)
-    assert interval(-1.0, 2.0, 9) == pytest.approx((-1 - 4.612, -1 + 4.612), abs=1e-3)
-    assert np.isnan(interval(0.5, 0.1, 6)).all()
-    assert np.isnan(interval(0.5, float("nan"), 9)).all()
-
-
 def test_a_share_of_1_has_an_exact_limit_and_no_error():
     assert share_interval(1.0, 0.0, 7) == pytest.approx((0.5904, 1), abs=5e-5)
     assert share_interval(0.0, float("nan"), 7) == pytest.approx((0, 0.4096), abs=5e-5)
@@ -231,22 +222,6 @@ def test_a_shares_interval_covers_whatever_the_spread_of_members(n, truth):
         found = zip(*two_ended(np.random.default_rng(n), truth, spread, n, 2_000), strict=True)
         ends = [share_interval(float(share), se, n) for share, se in found]
         assert np.mean([low <= truth <= high for low, high in ends]) >= 0.93
-
-
-@pytest.mark.parametrize(("d", "rank"), [(64, 3), (16, 3)])
-def test_the_interval_of_a_matched_cosine_covers_0_for_independent_codes(d, rank):
-    """200 pairs of families with codes of their own, 9 members: 95 % nominal; .925 and .945 were measured."""
-    values, errors, covered = [], [], 0
-    for seed in range(200):
-        x, y = (
-            families(n_families=1, n_contexts=4, d=d, rank=rank, seed=2 * seed + side)[0].double() for side in (0, 1)
-        )
-        values.append(matched_cosine(x, y))
-        errors.append(float(jackknife(left_out_cosines(x, y))))
-        low, high = interval(values[-1], errors[-1], 9)
-        covered += low <= 0 <= high
-    assert 0.90 <= covered / 200 <= 0.99
-    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(values), rel=0.2)
 
 
 @pytest.mark.parametrize("n_contexts", [8, 16])

@@ -8,9 +8,9 @@ from cache import ActivationStore, Hook, load_dataset, plan_recording, record
 from cache.errors import InputError
 from cache.families import FAMILIES
 from cache.sequences import SequenceDesign
+from geometry.among_draws import rank_p_over_layers
 from geometry.demixing import N_DRAWS, PARTS, demix
 from geometry.layerwise_demix import demix_by_layer
-from geometry.over_layers import p_over_layers
 from geometry.sharing_null import mean_code
 from geometry.unrelated_codes import draw_directions, draw_weights
 from tests.rerecording import rerecorded
@@ -60,7 +60,7 @@ def test_every_layer_is_demix_of_cells_cut_by_hand(store, result):
         np.testing.assert_allclose(result.values("captured")[i], truth.captured, atol=1e-6)
         np.testing.assert_allclose(result.values("index_directions")[i], truth.index.directions, atol=1e-5)
         assert result.values("p")[i] == truth.p
-    over = p_over_layers(result.values("share")[:, 0], result.values("null"))
+    over = rank_p_over_layers(np.column_stack([result.values("share")[:, 0], result.values("null")]))
     np.testing.assert_array_equal(result.values("p_layers"), over)
 
 

@@ -51,6 +51,7 @@ def test_a_cosine_and_what_is_proportional_to_it_have_one_null_and_one_interval(
     assert len(got.unrelated) == 600
     assert len(got.permuted) == 19
     np.testing.assert_array_equal(got.distances, cosine.distances)
+    assert got.spread == pytest.approx(got.unrelated.std(), rel=0.15)
     assert got.distances[3, 1] == distance_of(pair.y, families[5], pair.directions)
     assert got.controls[3].tolist() == [value(families[0], families[5]), value(families[5], families[1])]
 
@@ -61,6 +62,7 @@ def test_a_count_of_hits_has_no_interval_and_its_controls_lie_in_its_own_null(fa
     assert np.isnan([got.ci_low, got.ci_high]).all()
     assert len(got.unrelated) == 400
     np.testing.assert_allclose(got.distances, (got.controls - got.unrelated.mean()) / got.unrelated.std())
+    assert got.spread == got.unrelated.std()
 
 
 def test_measures_that_describe_have_permuted_members_and_controls_only(pair):

@@ -14,7 +14,6 @@ from cache.errors import InputError
 from geometry.index_sharing import member_products
 from geometry.permutations import (
     EXHAUSTIVE,
-    max_statistic_p,
     member_permutations,
     own_index_p,
     permutation_p,
@@ -97,39 +96,6 @@ def test_p_is_at_its_floor_for_a_shared_code():
     for seed in range(5):
         x, y = families(cosine=0.7, n_members=7, seed=seed)
         assert permutation_p(permuted_traces(member_products(x, y), member_permutations(7))) == 1 / 5040
-
-
-@given(st.integers(1, 5), st.integers(2, 40), st.integers(0, 1000))
-@settings(deadline=None, max_examples=50)
-def test_p_over_all_hooks_is_never_below_a_hooks_own(n_hooks, n_orders, seed):
-    nulls = np.random.default_rng(seed).normal(size=(n_hooks, n_orders))
-    together = max_statistic_p(nulls)
-    assert (together >= np.array([permutation_p(row) for row in nulls])).all()
-    by_hand = [(1 + sum(max(column) >= row[0] for column in nulls.T[1:])) / n_orders for row in nulls]
-    np.testing.assert_allclose(together, by_hand)
-
-
-def test_over_one_hook_p_is_its_own_and_hooks_without_a_value_take_no_part():
-    nulls = np.random.default_rng(0).normal(size=(3, 20))
-    assert max_statistic_p(nulls[:1]) == permutation_p(nulls[0])
-    with_gap = np.vstack([nulls, np.full(20, np.nan)])
-    with_gap[3, 5:] = 99  # an undefined true value, and large ones under permutation
-    np.testing.assert_array_equal(max_statistic_p(with_gap), [*max_statistic_p(nulls), np.nan])
-    assert np.isnan(max_statistic_p(np.full((2, 4), np.nan))).all()
-
-
-def test_at_most_one_simulation_in_twenty_has_any_hook_below_its_level():
-    """Six hooks that resemble each other, no effect at any; hook by hook, one run in six or more would."""
-    orders = member_permutations(5)
-    any_together, any_alone = [], []
-    for seed in range(400):
-        rng = np.random.default_rng(seed)
-        tables = rng.normal(size=(6, 5, 5)) + rng.normal(size=(5, 5))
-        nulls = np.stack([permuted_traces(table, orders) for table in tables])
-        any_together.append(max_statistic_p(nulls).min() <= 0.05)
-        any_alone.append(min(permutation_p(row) for row in nulls) <= 0.05)
-    assert 0.01 < np.mean(any_together) < 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / 400)
-    assert np.mean(any_alone) > 0.1
 
 
 def test_own_index_p_is_even_without_an_effect():

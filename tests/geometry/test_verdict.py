@@ -65,7 +65,7 @@ def test_the_two_clear_cases():
         (PRIVATE, {"ci_low": NAN, "ci_high": NAN}, "undecided (within the controls)"),
         (PRIVATE, {"q": 0.05}, "undecided (within the controls)"),
         (SHARED, {"q": 0.051}, "undecided (q = 0.051)"),
-        (SHARED, {"q": 1 / 3}, "undecided (q = 0.33)"),
+        (SHARED, {"q": 1 / 3}, "undecided (q = 0.333)"),
         (SHARED, {"q": NAN}, "undecided (q = nan)"),
         (SHARED, {"q": 0.05}, "shared"),
         (SHARED, {"peak_lag": 1}, "undecided (best at lag +1)"),
