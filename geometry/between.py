@@ -221,7 +221,7 @@ def _compare(
                     pair=(pair.a, pair.b),
                     variant=variant,
                     measure=name,
-                    evidence=evidence,
+                    known=evidence.known,
                     measured=measured(MEASURES[name], evidence, orders),
                     index_removed=removed,
                     by_list=by_list if variant == "plain" else NO_LISTS,

@@ -17,7 +17,7 @@ from geometry.layerwise import LayerResult
 from geometry.measures import MEASURES
 from geometry.order_effect import SharedByList
 from geometry.over_layers import control_limits, p_at_least
-from geometry.pair_evidence import Measured, PairCells
+from geometry.pair_evidence import Known, Measured
 from geometry.verdict import Evidence, verdict
 
 DESCRIBES = "describes only"
@@ -31,7 +31,7 @@ class Found:
     """One measure of one pair at one hook.
 
     Attributes:
-        evidence: the two families and what all measures of them have in common.
+        known: what all measures of the two families have in common.
         measured: the value and its company.
         index_removed: share of the families' index variance that the variant has removed; nan for the plain one.
         by_list: what the families share in increasing and reordered lists; empty without such lists.
@@ -41,7 +41,7 @@ class Found:
     pair: tuple[str, str]
     variant: str
     measure: str
-    evidence: PairCells
+    known: Known
     measured: Measured
     index_removed: float
     by_list: SharedByList
@@ -114,7 +114,7 @@ def _order_p(column: Sequence[Found]) -> Float[np.ndarray, " hook"]:
 
 def _line(one: Found, p_layers: float, limit: float, order_p: float) -> dict[str, Any]:
     """All of a line but q and the verdict, which depend on the other lines."""
-    got, evidence = one.measured, one.evidence
+    got, known = one.measured, one.known
     controls = got.controls[np.isfinite(got.controls)]
     line: dict[str, Any] = {
         "layer": one.hook.table_layer,
@@ -127,27 +127,27 @@ def _line(one: Found, p_layers: float, limit: float, order_p: float) -> dict[str
         "value": got.value,
         "ci_low": got.ci_low,
         "ci_high": got.ci_high,
-        "se_templates": evidence.error if one.measure == "matched_cosine" else math.nan,
+        "se_templates": known.error if one.measure == "matched_cosine" else math.nan,
         "p": p_at_least(got.value, got.unrelated),
         "p_layers": p_layers,
         "p_floor": 1 / (1 + len(got.unrelated)) if len(got.unrelated) else math.nan,
     }
     line |= _summed("null", got.unrelated) | {"null_sd": float(got.unrelated.std()) if len(got.unrelated) else math.nan}
-    line |= _summed("permuted", got.permuted) | _summed("control", controls)
+    line |= {"permuted_mean": got.permuted_mean, "permuted_max": got.permuted_max} | _summed("control", controls)
     line |= {
         "control_min": float(controls.min()) if len(controls) else math.nan,
         "control_limit": limit,
         "n_controls": len(got.controls),
-        "own_p": evidence.own_p,
-        "reliability": evidence.reliability,
+        "own_p": known.own_p,
+        "reliability": known.reliability,
         "index_removed": one.index_removed,
         "peak_lag": _peak(_lags(one)),
         "order_p": order_p if MEASURES[one.measure].decides else math.nan,
         "reordered": one.by_list.reordered,
         "order_bound": one.by_list.bound,
         "n_orders": max(len(one.by_list.products) - 1, 0),
-        "n_members": evidence.x.shape[1],
-        "n_templates": evidence.x.shape[0],
+        "n_members": known.n_members,
+        "n_templates": known.n_templates,
         "n_rows": one.n_rows,
     }
     return line
@@ -163,7 +163,7 @@ def _summed(name: str, values: Float[np.ndarray, " draw"]) -> dict[str, float]:
 
 def _lags(one: Found) -> Float[np.ndarray, " lag"]:
     """The lag profile; nan for measures that describe."""
-    return one.evidence.lags if MEASURES[one.measure].decides else np.full(2 * MAX_LAG + 1, np.nan)
+    return one.known.lags if MEASURES[one.measure].decides else np.full(2 * MAX_LAG + 1, np.nan)
 
 
 def _peak(lags: Float[np.ndarray, " lag"]) -> int | None:

@@ -25,7 +25,8 @@ class Measured:
         ci_low: lower end of the 95 % interval; nan for measures without.
         ci_high: upper end.
         unrelated: values with codes of unrelated families; empty without controls, and for measures that describe.
-        permuted: values with the members of one family in other orders.
+        permuted_mean: mean value with the members of one family in other orders.
+        permuted_max: the largest of these.
         controls: for each control family, its value with the first and with the second family.
         distances: how far each control lies above the mean of a null, in its standard deviations: for cosines the
             matched product in its own null, which needs no reliability, else the value in the pair's null.
@@ -36,10 +37,32 @@ class Measured:
     ci_low: float
     ci_high: float
     unrelated: Unrelated
-    permuted: Float[np.ndarray, " order"]
+    permuted_mean: float
+    permuted_max: float
     controls: Float[np.ndarray, "control side"]
     distances: Float[np.ndarray, "control side"]
     spread: float
+
+
+@dataclass(frozen=True)
+class Known:
+    """What all measures of two families at one site have in common.
+
+    Attributes:
+        own_p: the larger p of the two families' own index effects.
+        reliability: the smaller reliability of the two families' codes.
+        error: standard error of their matched cosine over contexts.
+        lags: their lag profile.
+        n_members: how many members they are compared by.
+        n_templates: in how many contexts.
+    """
+
+    own_p: float
+    reliability: float
+    error: float
+    lags: Float[np.ndarray, " lag"] = field(repr=False)
+    n_members: int
+    n_templates: int
 
 
 @dataclass(frozen=True)
@@ -51,20 +74,14 @@ class PairCells:
         y: the second.
         controls: the control families.
         directions: what unrelated codes are drawn along; None with too few controls.
-        own_p: the larger p of the two families' own index effects.
-        reliability: the smaller reliability of the two families' codes.
-        error: standard error of their matched cosine over contexts.
-        lags: their lag profile.
+        known: what is known of the two before anything is measured.
     """
 
     x: Cells = field(repr=False)
     y: Cells = field(repr=False)
     controls: tuple[Cells, ...] = field(repr=False)
     directions: Directions | None = field(repr=False)
-    own_p: float
-    reliability: float
-    error: float
-    lags: Float[np.ndarray, " lag"] = field(repr=False)
+    known: Known
 
 
 def pair_cells(x: Cells, y: Cells, controls: Sequence[Cells], directions: Directions | None, seed: int) -> PairCells:
@@ -78,16 +95,15 @@ def pair_cells(x: Cells, y: Cells, controls: Sequence[Cells], directions: Direct
         seed: seeds draws.
     """
     varied = varies(x) and varies(y)
-    return PairCells(
-        x=x,
-        y=y,
-        controls=tuple(controls),
-        directions=directions,
+    known = Known(
         own_p=max(own_index_p(x, seed=seed), own_index_p(y, seed=seed)) if varied else NAN,
         reliability=min(reliability(x), reliability(y)) if varied else NAN,
         error=template_bootstrap_se(context_products(x, y), context_products(x, x), context_products(y, y), seed=seed),
         lags=lag_profile(x, y),
+        n_members=x.shape[1],
+        n_templates=x.shape[0],
     )
+    return PairCells(x, y, tuple(controls), directions, known)
 
 
 def directions_of(controls: Sequence[Cells], weights: Float[np.ndarray, "draw member row"] | None) -> Directions | None:
@@ -109,18 +125,20 @@ def measured(measure: Measure, pair: PairCells, orders: Orders) -> Measured:
         orders: of the members, the true one first.
     """
     value = _value(measure, pair.x, pair.y)
-    if measure.decides and not pair.reliability >= LEAST_RELIABILITY:
+    if measure.decides and not pair.known.reliability >= LEAST_RELIABILITY:
         value = NAN
     there, controls = bool(np.isfinite(value)), np.full((len(pair.controls), 2), NAN)
     for number, control in enumerate(pair.controls):
         if measure.per_cosine is None or reliability(control) >= LEAST_RELIABILITY:
             controls[number] = _value(measure, pair.x, control), _value(measure, control, pair.y)
+    permuted = measure.permuted(pair.x, pair.y, orders)[1:] if there else np.empty(0)
     found = Measured(
         value=value,
         ci_low=NAN,
         ci_high=NAN,
         unrelated=np.empty(0),
-        permuted=measure.permuted(pair.x, pair.y, orders)[1:] if there else np.empty(0),
+        permuted_mean=float(permuted.mean()) if len(permuted) else NAN,
+        permuted_max=float(permuted.max()) if len(permuted) else NAN,
         controls=controls,
         distances=np.full_like(controls, NAN),
         spread=NAN,
@@ -143,7 +161,7 @@ def _beside(measure: Measure, pair: PairCells, directions: Directions, found: Me
     spread = float(np.mean([scale * cosine / one for one in away])) if cosine else NAN
     low, high = NAN, NAN
     if pair.x.shape[1] >= LEAST_MEMBERS:
-        low, high = (scale * end for end in interval_of_cosine(cosine, pair.x, pair.y, directions, pair.error))
+        low, high = (scale * end for end in interval_of_cosine(cosine, pair.x, pair.y, directions, pair.known.error))
     return replace(found, distances=distances, spread=spread, ci_low=low, ci_high=high)
 
 

@@ -1,12 +1,11 @@
 """Results of `geometry compare` put together by hand, for pictures and summaries that only read them."""
 
 import numpy as np
-import torch
 
 from cache import Hook
 from geometry.between_table import Found, comparison_result
 from geometry.order_effect import NO_LISTS
-from geometry.pair_evidence import Measured, PairCells
+from geometry.pair_evidence import Known, Measured
 
 LAYERS = (-1, 0, 1, 2)
 
@@ -15,11 +14,10 @@ def hooks():
     return (Hook("resid_pre", 0), *(Hook("resid_post", layer) for layer in LAYERS[1:]))
 
 
-def evidence(*, n_members=8, n_templates=10, own_p=0.005, reliability=0.9, error=0.02, lags=None):
-    """What the measures of a pair have in common; of the cells only the size counts."""
-    cells = torch.zeros(n_templates, n_members, 1)
+def known(*, n_members=8, own_p=0.005, reliability=0.9, lags=None):
+    """What the measures of a pair have in common."""
     lags = np.array([-0.2, -0.1, 0.1, 0.9, 0.1, -0.1, -0.2]) if lags is None else lags
-    return PairCells(cells, cells, (), None, own_p, reliability, error, lags)
+    return Known(own_p, reliability, 0.02, lags, n_members, 10)
 
 
 def measured(value, *, half=0.1, unrelated=None, n_controls=20, control=0.1):
@@ -31,7 +29,8 @@ def measured(value, *, half=0.1, unrelated=None, n_controls=20, control=0.1):
         ci_low=value - half,
         ci_high=value + half,
         unrelated=unrelated if np.isfinite(value) else np.empty(0),
-        permuted=0.2 * np.random.default_rng(1).uniform(-1, 1, 119),
+        permuted_mean=0.004,
+        permuted_max=0.2,
         controls=controls,
         distances=controls / (control or 1.0) * 2,
         spread=float(np.std(unrelated)) if len(unrelated) else np.nan,
@@ -49,7 +48,7 @@ def found(hook, pair, value, *, variant="plain", measure="matched_cosine", **cho
         pair=tuple(pair.split(" - ")),
         variant=variant,
         measure=measure,
-        evidence=evidence(**common),
+        known=known(**common),
         measured=measured(value, **choices),
         index_removed=np.nan if variant == "plain" else 0.2,
         by_list=by_list,

@@ -92,7 +92,9 @@ def compared(pairs, controls, *, n_draws=150, seed=0):
             there = [one[layer] for one in controls]
             evidence = pair_cells(x[layer], y[layer], there, directions[layer], seed)
             got = measured(measure, evidence, orders)
-            found.append(Found(hook, (f"a{number}", "b"), "plain", "matched_cosine", evidence, got, NAN, NO_LISTS, 1))
+            found.append(
+                Found(hook, (f"a{number}", "b"), "plain", "matched_cosine", evidence.known, got, NAN, NO_LISTS, 1)
+            )
     parameters = {"pairs": [f"a{i} - b" for i in range(len(pairs))], "variants": ["plain"]}
     return summary(comparison_result(found, hooks, parameters | {"measures": ["matched_cosine"]}, "simulated"))
 
