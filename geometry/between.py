@@ -124,7 +124,8 @@ def between_pairs(
         FingerprintError: the model is not the one recorded.
     """
     seed = check_seed(seed)
-    measures, wanted = names_of(measures), pairs_of(pairs)
+    measures = names_of(measures)
+    wanted = list({frozenset(pair): pair for pair in reversed(pairs_of(pairs))}.values())[::-1]
     unknown = [name for name in measures if name not in MEASURES]
     if unknown or not measures:
         raise InputError(f"no measure {unknown[0] if unknown else ''!r}; there are {', '.join(MEASURES)}")

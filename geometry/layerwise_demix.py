@@ -58,8 +58,8 @@ def demix_by_layer(
     """
     seed = check_seed(seed)
     hooks = site_hooks(store, site, layers)
-    plan = set_apart(plan_cells(store, None, where))
     own = plan_cells(store, families, where).families
+    plan = set_apart(plan_cells(store, None, where))
     names = [name for name in own if families is not None or not name.startswith(CONTROL_PREFIX)]
     if len(names) < 2:
         raise InputError(f"demix needs 2 families that are not controls; got {len(names)}")

@@ -17,7 +17,7 @@ def names_of(given: Iterable[str]) -> list[str]:
 
 
 def pairs_of(given: Sequence[Any]) -> list[tuple[str, str]]:
-    """Different pairs of names, each of any make, whichever is named first; a single pair may stand alone.
+    """Pairs of names, each of any make; a single pair may stand alone.
 
     Raises:
         InputError: something is no pair of two names.
@@ -27,7 +27,4 @@ def pairs_of(given: Sequence[Any]) -> list[tuple[str, str]]:
     for pair in [given] if isinstance(given, str) else pairs:
         if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(name, str) for name in pair):
             raise InputError(f"pairs are given as [('digits', 'numwords')]; got {given!r:.80}")
-    known: dict[frozenset[str], tuple[str, str]] = {}
-    for pair in pairs:
-        known.setdefault(frozenset(pair), (pair[0], pair[1]))
-    return list(known.values())
+    return [(pair[0], pair[1]) for pair in pairs]

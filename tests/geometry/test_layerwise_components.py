@@ -220,7 +220,7 @@ def test_a_planted_plane_takes_two_components_and_leaves_the_third_nothing(plant
     ratios = result.values("explained_variance_ratio")[2]
     assert ratios[:2].sum() == pytest.approx(1)
     assert ratios[2] == pytest.approx(0, abs=1e-7)  # float32 carries no more
-    assert ratios[0] == pytest.approx(25 / 34, abs=0.05)
+    assert ratios[0] == pytest.approx(25 / 34, abs=0.12)  # some forty rows are drawn
     cosines = np.linalg.svd(result.values("directions")[2, :2] @ axes[1:].T, compute_uv=False)
     assert cosines.min() > 0.9999
 
