@@ -144,7 +144,22 @@ def test_a_name_in_a_file_cannot_steer_the_terminal(gpt2, tmp_path, monkeypatch,
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_no_process_is_left_behind(store):
+def test_no_process_is_left_behind(store, monkeypatch):
+    started: list[subprocess.Popen[str]] = []
+    start = subprocess.Popen
+
+    def noted(*words, **options):
+        started.append(start(*words, **options))
+        return started[-1]
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", noted)
     read_apart("facts", store)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    with pytest.raises(KeyboardInterrupt):
+        read_apart("verification", store, on_step=stop)
+    assert [one.returncode is None for one in started] == [False, False]
+    for one in started:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(one.pid, os.WNOHANG)
