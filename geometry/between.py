@@ -189,7 +189,7 @@ def _draws(measures: Sequence[str], n_members: int, n_controls: int, seed: int) 
     tried = {number: member_permutations(n_members, most=number, seed=seed) for number in most}
     most_draws = max((MEASURES[name].most_draws for name in measures if MEASURES[name].decides), default=0)
     enough = enough_controls(n_controls) and most_draws > 0
-    weights = draw_weights(most_draws, n_members, n_controls, seed=seed) if enough else None
+    weights = draw_weights(most_draws, n_members, n_members * n_controls, seed=seed) if enough else None
     return Draws([(name, tried[MEASURES[name].most_orders]) for name in measures], weights)
 
 

@@ -46,8 +46,8 @@ def erasure_matrices(result: LayerResult, positions: str | None = None, *, most:
     """Receivers (rows) by donors (columns): accuracy left once the donor's index subspace is removed.
 
     Panels are the layers where removing the families' own subspaces leaves least, in their order. A star: the
-    donor's subspace is necessary (q at most .05, less left than by random and control subspaces). To the right the mean
-    over random subspaces, and the accuracy without an edit.
+    donor's subspace is necessary (q at most .05, less left than by subspaces of unrelated donors, within members and of
+    controls). To the right the mean over unrelated donors and over subspaces within members, and the unedited accuracy.
 
     Args:
         result: of `erasure_matrix`.
@@ -57,7 +57,7 @@ def erasure_matrices(result: LayerResult, positions: str | None = None, *, most:
     table = _at(result, positions)
     own = table[table["donor_kind"] == "own"].groupby("layer")["left"].mean()
     layers = sorted(own.sort_values(kind="stable").index[:most])
-    beside = {"random": "null_mean", "unedited": "unedited"}
+    beside = {"unrelated": "null_mean", "within": "within_mean", "unedited": "unedited"}
     figure, axes = _heatmap_panels(table, layers, "left", beside, "accuracy left")
     what = f"a donor's index subspace (rank {result.parameters['rank']}) removed; * necessary"
     figure.suptitle(_title(result, table, what), fontsize=11)
@@ -88,8 +88,8 @@ def transfer_by_layer(result: LayerResult, positions: str | None = None) -> Figu
 def erasure_by_layer(result: LayerResult, positions: str | None = None) -> Figure:
     """One panel a receiver: accuracy left without each donor's index subspace over layers.
 
-    Around the own curve its 95 % interval over members. Dashed: the mean over random subspaces of the rank of the
-    receiver's own. Dotted: the accuracy without an edit.
+    Around the own curve its 95 % interval over members. Dashed: the mean over unrelated donors' subspaces of the rank
+    of the receiver's own. Dotted: the accuracy without an edit.
     """
     table = _at(result, positions)
     figure, axes = _panels(table)
@@ -97,9 +97,9 @@ def erasure_by_layer(result: LayerResult, positions: str | None = None) -> Figur
         _curves(axis, mine, "left")
         own = mine[mine["donor_kind"] == "own"]
         base = own if len(own) else mine.drop_duplicates("layer")
-        random = "random subspaces"
+        label = "unrelated donors"
         if base["null_mean"].notna().any():
-            axis.plot(base["layer"], base["null_mean"], color="black", linestyle="--", linewidth=1, label=random)
+            axis.plot(base["layer"], base["null_mean"], color="black", linestyle="--", linewidth=1, label=label)
         axis.plot(base["layer"], base["unedited"], color="black", linestyle=":", linewidth=1, label="unedited")
         axis.set_ylabel("accuracy left", fontsize=9)
     _legend(figure, axes[0])

@@ -138,7 +138,7 @@ def _weights(
     """Weights of unrelated codes, for every family but the first; None with too few controls."""
     if not enough_controls(n_controls):
         return None
-    return draw_weights(N_DRAWS * (n_families - 1), n_members, n_controls, seed=seed)
+    return draw_weights(N_DRAWS * (n_families - 1), n_members, n_members * n_controls, seed=seed)
 
 
 def _lines(hook: Hook, one: Demixed | None, p_layers: float, counts: dict[str, int]) -> list[dict[str, object]]:

@@ -37,23 +37,21 @@ class Directions:
     drawn: Float[np.ndarray, "draw member axis"] = field(repr=False)
 
 
-def draw_weights(
-    n_draws: int, n_members: int, n_families: int, *, seed: int = 0
-) -> Float[np.ndarray, "draw member row"]:
+def draw_weights(n_draws: int, n_members: int, n_rows: int, *, seed: int = 0) -> Float[np.ndarray, "draw member row"]:
     """Gaussian weights of every control code in every direction: drawn once, used at all layers and sites.
 
     Args:
         n_draws: how many draws.
         n_members: members of a family.
-        n_families: how many control families; each has n_members codes.
+        n_rows: members of all control families together.
         seed: seeds them.
 
     Raises:
         InputError: one of the numbers is below 1.
     """
-    if min(n_draws, n_members, n_families) < 1:
-        raise InputError(f"draws, members and control families are 1 or more; got {n_draws}, {n_members}, {n_families}")
-    shape = (n_draws, n_members, n_families * n_members)
+    if min(n_draws, n_members, n_rows) < 1:
+        raise InputError(f"draws, members and members of controls are 1 or more; got {n_draws}, {n_members}, {n_rows}")
+    shape = (n_draws, n_members, n_rows)
     return np.random.default_rng([check_seed(seed), 7]).standard_normal(size=shape, dtype=np.float32)
 
 

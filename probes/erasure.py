@@ -118,19 +118,13 @@ def within_members(cells: Float[Tensor, "context member d"]) -> Float[Tensor, "r
     return (away - away.mean(dim=1, keepdim=True)).flatten(0, 1)
 
 
-def drawn_subspaces(
-    families: Sequence[Float[Tensor, "_ _ d"]],
-    rank: int,
-    n_members: int,
-    n_draws: int,
-    seed: int,
-    hook: HookLike | None = None,
-) -> tuple[LinearBasis, ...]:
+def subspaces_within(
+    families: Sequence[Float[Tensor, "_ _ d"]], rank: int, n_members: int, n_draws: int, seed: int
+) -> tuple[Float[Tensor, "direction d"], ...]:
     """Index subspaces of codes that mean nothing: Gaussian combinations of what varies within members.
 
     Each draw gives every member a combination of `within_members` of all families, and has the leading directions of
-    these codes, as `index_subspace` has of codes that were recorded. Of one family's few cells the draws would share a
-    narrow span: at 5 contexts unrelated subspaces then come out below 19 of 20 in one case of seven.
+    these codes, as `index_subspace` has of codes that were recorded.
 
     Args:
         families: cells (context, member, d) of each family.
@@ -138,7 +132,9 @@ def drawn_subspaces(
         n_members: members of a drawn code, more than the rank.
         n_draws: how many subspaces.
         seed: seeds the weights: those of a draw are the same for cells of the same shape, as at other layers.
-        hook: the site: a `Hook`, its name, or kind and layer.
+
+    Returns:
+        Orthonormal rows, float64.
 
     Raises:
         InputError: the rank is below 1.
@@ -147,7 +143,7 @@ def drawn_subspaces(
     seed = check_seed(seed)
     rows = torch.cat([within_members(cells) for cells in families])
     weights = np.random.default_rng([seed, 11]).normal(size=(n_draws, n_members, len(rows)))
-    return tuple(index_subspace((torch.from_numpy(one) @ rows)[None], rank, hook) for one in weights)
+    return tuple(index_subspace((torch.from_numpy(one) @ rows)[None], rank).directions for one in weights)
 
 
 def _leading(rows: Float[np.ndarray, "row d"], rank: int, scale: float) -> Float[Tensor, "direction d"]:

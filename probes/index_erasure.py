@@ -1,7 +1,7 @@
 """The erasure matrix: does a receiver still answer once the index subspace of a donor family is removed?"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -13,25 +13,30 @@ from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.hooks import Layers
 from cache.seeds import check_seed
-from geometry.basis import LinearBasis
+from geometry.basis import LinearBasis, orthonormal_basis
 from geometry.evidence import LEAST_CONTROLS
 from geometry.layerwise import LayerResult
 from geometry.readout import check_source
 from probes.edited_families import Cast, cast_families, cast_parameters
 from probes.edits import Removal
-from probes.erasure import drawn_subspaces, index_subspace
-from probes.erasure_table import Removed, erasure_lines, with_decisions
+from probes.erasure import index_subspace, subspaces_within
+from probes.erasure_table import UNRELATED, WITHIN, Removed, erasure_lines, with_decisions
 from probes.index_codes import IndexCodes
 from probes.receiver_prompts import ReceiverBatch, edited_hooks
-from probes.transfer_null import LEAST_POOL
 from probes.transfer_table import transfer_arrays
+from probes.unrelated_donors import unrelated_subspaces
 
 MOST_NULL = 10_000
 N_NULL = 99
+N_WITHIN = 20
+"""Subspaces of what varies within members: an erasure that counts goes beyond 19 of them."""
+
+LEAST_WITHIN = 3
+"""Control families that these are drawn from, at least."""
 
 MEASURED = (
     *("left", "se", "left_when_right", "logit_gap", "logit_gap_se", "null_mean", "null_low", "null_min"),
-    *("p", "p_layers", "q", "n_members"),
+    *("within_mean", "within_low", "p", "p_layers", "q", "n_members"),
 )
 
 
@@ -50,19 +55,19 @@ def erasure_matrix(
     seed: int = 0,
     on_hook: Callable[[Hook], None] = lambda hook: None,
 ) -> LayerResult:
-    """A receiver's accuracy after the index subspace of a donor family is projected out, beside random subspaces.
+    """A receiver's accuracy after the index subspace of a donor family is projected out, beside subspaces of two nulls.
 
     The subspace is the donor's (`index_subspace`), from other contexts than the edited one, of `rank` directions or
     one fewer than the donor has indices; it is removed around the mean of the receiver's activations in its other
-    contexts. Random subspaces of the same rank (`drawn_subspaces`) lie where activations vary within members: in the
-    store's control families, 3 or more, what is left of their cells without their means over contexts and members. No
-    index effect can be in it. The same are removed in all contexts and receivers, with the same weights at all layers.
+    contexts. Subspaces of unrelated donors (`unrelated_subspaces`) have the same rank, and come from combinations of
+    the codes of the store's control families, 10 or more: with the same weights at all layers and in all contexts and
+    receivers. Beside them stand 20 subspaces of what varies within members (`subspaces_within`) in 3 control families
+    or more: no index effect can be in these, nor what tells one family from another.
 
-    `p`: less accuracy is left than by random subspaces at this layer; where as much is left, the change of the logit
+    `p`: less accuracy is left than by unrelated donors at this layer; where as much is left, the change of the logit
     gap decides. `p_layers` holds for all layers, `q` for all pairs of families too. `necessary` (`with_decisions`): q
-    is at most .05 and less is left than by 19 of 20 random subspaces and by every control donor's; else no, or
-    undecided with what would decide it. p alone does not say so: a control donor's subspace, where families' codes lie,
-    can move the logits more than what varies within members (read the controls' own p).
+    is at most .05, and less is left than by 19 of 20 subspaces of either null and by every control donor's; else no, or
+    undecided with what would decide it.
 
     Args:
         store: increasing prompts; of several lengths those of the longest are used.
@@ -70,23 +75,24 @@ def erasure_matrix(
         receivers: families that are edited; None for all but controls.
         donors: families whose subspaces are removed; None for all but controls, and the first 5 controls.
         rank: directions removed at each place.
-        n_null: random subspaces, 19 or more; p is at least 1 / (1 + n_null).
+        n_null: unrelated donors' subspaces, 19 or more; p is at least 1 / (1 + n_null).
         site: resid_post (with the embedding, layer -1), or resid_pre.
         layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight, evenly spread.
         positions: position sets: `last` (the last token), `members` (each shown member by its own code), `both`.
         n_contexts: frames and templates that are edited.
-        seed: draws the contexts and the random subspaces.
+        seed: draws the contexts and the nulls' subspaces.
         on_hook: called after every layer.
 
     Returns:
         Arrays over (hook, positions, receiver, donor): `left`, the share of prompts whose likeliest token is still
         the answer, over all prompts (the primary measure), `se` over members, `left_when_right` (of those that were
         right unedited), `logit_gap` (change of the answer's logit minus the mean of the family's other answers) and
-        its error, `null_mean`, `null_low` (5 % quantile) and `null_min` of the random subspaces' shares, `p`,
-        `p_layers`, `q`, `n_members`; `null` and `null_gap` with a last axis `draw`.
+        its error, `null_mean`, `null_low` (5 % quantile) and `null_min` of the shares that unrelated donors leave,
+        `within_mean` and `within_low` of what subspaces within members leave, `p`, `p_layers`, `q`, `n_members`; `null`
+        and `null_gap` of unrelated donors with a last axis `draw`.
 
     Raises:
-        InputError: the rank is below 1, there are too few random subspaces, no such family, site, layer or position
+        InputError: the rank is below 1, there are too few subspaces of a null, no such family, site, layer or position
             set, or a family has but one context.
         FingerprintError: the store was recorded from another model.
     """
@@ -95,7 +101,7 @@ def erasure_matrix(
         raise InputError(f"the rank of what is erased must be 1 or more; got {rank}")
     if not LEAST_CONTROLS <= n_null <= MOST_NULL:
         raise InputError(
-            f"an accuracy is set against {LEAST_CONTROLS} to {MOST_NULL:,} random subspaces; got {n_null:,}"
+            f"an accuracy is set against {LEAST_CONTROLS} to {MOST_NULL:,} unrelated subspaces; got {n_null:,}"
         )
     check_source(store, model)
     hooks = edited_hooks(store, site, layers)
@@ -103,12 +109,11 @@ def erasure_matrix(
     lines, nulls = [], []
     for hook in hooks:
         codes = cast.codes(store, hook)
-        drawn = _drawn(codes, cast, hook, rank, n_null, seed)
+        drawn = drawn_subspaces(codes, cast, rank, n_null, seed)
         for positions_name, places in cast.places.items():
             label = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name, "positions": positions_name}
             for receiver, batches in cast.receivers.items():
-                here = {key: bases for key, bases in drawn.items() if key[1] in places}
-                spaces = Spaces(codes, cast.donors, receiver, hook, rank, here)
+                spaces = Spaces(codes, cast.donors, receiver, hook, rank, drawn)
                 cells = pd.concat([erased_cells(batch, places, spaces) for batch in batches], ignore_index=True)
                 found = erasure_lines(cells, receiver, spaces.removed)
                 lines += [label | line for line, _ in found]
@@ -126,6 +131,10 @@ def erasure_matrix(
     )
 
 
+Drawn = Mapping[tuple[str, int, str, int], Sequence[Float[Tensor, "direction d"]]]
+"""By name of the null, rank, context and place: directions of its subspaces."""
+
+
 @dataclass(frozen=True)
 class Spaces:
     """What is removed from one receiver at one site.
@@ -136,7 +145,7 @@ class Spaces:
         receiver: the family that is edited.
         hook: the site.
         rank: directions of a subspace.
-        drawn: by rank and place the subspaces of the null; empty without one.
+        drawn: by name of the null, rank, context and place its subspaces; empty without one.
     """
 
     codes: Mapping[str, IndexCodes] = field(repr=False)
@@ -144,25 +153,25 @@ class Spaces:
     receiver: str
     hook: Hook
     rank: int
-    drawn: Mapping[tuple[int, int], Sequence[LinearBasis]] = field(repr=False)
+    drawn: Drawn = field(repr=False)
 
     @property
     def removed(self) -> Removed:
         """What each copy removes, and its rank."""
         donors = [(donor, _rank_of(self.codes[donor], self.rank)) for donor in self.donors]
-        sizes = {rank: len(drawn) for (rank, _), drawn in self.drawn.items()}
-        return donors + [("", rank) for rank, n_null in sizes.items() for _ in range(n_null)]
+        sizes = {(null, rank): len(drawn) for (null, rank, _, _), drawn in self.drawn.items()}
+        return donors + [one for one, n_drawn in sizes.items() for _ in range(n_drawn)]
 
     def at(self, context: str, place: int) -> list[LinearBasis]:
         """The subspaces, in the order of `removed`, around the receiver's mean in other contexts."""
         mean = self.codes[self.receiver].others(context)[:, :, place].mean(dim=(0, 1))
-        bases = [
-            index_subspace(self.codes[donor].others(context)[:, :, place], rank, self.hook)
+        own = [
+            index_subspace(self.codes[donor].others(context)[:, :, place], rank).directions
             for donor, rank in self.removed
-            if donor
+            if donor in self.donors
         ]
-        bases += [basis for (_, there), drawn in self.drawn.items() if there == place for basis in drawn]
-        return [replace(basis, offset=mean) for basis in bases]
+        nulls = [one for (_, _, *where), drawn in self.drawn.items() if where == [context, place] for one in drawn]
+        return [orthonormal_basis(directions, mean, self.hook) for directions in (*own, *nulls)]
 
 
 def _rank_of(codes: IndexCodes, rank: int) -> int:
@@ -170,21 +179,22 @@ def _rank_of(codes: IndexCodes, rank: int) -> int:
     return min(rank, len(codes.members) - 1)
 
 
-def _drawn(
-    codes: Mapping[str, IndexCodes], cast: Cast, hook: Hook, rank: int, n_null: int, seed: int
-) -> dict[tuple[int, int], tuple[LinearBasis, ...]]:
-    """The null's subspaces by rank and place, of one site; none with fewer than 3 control families."""
+def drawn_subspaces(codes: Mapping[str, IndexCodes], cast: Cast, rank: int, n_null: int, seed: int) -> Drawn:
+    """The subspaces of both nulls at one site, for every context that is edited; none with too few control families."""
     controls = [codes[name] for name in cast.controls]
-    if len(controls) < LEAST_POOL:
-        return {}
+    contexts = {context for batches in cast.receivers.values() for batch in batches for context in batch.contexts}
     n_members = max(len(codes[name].members) for name in (*cast.receivers, *cast.donors))
-    ranks = sorted({_rank_of(codes[donor], rank) for donor in cast.donors})
-    places = sorted({place for places in cast.places.values() for place in places})
-    return {
-        (one, place): drawn_subspaces([c.cells[:, :, place] for c in controls], one, n_members, n_null, seed, hook)
-        for one in ranks
-        for place in places
-    }
+    found: dict[tuple[str, int, str, int], Sequence[Float[Tensor, "direction d"]]] = {}
+    for one in sorted({_rank_of(codes[donor], rank) for donor in cast.donors}):
+        for place in sorted({place for places in cast.places.values() for place in places}):
+            within: Sequence[Float[Tensor, "direction d"]] = ()
+            if len(controls) >= LEAST_WITHIN:
+                within = subspaces_within([c.cells[:, :, place] for c in controls], one, n_members, N_WITHIN, seed)
+            for context in sorted(contexts):
+                means = [c.without(context)[:, place] for c in controls]
+                found[UNRELATED, one, context, place] = unrelated_subspaces(means, one, n_null, seed)
+                found[WITHIN, one, context, place] = within
+    return found
 
 
 def erased_cells(batch: ReceiverBatch, places: Sequence[int], spaces: Spaces) -> pd.DataFrame:

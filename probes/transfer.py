@@ -16,11 +16,11 @@ from cache.seeds import check_seed
 from geometry.cells import CONTROL_PREFIX
 from geometry.layerwise import LayerResult
 from geometry.readout import check_source
-from probes.edited_families import cast_families, cast_parameters
+from probes.edited_families import Cast, cast_families, cast_parameters
 from probes.index_codes import IndexCodes
 from probes.receiver_prompts import ReceiverBatch, edited_hooks
-from probes.transfer_null import LEAST_POOL, unrelated_steps
 from probes.transfer_table import transfer_arrays, transfer_table
+from probes.unrelated_donors import unrelated_donors
 
 N_NULL = 19
 MOST_NULL = 1_000
@@ -49,8 +49,8 @@ def transfer_matrix(
     and 1 (`geometry.evidence.share_interval`).
 
     Null donors have the donor's member-by-member structure, in directions drawn from the codes of the store's control
-    families, 3 or more (`unrelated_steps`): the same draws at all layers. They and the donor are compared in the first
-    of the edited contexts. `p`: a null donor succeeds at least as often at this layer; where as often, the effect
+    families, 10 or more (`unrelated_donors`): the same draws at all layers. They and the donor are compared in the
+    first of the edited contexts. `p`: a null donor succeeds at least as often at this layer; where as often, the effect
     decides. `p_layers`, of the effect, holds for all layers, `q` for all pairs of families too (`transfer_table`).
 
     Args:
@@ -88,7 +88,7 @@ def transfer_matrix(
         codes = cast.codes(store, hook)
         for name, batches in cast.receivers.items():
             for positions_name, places in cast.places.items():
-                steps = Steps(codes, cast.donors, name, cast.controls, n_null, batches[0].contexts[0], seed)
+                steps = steps_to(name, codes, cast, n_null, batches[0].contexts[0], seed)
                 edits = pd.concat([edited_cells(batch, hook, places, steps) for batch in batches])
                 cells.append(edits.assign(hook=number, positions=positions_name, receiver=name))
         on_hook(hook)
@@ -110,22 +110,18 @@ class Steps:
     """Steps of all donors in one receiver, norm matched to its own.
 
     Attributes:
-        codes: of the receiver, the donors and the controls.
+        codes: of the receiver and the donors.
         donors: families that give steps.
         receiver: the family that is edited.
-        controls: families whose codes null donors are drawn from.
-        n_null: null donors for each donor that is no control; 0 with fewer than 3 controls.
-        null_context: the context in which they are tried.
-        seed: seeds them.
+        null_context: the context in which null donors are tried.
+        drawn: codes of null donors, for each donor that is no control; empty without a null.
     """
 
     codes: Mapping[str, IndexCodes] = field(repr=False)
     donors: Sequence[str]
     receiver: str
-    controls: Sequence[str]
-    n_null: int
     null_context: str
-    seed: int
+    drawn: Mapping[str, Float[Tensor, "draw member place d"]] = field(repr=False)
 
     def copies(self, context: str, index: int) -> list[tuple[str, int, int]]:
         """What each edit of a prompt is: a donor, the index moved to, and -1 or the number of a null donor."""
@@ -138,32 +134,38 @@ class Steps:
             if j != index and j in mine
         ]
         found = [(donor, j, -1) for donor, j in pairs]
-        if context != self.null_context or len(self.controls) < LEAST_POOL:
+        if context != self.null_context:
             return found
-        tested = [(donor, j) for donor, j in pairs if not donor.startswith(CONTROL_PREFIX)]
-        return found + [(donor, j, draw) for donor, j in tested for draw in range(self.n_null)]
+        tested = [(donor, j) for donor, j in pairs if donor in self.drawn]
+        return found + [(donor, j, draw) for donor, j in tested for draw in range(len(self.drawn[donor]))]
 
     def at(self, context: str, index: int) -> Float[Tensor, "copy place d"]:
         """The step of every copy, from codes of other contexts."""
         means = {name: self.codes[name].without(context) for name in {self.receiver, *self.donors}}
         place = {name: {m: i for i, m in enumerate(self.codes[name].members)} for name in means}
-        copies = self.copies(context, index)
-        drawn = {
-            name: unrelated_steps(
-                means[name],
-                [self.codes[one].without(context) for one in self.controls],
-                start=place[name][index],
-                n_draws=self.n_null,
-                seed=self.seed,
-            )
-            for name in {donor for donor, _, draw in copies if draw >= 0}
-        }
 
-        def step(name: str, j: int) -> Float[Tensor, "place d"]:
-            return means[name][place[name][j]] - means[name][place[name][index]]
+        def step(name: str, j: int, draw: int = -1) -> Float[Tensor, "place d"]:
+            code = means[name] if draw < 0 else self.drawn[name][draw]
+            return code[place[name][j]] - code[place[name][index]]
 
-        given = [step(d, j) if draw < 0 else drawn[d][draw, place[d][j]] for d, j, draw in copies]
-        return torch.stack([matched(one, step(self.receiver, j)) for one, (_, j, _) in zip(given, copies, strict=True)])
+        return torch.stack([matched(step(*copy), step(self.receiver, copy[1])) for copy in self.copies(context, index)])
+
+
+def steps_to(
+    receiver: str, codes: Mapping[str, IndexCodes], cast: Cast, n_null: int, null_context: str, seed: int
+) -> Steps:
+    """The steps to one receiver at one site, with null donors drawn from the cast's control families."""
+    drawn: dict[str, Tensor] = {}
+    controls = [codes[name].without(null_context) for name in cast.controls]
+    for donor in cast.donors:
+        if not donor.startswith(CONTROL_PREFIX):
+            code = codes[donor].without(null_context)
+            places = [
+                unrelated_donors(code[:, place], [one[:, place] for one in controls], n_null, seed)
+                for place in range(code.shape[1])
+            ]
+            drawn[donor] = torch.stack(places, dim=2)
+    return Steps(codes, cast.donors, receiver, null_context, drawn)
 
 
 def matched(step: Float[Tensor, "place d"], own: Float[Tensor, "place d"]) -> Float[Tensor, "place d"]:

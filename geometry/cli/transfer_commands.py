@@ -32,7 +32,7 @@ EditedPositions = Annotated[
 Contexts = Annotated[int, typer.Option("--contexts", help="Frames and templates that are edited.")]
 Rank = Annotated[int, typer.Option("--rank", help="Directions that are removed.")]
 ErasureNulls = Annotated[
-    int, typer.Option("--nulls", help="Random subspaces; p is at least 1 / (1 + this), and q at least that.")
+    int, typer.Option("--nulls", help="Unrelated subspaces; p is at least 1 / (1 + this), and q at least that.")
 ]
 TransferNulls = Annotated[
     int, typer.Option("--nulls", help="Null donors for each pair; p is at least 1 / (1 + this); 0: none, and no p.")
@@ -121,7 +121,8 @@ def erase(
         )
     figures = {"matrix": erasure_matrices, "by_layer": erasure_by_layer}
     short = _short(result, "left", ["unedited", "null_mean", "necessary"])
-    shown = ["left", "ci_low", "ci_high", "unedited", "null_low", "controls_min", "p", "p_layers", "q", "necessary"]
+    shown = ["left", "ci_low", "ci_high", "unedited", "null_low", "within_low", "controls_min"]
+    shown += ["p", "p_layers", "q", "necessary"]
     tables = {"summary": short, "pairs": strongest(result.table, shown, falling=True)}
     _write(result, figures, tables, folder, as_json=as_json, quiet=quiet)
 
@@ -209,7 +210,7 @@ def _write(
         )
         print_table(tables["pairs"], title="each pair of families at the layer where it stands out most")
     if result.table["p"].isna().all() and result.parameters["n_null"]:
-        say.print("no p values: nulls are drawn from 3 control families or more; record control:0-19", markup=False)
+        say.print("no p values: nulls are drawn from 10 control families or more; record control:0-19", markup=False)
     _say_floor(result, say.print)
     say.print("\n".join(str(path) for path in paths), markup=False)
 

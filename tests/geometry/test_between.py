@@ -237,7 +237,7 @@ def test_below_five_members_there_is_a_value_and_no_verdict(planted):
 
 @pytest.mark.parametrize("measure", TRUE)
 def test_p_is_against_unrelated_codes_drawn_from_the_controls_at_all_layers_at_once(planted, found, lines, measure):
-    weights = draw_weights(1000, 7, 20, seed=0)[: MEASURES[measure].most_draws]
+    weights = draw_weights(1000, 7, 140, seed=0)[: MEASURES[measure].most_draws]
     values, nulls = [], []
     for hook in found.hooks[:2]:
         x, y = (cells_of(planted, hook, family) for family in ("digits", "months"))

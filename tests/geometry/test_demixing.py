@@ -76,7 +76,7 @@ def test_planted_parts_have_their_sizes_whatever_the_noise(cosine, shared):
 def drawn(rng, n_members, n_families=3, n_draws=100, kind="windowed"):
     """Directions from 20 control families of one layer."""
     controls = [cells_of(rng, codes(rng, kind, n_members, 1))[0] for _ in range(20)]
-    weights = draw_weights(n_draws * (n_families - 1), n_members, 20, seed=int(rng.integers(1_000_000)))
+    weights = draw_weights(n_draws * (n_families - 1), n_members, 20 * n_members, seed=int(rng.integers(1_000_000)))
     return draw_directions([mean_code(one) for one in controls], weights)
 
 

@@ -41,7 +41,7 @@ def result(name, *, sets=("last",), receivers=FAMILIES):
                     if name == "transfer":
                         line |= {"success": share, "null_mean": 0.02}
                     else:
-                        line |= {"left": 1 - share, "null_mean": 0.8, "unedited": 0.95}
+                        line |= {"left": 1 - share, "null_mean": 0.8, "within_mean": 0.9, "unedited": 0.95}
                         line |= {"necessary": "yes" if layer == 8 and donor == receiver == "digits" else "no"}
                     lines.append(line)
     hooks = tuple(Hook("resid_pre", 0) if layer < 0 else Hook("resid_post", layer) for layer in LAYERS)
@@ -85,7 +85,7 @@ def test_erasure_panels_have_stars_and_what_stands_beside_them():
     last = figure.axes[1]
     np.testing.assert_allclose(last.images[0].get_array()[0], [0.1, 0.55, 0.99, 0.95, 0.8, 0.95])
     assert texts(last)[:3] == [".10*", "n 7", ".55°"]
-    assert [label.get_text() for label in last.get_xticklabels()][-2:] == ["random", "unedited"]
+    assert [label.get_text() for label in last.get_xticklabels()][-3:] == ["unrelated", "within", "unedited"]
     assert "rank 4" in figure.get_suptitle()
 
 
@@ -103,9 +103,9 @@ def test_curves_have_the_own_edit_in_bold_a_control_band_and_null_donors():
     assert line(axis, "digits").get_xdata().tolist() == list(LAYERS)
 
 
-def test_erasure_curves_have_random_subspaces_and_the_unedited_accuracy():
+def test_erasure_curves_have_unrelated_donors_and_the_unedited_accuracy():
     axis = erasure_by_layer(result("erasure")).axes[0]
-    assert set(line(axis, "random subspaces").get_ydata()) == {0.8}
+    assert set(line(axis, "unrelated donors").get_ydata()) == {0.8}
     assert set(line(axis, "unedited").get_ydata()) == {0.95}
     others = erasure_by_layer(result("erasure", receivers=("digits",)))
     assert titles(others) == ["in digits: 7 members"]

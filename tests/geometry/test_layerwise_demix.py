@@ -52,7 +52,7 @@ def cells_of(store, hook, families=FOUND, members=range(2, 7)):
 def test_every_layer_is_demix_of_cells_cut_by_hand(store, result):
     for i, hook in enumerate(result.hooks[1:], 1):
         controls = [mean_code(one) for one in cells_of(store, hook, CONTROLS)]
-        directions = draw_directions(controls, draw_weights(2 * N_DRAWS, 5, 10, seed=0))
+        directions = draw_directions(controls, draw_weights(2 * N_DRAWS, 5, 50, seed=0))
         truth = demix(cells_of(store, hook), k=3, directions=directions)
         np.testing.assert_allclose(result.values("share")[i], truth.share, atol=1e-9)
         np.testing.assert_allclose(result.values("null")[i], truth.null, atol=1e-6)

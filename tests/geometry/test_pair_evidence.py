@@ -27,7 +27,9 @@ def families():
 @pytest.fixture(scope="module")
 def pair(families):
     x, y, *controls = families
-    return pair_cells(x, y, controls, directions_of(controls, draw_weights(300, N_MEMBERS, len(controls))), 0)
+    return pair_cells(
+        x, y, controls, directions_of(controls, draw_weights(300, N_MEMBERS, N_MEMBERS * len(controls))), 0
+    )
 
 
 def test_what_all_measures_share_is_of_the_two_families(families, pair):
@@ -98,7 +100,7 @@ def test_without_enough_controls_there_is_a_value_alone(families):
 
 def test_below_five_members_there_is_no_interval(families):
     few = [one[:, :4] for one in families]
-    pair = pair_cells(few[0], few[1], few[2:], directions_of(few[2:], draw_weights(50, 4, 12)), 0)
+    pair = pair_cells(few[0], few[1], few[2:], directions_of(few[2:], draw_weights(50, 4, 48)), 0)
     got = measured(MEASURES["matched_cosine"], pair, member_permutations(4))
     assert len(got.unrelated) == 100
     assert np.isnan([got.ci_low, got.ci_high]).all()

@@ -30,7 +30,7 @@ class World:
 
     def __init__(self, rng, kind, n_members, n_layers, n_draws=100):
         self.rng, self.kind = rng, kind
-        weights = draw_weights(n_draws, n_members, N_CONTROLS, seed=int(rng.integers(1_000_000)))
+        weights = draw_weights(n_draws, n_members, n_members * N_CONTROLS, seed=int(rng.integers(1_000_000)))
         controls = [cells(rng, codes(rng, "windowed", n_members, n_layers)) for _ in range(N_CONTROLS)]
         self.controls = controls
         self.directions = [

@@ -26,7 +26,7 @@ def controls():
 
 @pytest.fixture(scope="module")
 def weights():
-    return draw_weights(N_DRAWS, N_MEMBERS, 20)
+    return draw_weights(N_DRAWS, N_MEMBERS, 20 * N_MEMBERS)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_draws_of_two_layers_resemble_each_other_as_codes_do(controls, weights):
     layers = [draw_directions([one[layer] for one in controls], weights) for layer in (0, 1)]
     first, second = (unrelated_products(x[i], y[i], layers[i]) for i in (0, 1))
     assert np.corrcoef(first, second)[0, 1] > 0.5
-    other = draw_directions([one[1] for one in controls], draw_weights(N_DRAWS, N_MEMBERS, 20, seed=1))
+    other = draw_directions([one[1] for one in controls], draw_weights(N_DRAWS, N_MEMBERS, 20 * N_MEMBERS, seed=1))
     assert abs(np.corrcoef(first, unrelated_products(x[1], y[1], other))[0, 1]) < 0.2
 
 
@@ -95,6 +95,6 @@ def test_a_root_times_itself_is_the_products(controls):
 def test_draws_follow_the_seed():
     np.testing.assert_array_equal(draw_weights(3, 2, 4, seed=5), draw_weights(3, 2, 4, seed=5))
     assert (draw_weights(3, 2, 4, seed=5) != draw_weights(3, 2, 4, seed=6)).all()
-    assert draw_weights(3, 2, 4).shape == (3, 2, 8)
+    assert draw_weights(3, 2, 4).shape == (3, 2, 4)
     with pytest.raises(InputError, match=r"are 1 or more; got 0, 7, 20"):
         draw_weights(0, 7, 20)

@@ -82,7 +82,7 @@ def test_each_reason_has_its_word(found, changes, word):
 def compared(pairs, controls, *, n_draws=150, seed=0):
     """The summary of pairs (layers of each family's cells) over layers, from the package's own parts."""
     n_layers, n_members = len(controls[0]), controls[0][0].shape[1]
-    weights = draw_weights(n_draws, n_members, len(controls), seed=seed)
+    weights = draw_weights(n_draws, n_members, n_members * len(controls), seed=seed)
     hooks = [Hook("resid_post", layer) for layer in range(n_layers)]
     directions = [directions_of([one[layer] for one in controls], weights) for layer in range(n_layers)]
     orders, measure = np.arange(n_members)[None], MEASURES["matched_cosine"]

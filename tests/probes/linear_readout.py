@@ -6,15 +6,16 @@ inner products with the receiver's true codes, so that what moves the answer is 
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 import torch
 
 from cache import Hook
-from probes.erasure import drawn_subspaces
+from probes.edited_families import Cast
 from probes.erasure_table import erasure_lines, with_decisions
 from probes.index_codes import IndexCodes
-from probes.index_erasure import Spaces, erased_cells
+from probes.index_erasure import Spaces, drawn_subspaces, erased_cells
 from probes.receiver_prompts import ReceiverBatch
-from probes.transfer import Steps, edited_cells
+from probes.transfer import edited_cells, steps_to
 from probes.transfer_table import transfer_table
 
 KINDS = ("independent", "windowed", "walk", "line")
@@ -101,16 +102,23 @@ def unrelated(seed, kind, n_members, n_layers, n_controls, d=48):
     return true, families
 
 
-def erasures(seed, kind, n_members, n_layers, *, donors=("a",), n_null=19, n_controls=10):
+def cast_of(batches, donors, n_controls):
+    """The receiver, its donors, and controls that nulls are drawn from, with the last token alone."""
+    return Cast(
+        {"r": tuple(batches)}, tuple(donors), {}, {"last": (0,)}, tuple(f"control:{i}" for i in range(n_controls))
+    )
+
+
+def erasures(seed, kind, n_members, n_layers, *, donors=("a",), n_null=19, n_controls=20):
     """The erasure table of a receiver `r` and an unrelated donor `a` of the same kind, over layers."""
     true, families = unrelated(seed, kind, n_members, n_layers, n_controls)
     lines, nulls, rank = [], [], min(4, n_members - 1)
     for layer in range(n_layers):
         at = {name: found[layer] for name, found in families.items()}
-        pool = [at[f"control:{i}"].cells[:, :, 0] for i in range(n_controls)]
-        drawn = {(rank, 0): drawn_subspaces(pool, rank, n_members, n_null, seed, HOOK)}
+        batch = LinearBatch(at["r"], true[layer], (0, 1))
+        drawn = drawn_subspaces(at, cast_of([batch], donors, n_controls), rank, n_null, seed)
         spaces = Spaces(at, donors, "r", HOOK, rank, drawn)
-        cells = erased_cells(LinearBatch(at["r"], true[layer], (0, 1)), (0,), spaces)
+        cells = erased_cells(batch, (0,), spaces)
         found = erasure_lines(cells, "r", spaces.removed)
         lines += [{"layer": layer, "positions": "last"} | line for line, _ in found]
         nulls += [null for _, null in found]
@@ -121,11 +129,16 @@ def transfers(seed, kind, n_members, n_layers, *, donors=("a",), n_null=19, n_co
     """The transfer table of a receiver `r` and an unrelated donor `a` of the same kind, over layers, in one context."""
     true, families = unrelated(seed, kind, n_members, n_layers, n_controls)
     cells, hooks = [], [Hook("resid_post", layer) for layer in range(n_layers)]
-    controls = [f"control:{i}" for i in range(n_controls)]
     for layer, hook in enumerate(hooks):
         at = {name: found[layer] for name, found in families.items()}
-        steps = Steps(at, donors, "r", controls, n_null, at["r"].contexts[0], seed)
         batches = [LinearBatch(at["r"], true[layer], (0,), (member,)) for member in range(n_members)]
+        steps = steps_to("r", at, cast_of(batches, donors, n_controls), n_null, at["r"].contexts[0], seed)
         edits = pd.concat([edited_cells(batch, hook, (0,), steps) for batch in batches])
         cells.append(edits.assign(hook=layer, positions="last", receiver="r"))
     return transfer_table(pd.concat(cells, ignore_index=True), hooks, (["last"], ["r"], list(donors)))
+
+
+def in_range(share, n_runs, low=0.03, high=0.07):
+    """Whether a true rate within [low, high] gives such a share of p <= .05, or one less odd, in 99 of 100 tries."""
+    least, most = scipy.stats.binom.ppf(0.005, n_runs, low), scipy.stats.binom.ppf(0.995, n_runs, high)
+    return least <= round(share * n_runs) <= most

@@ -8,17 +8,22 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from cache import load_model, plan_recording, record
-from cache.families import FAMILIES, control_family
+from cache.families import FAMILIES, Family, control_family
 from cache.prompts import Prompt, Prompts
 
 MEMBERS = range(2, 9)
-ALL = {**FAMILIES, **{f"control:{i}": control_family(i, range(1, 10)) for i in range(3)}}
-CODES = {"digits": 0, "numwords": 0, "months": 1, "letters": 2, "control:0": 3, "control:1": 4, "control:2": 5}
-D_MODEL, WIDTH = 120, 10
+N_CONTROLS = 10
+WORDS = tuple(dict.fromkeys(word for i in range(12) for word in control_family(i, range(1, 10)).members))
+CONTROLS = {f"control:{i}": Family(f"control:{i}", WORDS[9 * i : 9 * i + 9], first=1) for i in range(N_CONTROLS)}
+ALL = {**FAMILIES, **CONTROLS}
+CODES = {"digits": 0, "numwords": 0, "months": 1, "letters": 2, **{name: 3 + i for i, name in enumerate(CONTROLS)}}
+WIDTH = 10
+N_CODES = (3 + N_CONTROLS) * WIDTH
+D_MODEL = N_CODES + 60
 
 
 def code_matrix():
-    """One unit code for each member of each of the six sets of codes."""
+    """One unit code for each member of each set of codes."""
     return torch.eye(len(set(CODES.values())) * WIDTH, D_MODEL).reshape(-1, WIDTH, D_MODEL)
 
 
@@ -36,12 +41,12 @@ def planted_model(tokenizer, folder):
         tie_word_embeddings=False,
     )
     model = GPT2LMHeadModel(config).eval()
-    codes, families = code_matrix(), torch.eye(D_MODEL)[60:]
+    codes, families = code_matrix(), torch.eye(D_MODEL)[N_CODES:]
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
         model.transformer.ln_f.weight.fill_(1)
-        model.transformer.wpe.weight[:, 80:] = 0.7 * torch.randn(32, 40, generator=torch.Generator().manual_seed(0))
+        model.transformer.wpe.weight[:, -40:] = 0.7 * torch.randn(32, 40, generator=torch.Generator().manual_seed(0))
         for number, (family, which) in enumerate(CODES.items()):
             tokens = [tokenizer.encode(" " + ALL[family].member(m)) for m in range(1, 10)]
             assert all(len(one) == 1 for one in tokens)

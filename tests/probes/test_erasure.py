@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from cache import Hook
 from cache.errors import InputError, NumbersError
 from probes.edits import Removal
-from probes.erasure import drawn_subspaces, index_subspace, leace, random_subspace, within_members
+from probes.erasure import index_subspace, leace, random_subspace, subspaces_within, within_members
 
 HOOK = Hook("resid_post", 1)
 
@@ -125,22 +125,22 @@ def test_what_varies_within_members_has_neither_index_nor_context_in_it():
     torch.testing.assert_close(found, by_hand.reshape(20, 7))
 
 
-def test_drawn_subspaces_miss_the_index_and_their_weights_are_those_of_all_layers():
+def test_subspaces_within_members_miss_the_index_and_their_weights_are_those_of_all_layers():
     plane = torch.eye(12, dtype=torch.float64)[:3]
     noise = draw(4, 6, 12) * torch.tensor([0.0] * 3 + [1.0] * 9, dtype=torch.float64)
     cells = draw(1, 6, 3, seed=1) @ plane + noise
-    found = drawn_subspaces([cells, cells + 1], 2, 6, 5, 3, HOOK)
+    found = subspaces_within([cells, cells + 1], 2, 6, 5, 3)
     assert len(found) == 5
-    for basis in found:
-        torch.testing.assert_close(basis.directions @ basis.directions.T, torch.eye(2, dtype=torch.float64))
-        torch.testing.assert_close(basis.directions @ plane.T, torch.zeros(2, 3, dtype=torch.float64))
+    for directions in found:
+        torch.testing.assert_close(directions @ directions.T, torch.eye(2, dtype=torch.float64))
+        torch.testing.assert_close(directions @ plane.T, torch.zeros(2, 3, dtype=torch.float64))
     turned = torch.linalg.qr(draw(12, 12, seed=5))[0]
-    for basis, other in zip(found, drawn_subspaces([cells @ turned, cells @ turned], 2, 6, 5, 3), strict=True):
-        span = basis.directions @ turned
-        torch.testing.assert_close(other.directions.T @ other.directions, span.T @ span)
-    assert not torch.allclose(found[0].directions, found[1].directions)
-    again, other = (drawn_subspaces([cells, cells], 2, 6, 1, seed)[0].directions for seed in (3, 4))
-    torch.testing.assert_close(again, found[0].directions)
+    for directions, other in zip(found, subspaces_within([cells @ turned] * 2, 2, 6, 5, 3), strict=True):
+        span = directions @ turned
+        torch.testing.assert_close(other.T @ other, span.T @ span)
+    assert not torch.allclose(found[0], found[1])
+    again, other = (subspaces_within([cells, cells], 2, 6, 1, seed)[0] for seed in (3, 4))
+    torch.testing.assert_close(again, found[0])
     assert not torch.allclose(again, other)
 
 
