@@ -83,7 +83,7 @@ def test_erasure_panels_have_stars_and_what_stands_beside_them():
     figure = erasure_matrices(result("erasure"), most=2)
     assert titles(figure) == ["layer 6", "layer 8"]
     last = figure.axes[1]
-    np.testing.assert_allclose(last.images[0].get_array()[0], [0.1, 0.55, 0.99, 0.95, 0.8, 0.95])
+    np.testing.assert_allclose(last.images[0].get_array()[0], [0.1, 0.55, 0.99, 0.95, 0.8, 0.9, 0.95])
     assert texts(last)[:3] == [".10*", "n 7", ".55°"]
     assert [label.get_text() for label in last.get_xticklabels()][-3:] == ["unrelated", "within", "unedited"]
     assert "rank 4" in figure.get_suptitle()
