@@ -26,7 +26,9 @@ class ForkServer:
     """Tells a warm process to fork a child that does a task, and hears how it ended."""
 
     def __init__(self, folder):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        # a child forked from a process whose products ran on several threads waits for these for ever
+        one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+        environment = {**os.environ, **one_thread, "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, "-m", "tests.fork_server", str(folder)]
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
