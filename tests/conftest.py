@@ -26,8 +26,11 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # one: tests
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first: else one process is left with it at the end while the others wait."""
+    """The longest file first: else one process is left with it at the end. Slow tests may take their time."""
     items.sort(key=lambda item: "test_readme" not in item.nodeid)
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.timeout(0))
 
 
 @pytest.fixture(scope="session")

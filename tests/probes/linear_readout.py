@@ -6,7 +6,6 @@ inner products with the receiver's true codes, so that what moves the answer is 
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 import torch
 
 from cache import Hook
@@ -136,9 +135,3 @@ def transfers(seed, kind, n_members, n_layers, *, donors=("a",), n_null=19, n_co
         edits = pd.concat([edited_cells(batch, hook, (0,), steps) for batch in batches])
         cells.append(edits.assign(hook=layer, positions="last", receiver="r"))
     return transfer_table(pd.concat(cells, ignore_index=True), hooks, (["last"], ["r"], list(donors)))
-
-
-def in_range(share, n_runs, low=0.03, high=0.07):
-    """Whether a true rate within [low, high] gives such a share of p <= .05, or one less odd, in 99 of 100 tries."""
-    least, most = scipy.stats.binom.ppf(0.005, n_runs, low), scipy.stats.binom.ppf(0.995, n_runs, high)
-    return least <= round(share * n_runs) <= most

@@ -1,5 +1,7 @@
 """Probes at every layer of a store: planted codes, the table, and what is recorded beside it."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from probes.linear_by_layer import _score, probe_by_layer
 from probes.probe_tasks import ProbeTask, plan_probe
 from tests.probes.linear_readout import KINDS, codes, family
 from tests.rerecording import rerecorded
+from tests.type_one import in_range
 
 COLUMNS = ["layer", "site", "hook", "target", "leave_out", "value", "se", "ci_low", "ci_high", "chance", "control_task"]
 COLUMNS += ["selectivity", "null_mean", "null_max", "p", "q", "p_floor", "control_mean", "control_max", "n_controls"]
@@ -252,8 +255,8 @@ def scores(kind, target, seed, n_layers, *, shared=0.0, n_families=2, n_members=
     return rank_p_over_layers(np.array(found))
 
 
-def rejections(kind, target, n_layers, n_runs):
-    return np.mean([scores(kind, target, seed, n_layers).min() <= 0.05 for seed in range(n_runs)])
+def rejections(kind, target, n_layers, n_runs, n_members=5):
+    return np.mean([scores(kind, target, seed, n_layers, n_members=n_members).min() <= 0.05 for seed in range(n_runs)])
 
 
 @pytest.mark.parametrize(("target", "kind"), [("number", "line"), ("family", "windowed")])
@@ -263,12 +266,15 @@ def test_unrelated_families_are_rarely_above_all_draws(target, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n_layers", "n_runs"), [(1, 400), (8, 200)])
+@pytest.mark.parametrize(("n_layers", "n_runs"), [(1, 400), (8, 200), (30, 100)])
+@pytest.mark.parametrize("n_members", [5, 7, 9])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("target", ["number", "family"])
-def test_type_i_of_probes_is_a_twentieth(target, kind, n_layers, n_runs):
-    """.05 with a standard error of .011 and .015."""
-    assert rejections(kind, target, n_layers, n_runs) <= (0.09 if n_runs == 400 else 0.11)
+def test_type_i_of_probes_is_a_twentieth(target, kind, n_members, n_layers, n_runs):
+    """Within what a true rate of .03 to .07 gives in 99 of 100 tries."""
+    share = rejections(kind, target, n_layers, n_runs, n_members=n_members)
+    sys.stdout.write(f"type I probe {target} {kind} n={n_members} layers={n_layers}: {share:.3f} of {n_runs}\n")
+    assert in_range(share * n_runs, n_runs)
 
 
 def test_a_number_that_families_share_is_above_all_draws():
