@@ -89,8 +89,9 @@ def words(plain: pd.DataFrame) -> str:
             return "private"
         if bound == bound:
             return f"undecided (up to {bound:.2f} possible: record more members)"
-    hint = "compare fewer pairs" if best["p_layers"] <= 2 * best["p_floor"] else "record more members"
-    return str(best["verdict"]).replace(")", f": {hint})")
+    reason = str(best["verdict"])
+    at_floor = reason.startswith("undecided (q") and best["p_layers"] <= 2 * best["p_floor"]
+    return reason.replace(")", f": {'compare fewer pairs' if at_floor else 'record more members'})")
 
 
 def code_of(line: pd.Series) -> str:

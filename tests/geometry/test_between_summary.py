@@ -51,7 +51,7 @@ def test_layers_without_an_index_effect_are_not_shown_however_high():
 
 def test_one_private_layer_does_not_make_a_pair_private():
     line = table_of([(0.01, {}), (0.3, {"half": 0.35}), (0.01, {}), (0.01, {})])
-    assert line["verdict"] == "undecided (interval reaches 0: compare fewer pairs)"
+    assert line["verdict"] == "undecided (interval reaches 0: record more members)"
     line = table_of([(0.01, {}), (0.04, {"half": 0.35}), (0.01, {}), (0.01, {})])
     assert line["verdict"] == "undecided (up to 0.39 possible: record more members)"
 
@@ -87,6 +87,7 @@ def test_shared_from_is_the_first_layer_from_which_on_all_are_shared(values, fir
             "undecided (reliability at most 0.62: record more templates)",
         ),
         ([(0.01, {"half": NAN})] * 4, "undecided (within the controls: record more members)"),
+        ([(0.6, {"unrelated": np.linspace(-0.3, 0.3, 15)})] * 4, "undecided (q = 0.0625: compare fewer pairs)"),
     ],
 )
 def test_the_reason_says_what_is_missing(lines, word):
