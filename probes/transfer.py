@@ -148,7 +148,9 @@ class Steps:
             code = means[name] if draw < 0 else self.drawn[name][draw]
             return code[place[name][j]] - code[place[name][index]]
 
-        return torch.stack([matched(step(*copy), step(self.receiver, copy[1])) for copy in self.copies(context, index)])
+        copies = self.copies(context, index)
+        own = torch.stack([step(self.receiver, j) for _, j, _ in copies])
+        return matched(torch.stack([step(*copy) for copy in copies]), own)
 
 
 def steps_to(
@@ -168,8 +170,8 @@ def steps_to(
     return Steps(codes, cast.donors, receiver, null_context, drawn)
 
 
-def matched(step: Float[Tensor, "place d"], own: Float[Tensor, "place d"]) -> Float[Tensor, "place d"]:
-    """A step at the norm of another, place by place; zero where either is."""
+def matched(step: Float[Tensor, "*steps d"], own: Float[Tensor, "*steps d"]) -> Float[Tensor, "*steps d"]:
+    """Steps at the norms of others, one by one; zero where either is."""
     length = step.norm(dim=-1, keepdim=True)
     return step / torch.where(length > 0, length, 1.0) * own.norm(dim=-1, keepdim=True)
 

@@ -193,7 +193,7 @@ def test_unrelated_donors_are_rarely_below_the_null(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n_layers", "n_runs"), [(1, 1_000), (8, 600), (30, 600)])
+@pytest.mark.parametrize(("n_layers", "n_runs"), [(1, 1_000), (8, 300), (30, 100)])
 @pytest.mark.parametrize("n_members", [5, 7, 9])
 @pytest.mark.parametrize("kind", KINDS)
 def test_type_i_of_erasure_is_a_twentieth(kind, n_members, n_layers, n_runs):

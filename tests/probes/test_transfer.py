@@ -249,7 +249,7 @@ def test_unrelated_donors_rarely_beat_the_null(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n_layers", "n_runs"), [(1, 1_000), (8, 600), (30, 300)])
+@pytest.mark.parametrize(("n_layers", "n_runs"), [(1, 1_000), (8, 300), (30, 100)])
 @pytest.mark.parametrize("n_members", [5, 7, 9])
 @pytest.mark.parametrize("kind", KINDS)
 def test_type_i_of_transfer_is_a_twentieth(kind, n_members, n_layers, n_runs):
