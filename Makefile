@@ -33,8 +33,8 @@ test: setup
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # Another machine's kernels: what compares numbers may not count on the last digits that this machine gives.
-OTHER_CPU := tests/cache/test_restart.py tests/probes/test_steering.py tests/probes/test_generation.py \
-	tests/geometry/test_layerwise.py tests/geometry/test_moments.py tests/geometry/test_similarity.py
+OTHER_CPU := tests/cache/models/test_restart.py tests/probes/edits/test_hooks.py tests/probes/edits/test_generation.py \
+	tests/geometry/layers/test_result.py tests/geometry/stats/test_moments.py tests/geometry/similarity/test_of_rows.py
 
 test-other-cpu: setup
 	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OPENBLAS_CORETYPE=Nehalem \

@@ -4,36 +4,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cache.datasets import load_dataset as load_dataset
-    from cache.hooks import Hook as Hook
-    from cache.loading import load_model as load_model
-    from cache.models import LoadedModel as LoadedModel
-    from cache.plan import plan_recording as plan_recording
-    from cache.prompts import Prompts as Prompts
-    from cache.recording import record as record
-    from cache.sequences import SequenceDesign as SequenceDesign
-    from cache.store import ActivationStore as ActivationStore
-    from cache.store import head_outputs as head_outputs
-    from cache.store import open_stores as open_stores
+    from cache.loading.load import load_model as load_model
+    from cache.models.hooks import Hook as Hook
+    from cache.models.model import LoadedModel as LoadedModel
+    from cache.prompts.datasets import load_dataset as load_dataset
+    from cache.prompts.prompt import Prompts as Prompts
+    from cache.prompts.sequences import SequenceDesign as SequenceDesign
+    from cache.sealed.verify import verify_store as verify_store
+    from cache.store.plan import plan_recording as plan_recording
+    from cache.store.recording import record as record
+    from cache.store.store import ActivationStore as ActivationStore
+    from cache.store.store import head_outputs as head_outputs
+    from cache.store.store import open_stores as open_stores
     from cache.tasks import task_table as task_table
-    from cache.verify import verify_store as verify_store
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ActivationStore": "cache.store",
-    "Hook": "cache.hooks",
-    "LoadedModel": "cache.models",
-    "Prompts": "cache.prompts",
-    "SequenceDesign": "cache.sequences",
-    "head_outputs": "cache.store",
-    "load_dataset": "cache.datasets",
-    "load_model": "cache.loading",
-    "open_stores": "cache.store",
-    "plan_recording": "cache.plan",
-    "record": "cache.recording",
+    "ActivationStore": "cache.store.store",
+    "Hook": "cache.models.hooks",
+    "LoadedModel": "cache.models.model",
+    "Prompts": "cache.prompts.prompt",
+    "SequenceDesign": "cache.prompts.sequences",
+    "head_outputs": "cache.store.store",
+    "load_dataset": "cache.prompts.datasets",
+    "load_model": "cache.loading.load",
+    "open_stores": "cache.store.store",
+    "plan_recording": "cache.store.plan",
+    "record": "cache.store.recording",
     "task_table": "cache.tasks",
-    "verify_store": "cache.verify",
+    "verify_store": "cache.sealed.verify",
 }
 __all__ = sorted(_HOMES)
 

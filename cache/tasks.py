@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 
 from cache.errors import InputError
-from cache.loading import load_model
-from cache.models import LoadedModel
-from cache.plan import check_texts, plan_blocks
-from cache.prompts import Prompts
+from cache.loading.load import load_model
+from cache.models.model import LoadedModel
+from cache.models.tokens import TokenizedPrompts, continuations, drop_unusable, token_faults, tokenize
+from cache.prompts.prompt import Prompts
 from cache.shares import exact_interval
-from cache.tokens import TokenizedPrompts, continuations, drop_unusable, token_faults, tokenize
+from cache.store.plan import check_texts, plan_blocks
 
 _KEYS = ["frame", "family", "kind"]
 

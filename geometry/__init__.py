@@ -4,89 +4,89 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geometry.basis import FeatureBasis as FeatureBasis
-    from geometry.basis import LinearBasis as LinearBasis
-    from geometry.between import between_families as between_families
-    from geometry.between import between_pairs as between_pairs
-    from geometry.between_summary import summary as summary
-    from geometry.canonical import cca as cca
-    from geometry.canonical import held_out_cca as held_out_cca
-    from geometry.canonical import pwcca as pwcca
-    from geometry.canonical import svcca as svcca
-    from geometry.cells import CellPlan as CellPlan
-    from geometry.cells import load_cells as load_cells
-    from geometry.cells import plan_cells as plan_cells
-    from geometry.component_loadings import loadings as loadings
-    from geometry.decompose import Decomposition as Decomposition
-    from geometry.decompose import pca as pca
-    from geometry.decompose import svd as svd
-    from geometry.demixing import Demixed as Demixed
-    from geometry.demixing import demix as demix
-    from geometry.embed import umap as umap
-    from geometry.index_sharing import lag_profile as lag_profile
-    from geometry.index_sharing import matched_cosine as matched_cosine
-    from geometry.index_sharing import retrieval as retrieval
-    from geometry.index_sharing import shared_share as shared_share
-    from geometry.layer_grid import between_layers as between_layers
-    from geometry.layer_grid import between_stores as between_stores
-    from geometry.layerwise import LayerResult as LayerResult
-    from geometry.layerwise import per_layer as per_layer
-    from geometry.layerwise import site_hooks as site_hooks
-    from geometry.layerwise_components import pca_by_layer as pca_by_layer
-    from geometry.layerwise_components import svd_by_layer as svd_by_layer
-    from geometry.layerwise_demix import demix_by_layer as demix_by_layer
-    from geometry.layerwise_parts import nmf_by_layer as nmf_by_layer
-    from geometry.layerwise_parts import umap_by_layer as umap_by_layer
-    from geometry.moments import Moments as Moments
-    from geometry.nonnegative import nmf as nmf
+    from geometry.bases.basis import FeatureBasis as FeatureBasis
+    from geometry.bases.basis import LinearBasis as LinearBasis
+    from geometry.bases.canonical import cca as cca
+    from geometry.bases.canonical import held_out_cca as held_out_cca
+    from geometry.bases.canonical import pwcca as pwcca
+    from geometry.bases.canonical import svcca as svcca
+    from geometry.bases.demixing import Demixed as Demixed
+    from geometry.bases.demixing import demix as demix
+    from geometry.bases.embedding import umap as umap
+    from geometry.bases.nonnegative import nmf as nmf
+    from geometry.bases.principal import Decomposition as Decomposition
+    from geometry.bases.principal import pca as pca
+    from geometry.bases.principal import svd as svd
+    from geometry.between.families import between_families as between_families
+    from geometry.between.families import between_pairs as between_pairs
+    from geometry.between.layers import between_layers as between_layers
+    from geometry.between.layers import between_stores as between_stores
+    from geometry.between.summary import summary as summary
+    from geometry.layers.demix import demix_by_layer as demix_by_layer
+    from geometry.layers.loadings import loadings as loadings
+    from geometry.layers.parts import nmf_by_layer as nmf_by_layer
+    from geometry.layers.parts import umap_by_layer as umap_by_layer
+    from geometry.layers.principal import pca_by_layer as pca_by_layer
+    from geometry.layers.principal import svd_by_layer as svd_by_layer
+    from geometry.layers.result import LayerResult as LayerResult
+    from geometry.layers.result import per_layer as per_layer
+    from geometry.layers.result import site_hooks as site_hooks
     from geometry.report import write_report as write_report
-    from geometry.similarity import linear_cka as linear_cka
-    from geometry.similarity import linear_cka_debiased as linear_cka_debiased
-    from geometry.similarity import principal_angles as principal_angles
-    from geometry.similarity import procrustes as procrustes
-    from geometry.similarity import rsa as rsa
+    from geometry.rows.cells import CellPlan as CellPlan
+    from geometry.rows.cells import load_cells as load_cells
+    from geometry.rows.cells import plan_cells as plan_cells
+    from geometry.similarity.of_families import lag_profile as lag_profile
+    from geometry.similarity.of_families import matched_cosine as matched_cosine
+    from geometry.similarity.of_families import retrieval as retrieval
+    from geometry.similarity.of_families import shared_share as shared_share
+    from geometry.similarity.of_rows import linear_cka as linear_cka
+    from geometry.similarity.of_rows import linear_cka_debiased as linear_cka_debiased
+    from geometry.similarity.of_rows import principal_angles as principal_angles
+    from geometry.similarity.of_rows import procrustes as procrustes
+    from geometry.similarity.of_rows import rsa as rsa
+    from geometry.stats.moments import Moments as Moments
 
 _HOMES = {
-    "CellPlan": "geometry.cells",
-    "Decomposition": "geometry.decompose",
-    "Demixed": "geometry.demixing",
-    "FeatureBasis": "geometry.basis",
-    "LayerResult": "geometry.layerwise",
-    "LinearBasis": "geometry.basis",
-    "Moments": "geometry.moments",
-    "between_families": "geometry.between",
-    "between_layers": "geometry.layer_grid",
-    "between_pairs": "geometry.between",
-    "between_stores": "geometry.layer_grid",
-    "cca": "geometry.canonical",
-    "demix": "geometry.demixing",
-    "demix_by_layer": "geometry.layerwise_demix",
-    "held_out_cca": "geometry.canonical",
-    "lag_profile": "geometry.index_sharing",
-    "linear_cka": "geometry.similarity",
-    "linear_cka_debiased": "geometry.similarity",
-    "load_cells": "geometry.cells",
-    "loadings": "geometry.component_loadings",
-    "matched_cosine": "geometry.index_sharing",
-    "nmf": "geometry.nonnegative",
-    "nmf_by_layer": "geometry.layerwise_parts",
-    "pca": "geometry.decompose",
-    "pca_by_layer": "geometry.layerwise_components",
-    "per_layer": "geometry.layerwise",
-    "plan_cells": "geometry.cells",
-    "principal_angles": "geometry.similarity",
-    "procrustes": "geometry.similarity",
-    "pwcca": "geometry.canonical",
-    "retrieval": "geometry.index_sharing",
-    "rsa": "geometry.similarity",
-    "shared_share": "geometry.index_sharing",
-    "site_hooks": "geometry.layerwise",
-    "summary": "geometry.between_summary",
-    "svcca": "geometry.canonical",
-    "svd": "geometry.decompose",
-    "svd_by_layer": "geometry.layerwise_components",
-    "umap": "geometry.embed",
-    "umap_by_layer": "geometry.layerwise_parts",
+    "CellPlan": "geometry.rows.cells",
+    "Decomposition": "geometry.bases.principal",
+    "Demixed": "geometry.bases.demixing",
+    "FeatureBasis": "geometry.bases.basis",
+    "LayerResult": "geometry.layers.result",
+    "LinearBasis": "geometry.bases.basis",
+    "Moments": "geometry.stats.moments",
+    "between_families": "geometry.between.families",
+    "between_layers": "geometry.between.layers",
+    "between_pairs": "geometry.between.families",
+    "between_stores": "geometry.between.layers",
+    "cca": "geometry.bases.canonical",
+    "demix": "geometry.bases.demixing",
+    "demix_by_layer": "geometry.layers.demix",
+    "held_out_cca": "geometry.bases.canonical",
+    "lag_profile": "geometry.similarity.of_families",
+    "linear_cka": "geometry.similarity.of_rows",
+    "linear_cka_debiased": "geometry.similarity.of_rows",
+    "load_cells": "geometry.rows.cells",
+    "loadings": "geometry.layers.loadings",
+    "matched_cosine": "geometry.similarity.of_families",
+    "nmf": "geometry.bases.nonnegative",
+    "nmf_by_layer": "geometry.layers.parts",
+    "pca": "geometry.bases.principal",
+    "pca_by_layer": "geometry.layers.principal",
+    "per_layer": "geometry.layers.result",
+    "plan_cells": "geometry.rows.cells",
+    "principal_angles": "geometry.similarity.of_rows",
+    "procrustes": "geometry.similarity.of_rows",
+    "pwcca": "geometry.bases.canonical",
+    "retrieval": "geometry.similarity.of_families",
+    "rsa": "geometry.similarity.of_rows",
+    "shared_share": "geometry.similarity.of_families",
+    "site_hooks": "geometry.layers.result",
+    "summary": "geometry.between.summary",
+    "svcca": "geometry.bases.canonical",
+    "svd": "geometry.bases.principal",
+    "svd_by_layer": "geometry.layers.principal",
+    "umap": "geometry.bases.embedding",
+    "umap_by_layer": "geometry.layers.parts",
     "write_report": "geometry.report",
 }
 __all__ = sorted(_HOMES)

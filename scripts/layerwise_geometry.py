@@ -25,10 +25,10 @@ from geometry import (
     umap_by_layer,
     write_report,
 )
-from geometry.figures import explained_variance_by_layer, scatter_by_layer
-from geometry.figures_compare import described_by_layer, layer_heatmap, shared_index_by_layer
-from geometry.figures_loadings import loading_table
-from geometry.figures_spectra import demixed_by_layer, spectra_by_layer
+from geometry.figures.compare import described_by_layer, layer_heatmap, shared_index_by_layer
+from geometry.figures.loadings import loading_table
+from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
+from geometry.figures.spectra import demixed_by_layer, spectra_by_layer
 
 
 def decompositions(store: ActivationStore, model: LoadedModel, families: list[str], folder: Path) -> None:

@@ -28,8 +28,8 @@ from itertools import combinations
 from pathlib import Path
 
 from cache import ActivationStore, LoadedModel, Prompts, load_dataset, load_model, plan_recording, record
-from cache.families import FAMILIES
-from cache.sequences import SequenceDesign
+from cache.families.family import FAMILIES
+from cache.prompts.sequences import SequenceDesign
 from geometry import between_pairs, summary, write_report
 
 LISTS = Path(__file__).parent / "families"

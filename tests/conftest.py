@@ -94,7 +94,7 @@ def nothing_found_before(tmp_path_factory) -> Iterator[None]:
     """What earlier runs found about models, in this user's cache, is not looked at."""
     folder = tmp_path_factory.mktemp("findings")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cache.findings._folder", lambda: folder)
+        patch.setattr("cache.models.findings._folder", lambda: folder)
         yield
 
 

@@ -1,6 +1,7 @@
-"""The one dependency rule, and where heavy libraries may be imported, read from the source."""
+"""The rooms and arrows of docs/architecture.md, and where heavy libraries may be imported, read from the source."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,17 +15,26 @@ import probes
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for package in ("cache", "geometry", "probes") for path in (ROOT / package).rglob("*.py"))
 MAY_IMPORT = {"cache": {"cache"}, "geometry": {"cache", "geometry"}, "probes": {"cache", "geometry", "probes"}}
+PACKAGES = {"cache": cache, "geometry": geometry, "probes": probes}
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+MOST_MODULES = 9
 HOMES = {
-    "transformer_lens": ["cache/wrapping.py"],
+    "transformer_lens": ["cache/models/wrapping.py"],
     "h5py": [
-        "cache/safe_open.py",
-        "cache/sealed.py",
-        "cache/sealed_layout.py",
-        "cache/sealed_log.py",
-        "cache/layout.py",
+        "cache/sealed/opening.py",
+        "cache/sealed/writer.py",
+        "cache/sealed/layout.py",
+        "cache/sealed/log.py",
+        "cache/store/tables.py",
     ],
-    "matplotlib": ["geometry/figures", "geometry/report.py"],
-    "umap": ["geometry/embed.py"],
+    "matplotlib": [
+        "geometry/figures/",
+        "geometry/report.py",
+        "probes/linear/figures.py",
+        "probes/steering/figures.py",
+        "probes/transfer/figures.py",
+    ],
+    "umap": ["geometry/bases/embedding.py"],
     "sae_lens": ["probes/sae"],
     "typer": ["geometry/cli/"],
     "rich": ["geometry/cli/"],
@@ -48,8 +58,92 @@ def imports(path: Path, *, at_import: bool = False) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found.add(node.module)
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}  # it may be a submodule
     return found
+
+
+def module_of(path: Path) -> str:
+    return name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def room_of(path: Path) -> str:
+    """The folder that a module lies in; the module itself where that is one of the three packages."""
+    folder = name_of(path.parent)
+    return folder if folder not in PACKAGES else name_of(path).removesuffix(".py")
+
+
+MODULES = {module_of(path): path for path in SOURCES}
+ROOMS: dict[str, list[Path]] = {}
+for source in SOURCES:
+    if source.name not in {"__init__.py", "__main__.py"}:
+        ROOMS.setdefault(room_of(source), []).append(source)
+
+
+def drawn() -> dict[str, set[str]]:
+    """The page's table: each room and the rooms that it stands on, after the rooms that all may stand on (`ground`)."""
+    table: dict[str, set[str]] = {}
+    block = re.search(r"```rooms\n(.*?)```", PAGE, flags=re.DOTALL)[1]
+    for room, *words in (line.split() for line in block.splitlines() if line):
+        folder, table[room] = room.rpartition("/")[0], set()
+        for word in words:
+            if word.endswith(":"):
+                folder = word[:-1]
+            else:
+                table[room].add(f"{folder}/{word}" if folder else word)
+    return table
+
+
+DRAWN = drawn()
+GROUND = DRAWN.pop("ground")
+
+
+def stands_on(room: str) -> set[str]:
+    """The rooms that a room imports, a package's public names counted where they are defined."""
+    found = set()
+    for path in ROOMS.get(room, []):
+        for name in imports(path):
+            package, _, last = name.rpartition(".")
+            if package in PACKAGES and last in PACKAGES[package].__all__:
+                name = getattr(PACKAGES[package], last).__module__
+            if name in MODULES and MODULES[name].name != "__init__.py":
+                found.add(room_of(MODULES[name]))
+    return found - {room}
+
+
+@pytest.mark.parametrize("room", sorted({*ROOMS, *DRAWN} - GROUND))
+def test_a_room_stands_on_the_rooms_that_the_page_draws(room):
+    assert room in ROOMS, "the page draws a room that is not there"
+    assert room in DRAWN, "docs/architecture.md does not draw it"
+    assert stands_on(room) - GROUND == DRAWN[room]
+
+
+def test_the_ground_stands_on_nothing_else():
+    assert set(ROOMS) >= GROUND
+    assert set().union(*map(stands_on, GROUND)) <= GROUND
+
+
+def test_rooms_stand_on_rooms_above_them_so_that_no_arrow_comes_back():
+    order = list(DRAWN)
+    assert [(room, below) for room in order for below in DRAWN[room] if below not in order[: order.index(room)]] == []
+
+
+def test_the_page_says_what_each_room_holds():
+    said = re.findall(r"^\| `([\w/]+)` \|", PAGE, flags=re.MULTILINE)
+    assert sorted(said) == sorted(DRAWN)
+
+
+def test_a_folder_holds_at_most_nine_modules():
+    folders = {path.parent for path in SOURCES}
+    held = {name_of(one): sum(path.name != "__init__.py" for path in one.glob("*.py")) for one in folders}
+    assert {folder: n for folder, n in held.items() if n > MOST_MODULES} == {}
+
+
+def test_a_room_runs_nothing_when_it_is_imported():
+    faces = {"cache/__init__.py", "geometry/__init__.py", "geometry/cli/__init__.py", "probes/__init__.py"}
+    for path in SOURCES:
+        if path.name == "__init__.py" and name_of(path) not in faces:
+            (docstring,) = ast.parse(path.read_text()).body
+            assert isinstance(docstring, ast.Expr), path
 
 
 def _outside_functions(statement):
@@ -83,27 +177,26 @@ def test_heavy_libraries_stay_in_their_place(library):
 
 def test_only_sealed_files_open_hdf5():
     openers = [name_of(p) for p in SOURCES if "h5py.File(" in p.read_text()]
-    assert openers == ["cache/safe_open.py", "cache/sealed_layout.py"]
+    assert openers == ["cache/sealed/layout.py", "cache/sealed/opening.py"]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_modules_inside_a_package_form_no_cycle(path):
     """Follow what each module imports when it is itself imported; none may come back to where it started."""
-    modules = {name_of(p).removesuffix(".py").removesuffix("/__init__").replace("/", "."): p for p in SOURCES}
-    start = name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    start = module_of(path)
     todo, seen = list(imports(path, at_import=True)), set()
     while todo:
         module = todo.pop()
         assert module != start
-        if module in modules and module not in seen:
+        if module in MODULES and module not in seen:
             seen.add(module)
-            todo += imports(modules[module], at_import=True)
+            todo += imports(MODULES[module], at_import=True)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_no_grab_bag_no_pickle_no_broad_except(path):
     text = path.read_text()
-    assert path.stem not in {"utils", "base", "types", "config", "helpers"}
+    assert not {path.stem, path.parent.name} & {"utils", "base", "types", "config", "helpers"}
     for forbidden in ("pickle", "weights_only=False", "trust_remote_code=True", "torch.load("):
         assert forbidden not in text.replace("pickled weights", "").replace("allow_pickle=False", "")
 
@@ -153,7 +246,7 @@ def test_every_public_name_exists_and_is_documented():
 
 def test_no_public_name_is_also_a_submodules_which_would_replace_it_once_imported():
     for package in (cache, geometry, probes):
-        modules = {path.stem for path in Path(package.__file__).parent.glob("*.py")}
+        modules = {path.stem for path in Path(package.__file__).parent.iterdir()}
         assert modules & set(package.__all__) == set()
 
 
@@ -173,28 +266,27 @@ def test_tests_mirror_the_source():
         and not (ROOT / "tests" / path.relative_to(ROOT).parent / f"test_{path.name}").exists()
     ]
     covered_elsewhere = {
-        "cache/gguf.py": "cache/test_models.py",
-        "cache/model_checks.py": "cache/test_loading.py",
-        "cache/model_files.py": "cache/test_models.py",
-        "cache/model_hash.py": "cache/test_models.py",
-        "cache/model_sources.py": "cache/test_models.py",
-        "cache/sequence_rules.py": "cache/test_sequences.py",
-        "cache/sink.py": "cache/test_recording.py",
-        "cache/site_checks.py": "cache/test_loading.py",
+        "cache/loading/folder.py": "cache/models/test_model.py",
+        "cache/loading/gguf.py": "cache/models/test_model.py",
+        "cache/loading/hashes.py": "cache/models/test_model.py",
+        "cache/loading/sources.py": "cache/models/test_model.py",
+        "cache/models/checks.py": "cache/loading/test_load.py",
+        "cache/models/site_checks.py": "cache/loading/test_load.py",
+        "cache/prompts/rules.py": "cache/prompts/test_sequences.py",
+        "cache/store/sink.py": "cache/store/test_recording.py",
         "geometry/cli/app.py": "geometry/cli/test_commands.py",
-        "geometry/cli/cache_command.py": "geometry/cli/test_commands.py",
-        "geometry/cli/models_command.py": "geometry/cli/test_commands.py",
-        "geometry/cli/options.py": "geometry/cli/test_commands.py",
-        "geometry/cli/compare_command.py": "geometry/cli/test_analysis_commands.py",
-        "geometry/cli/direction_command.py": "geometry/cli/test_steering_commands.py",
-        "geometry/cli/steer_command.py": "geometry/cli/test_steering_commands.py",
-        "geometry/cli/sweep_command.py": "geometry/cli/test_steering_commands.py",
-        "geometry/cli/decompose_commands.py": "geometry/cli/test_analysis_commands.py",
-        "geometry/cli/recorded_model.py": "geometry/cli/test_analysis_commands.py",
-        "geometry/cli/prompts_command.py": "geometry/cli/test_commands.py",
-        "geometry/cli/apart_tasks.py": "geometry/cli/test_apart.py",
-        "geometry/cli/store_commands.py": "geometry/cli/test_commands.py",
-        "geometry/cli/terminal.py": "geometry/cli/test_commands.py",
+        "geometry/cli/console/apart_tasks.py": "geometry/cli/console/test_apart.py",
+        "geometry/cli/console/options.py": "geometry/cli/test_commands.py",
+        "geometry/cli/console/terminal.py": "geometry/cli/test_commands.py",
+        "geometry/cli/intervene/direction.py": "geometry/cli/test_steering_commands.py",
+        "geometry/cli/intervene/steer.py": "geometry/cli/test_steering_commands.py",
+        "geometry/cli/intervene/sweep.py": "geometry/cli/test_steering_commands.py",
+        "geometry/cli/measure/compare.py": "geometry/cli/test_analysis_commands.py",
+        "geometry/cli/measure/decompose.py": "geometry/cli/test_analysis_commands.py",
+        "geometry/cli/record/cache.py": "geometry/cli/test_commands.py",
+        "geometry/cli/record/models.py": "geometry/cli/test_commands.py",
+        "geometry/cli/record/prompts.py": "geometry/cli/test_commands.py",
+        "geometry/cli/record/store.py": "geometry/cli/test_commands.py",
     }
     assert set(missing) <= set(covered_elsewhere)
     assert all((ROOT / "tests" / home).exists() for home in covered_elsewhere.values())

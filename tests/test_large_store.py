@@ -7,7 +7,7 @@ import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from cache import SequenceDesign, load_dataset, load_model, plan_recording, record
-from cache.families import FAMILIES
+from cache.families.family import FAMILIES
 
 PEAK = """
 import resource, sys

@@ -16,7 +16,7 @@ import geometry
 import probes
 from cache import Hook
 from cache.errors import InputError
-from cache.rows import query_rows, where_text
+from cache.store.rows import query_rows, where_text
 from tests.probes.sweeps import small_store
 
 PAIR = ("digits", "numwords")
@@ -145,8 +145,8 @@ import torch
 import geometry, probes
 from cache import Hook, head_outputs
 from cache.errors import InputError
-from geometry.basis import LinearBasis
-from probes.collateral import collateral
+from geometry.bases.basis import LinearBasis
+from probes.steering.collateral import collateral
 
 known = {
     "pairs": [("a", "b")], "where": None, "layers": "all", "i": 1, "j": 2, "a": "a", "b": "b", "source": "a",
@@ -184,7 +184,7 @@ import json
 import numpy as np
 import torch
 import geometry, probes
-import probes.steering_sweep
+import probes.steering.sweep
 from cache import plan_recording
 from cache.errors import InputError
 
@@ -199,7 +199,7 @@ calls = {
     "loadings": lambda: geometry.loadings(None, "gpt2"),
     "plan_recording": lambda: plan_recording("gpt2", ["a"]),
     "plan_recording of nothing": lambda: plan_recording(None, ["a"]),
-    "sweep": lambda: probes.steering_sweep.check_choices(1.0, ["last"]),
+    "sweep": lambda: probes.steering.sweep.check_choices(1.0, ["last"]),
     "pca": lambda: geometry.pca(x, k=1),
     "linear_cka": lambda: geometry.linear_cka(x, x),
     "cca": lambda: geometry.cca(x, x, k=1),

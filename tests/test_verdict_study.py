@@ -8,9 +8,9 @@ import pytest
 
 from cache import SequenceDesign
 from cache.errors import NotAvailableError
-from cache.families import FAMILIES, parse_families, read_family
-from cache.sequences import make_prompts
-from cache.tokens import token_faults, tokenize
+from cache.families.family import FAMILIES, parse_families, read_family
+from cache.models.tokens import token_faults, tokenize
+from cache.prompts.sequences import make_prompts
 
 ROOT = Path(__file__).parents[1]
 LISTS = {path.stem: read_family(path) for path in sorted((ROOT / "scripts" / "families").glob("*.txt"))}
@@ -32,7 +32,7 @@ def script():
 def smollm2_tokenizer():
     from transformers import AutoTokenizer
 
-    from cache.gguf import convert_once, demo_gguf
+    from cache.loading.gguf import convert_once, demo_gguf
 
     try:
         gguf = demo_gguf()

@@ -3,8 +3,8 @@
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from cache.families import FAMILIES
-from cache.words import CONTROL_CLASSES, NAMES, OBJECTS
+from cache.families.family import FAMILIES
+from cache.families.words import CONTROL_CLASSES, NAMES, OBJECTS
 
 
 def word_tokenizer() -> PreTrainedTokenizerFast:

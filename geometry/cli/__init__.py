@@ -6,7 +6,7 @@ import sys
 def main(arguments: list[str] | None = None) -> None:
     """Run the `geometry` program; see `geometry.cli.app.main`."""
     try:
-        from geometry.cli.surroundings import settle
+        from geometry.cli.console.surroundings import settle
 
         settle()
         from geometry.cli.app import main as run

@@ -7,19 +7,19 @@ from typing import Annotated, Any
 import typer
 
 from cache.errors import GeometryError, InputError, InterruptedRecordingError, NoSpaceError
-from geometry.cli.cache_command import cache
-from geometry.cli.compare_command import compare
-from geometry.cli.decompose_commands import demix, nmf, pca, svd, umap
-from geometry.cli.direction_command import direction
-from geometry.cli.models_command import models
-from geometry.cli.probe_command import probe
-from geometry.cli.prompts_command import prompts
-from geometry.cli.steer_command import steer
-from geometry.cli.store_commands import info, verify
-from geometry.cli.surroundings import silence_output
-from geometry.cli.sweep_command import sweep
-from geometry.cli.system_errors import is_memory_error, system_error
-from geometry.cli.transfer_commands import erase, transfer
+from geometry.cli.console.surroundings import silence_output
+from geometry.cli.console.system_errors import is_memory_error, system_error
+from geometry.cli.intervene.direction import direction
+from geometry.cli.intervene.probe import probe
+from geometry.cli.intervene.steer import steer
+from geometry.cli.intervene.sweep import sweep
+from geometry.cli.intervene.transfer import erase, transfer
+from geometry.cli.measure.compare import compare
+from geometry.cli.measure.decompose import demix, nmf, pca, svd, umap
+from geometry.cli.record.cache import cache
+from geometry.cli.record.models import models
+from geometry.cli.record.prompts import prompts
+from geometry.cli.record.store import info, verify
 from geometry.printable import printable
 
 _INTERRUPTED = 130

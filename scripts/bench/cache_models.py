@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from transformers.utils import logging
 
 from cache import LoadedModel
-from cache.model_sources import find_model
+from cache.loading.sources import find_model
 
 logging.disable_progress_bar()
 

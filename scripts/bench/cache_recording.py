@@ -10,8 +10,8 @@ from cache_models import bare_model, hooked_transformer, mixed_lengths, texts
 from cache_timing import Measurement, interleaved, median_ratio
 
 from cache import LoadedModel, load_dataset, load_model, plan_recording, record
-from cache.plan import RecordingPlan
-from cache.sink import batch_of
+from cache.store.plan import RecordingPlan
+from cache.store.sink import batch_of
 
 BARS = {"P1": 1.15, "P2": 0.60, "P2 bridge": None}
 WHAT = {

@@ -16,7 +16,7 @@ from cache_recording import record_once
 from cache_timing import Measurement, interleaved, median_ratio
 
 from cache import ActivationStore, Hook, load_model, plan_recording
-from cache.sink import batch_of
+from cache.store.sink import batch_of
 
 LENGTH, BATCH, N_BATCHES = 32, 8, 8
 WHAT = "recording one site / sae-lens's CacheActivationsRunner, same texts"

@@ -36,12 +36,12 @@ from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
 from cache.whole_files import write_whole
-from geometry.canonical import canonical_correlations
-from geometry.cross_moments import cross_moments
-from geometry.decompose import Decomposition, pca_of_moments
-from geometry.moments import joint_moments, moments
-from geometry.nonnegative import hals, random_start, relative_error
-from geometry.similarity import cka_of_moments
+from geometry.bases.canonical import canonical_correlations
+from geometry.bases.nonnegative import hals, random_start, relative_error
+from geometry.bases.principal import Decomposition, pca_of_moments
+from geometry.similarity.of_rows import cka_of_moments
+from geometry.stats.cross_moments import cross_moments
+from geometry.stats.moments import joint_moments, moments
 
 BLOCK = 8192
 BARS: dict[str, dict[str, float]] = {
@@ -155,7 +155,7 @@ def layer_by_layer(rounds: int, n_rows: int, d: int, n_layers: int = 6) -> Resul
 
 
 def cka_grid(layers: list[np.ndarray], pairs: list[tuple[int, int]]) -> dict[tuple[int, int], float]:
-    """What `geometry.layer_grid` computes of streamed rows; point this elsewhere to time another route."""
+    """What `geometry.between.layers` computes of streamed rows; point this elsewhere to time another route."""
     crossed = cross_moments([partial(blocks, layer) for layer in layers], pairs)
     return {pair: cka_of_moments(joint) for pair, joint in crossed}
 

@@ -30,7 +30,7 @@ import torch
 from machine import ran_on
 
 from cache import Hook, LoadedModel, load_model
-from cache.restart import clean_run, restart
+from cache.models.restart import clean_run, restart
 from cache.whole_files import write_whole
 
 BAR = 3.0  # of `last`; `all` has no bar: nothing but the blocks before the edit can be spared

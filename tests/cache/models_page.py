@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from cache.errors import GeometryError
-from cache.hooks import Hook, layers_by_kind
-from cache.loading import open_model, refuse
+from cache.loading.load import open_model, refuse
+from cache.models.hooks import Hook, layers_by_kind
 from tests.cache.architectures import TYPES, tiny_model
 from tests.word_tokenizer import word_tokenizer
 

@@ -84,7 +84,7 @@ def readings(path: Path) -> dict[str, Any]:
     """What `info`, `verify` and `load` give: an answer, or an exit code and a sentence."""
     from cache import ActivationStore
     from cache.errors import GeometryError
-    from geometry.cli.apart_tasks import facts, verification
+    from geometry.cli.console.apart_tasks import facts, verification
 
     def loaded(path: Path) -> str:
         with ActivationStore.open(path) as store:

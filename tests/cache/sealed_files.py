@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import xxhash
 
-from cache.safe_open import safe_open
-from cache.sealed import SealedLayout, create_sealed, open_writer
-from cache.sealed_log import read_log
+from cache.sealed.log import read_log
+from cache.sealed.opening import safe_open
+from cache.sealed.writer import SealedLayout, create_sealed, open_writer
 
 BLOCK = np.array([0, 0, 1, 0, 2, 2, 1, 3], dtype=np.int32)  # blocks 0 and 1 are in two pieces
 SITES = {"activations/a": ((3,), "float32"), "activations/b": ((2, 2), "float16")}
@@ -86,7 +86,7 @@ def open_files() -> int:
 
 
 class Calls:
-    """Stands for `os` in cache.sealed: notes the calls that change files, and fails at the n-th."""
+    """Stands for `os` in cache.sealed.writer: notes the calls that change files, and fails at the n-th."""
 
     watched = ("pwrite", "fdatasync", "fsync", "replace", "posix_fallocate")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from cache import errors
-from cache.hooks import Hook
+from cache.models.hooks import Hook
 
 EXIT_CODES = {
     "InputError": 2,

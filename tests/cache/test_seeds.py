@@ -12,7 +12,7 @@ import geometry
 import probes
 from cache import SequenceDesign
 from cache.errors import InputError
-from cache.families import FAMILIES
+from cache.families.family import FAMILIES
 from cache.seeds import LARGEST_SEED, check_seed
 
 WRONG = [-1, 2**32, 10**30, 1.0, float("nan"), True, None, "0", np.float64(1), np.bool_(True), np.array([1, 2])]

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from cache import LoadedModel, SequenceDesign, load_dataset, load_model
 from cache.errors import InputError
-from cache.families import FAMILIES
-from cache.prompts import Prompt, Prompts
+from cache.families.family import FAMILIES
+from cache.prompts.prompt import Prompt, Prompts
 from cache.shares import exact_interval
 from cache.tasks import task_table
 

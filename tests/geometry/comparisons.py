@@ -3,9 +3,9 @@
 import numpy as np
 
 from cache import Hook
-from geometry.between_table import Found, comparison_result
-from geometry.order_effect import NO_LISTS
-from geometry.pair_evidence import Known, Measured
+from geometry.between.table import Found, comparison_result
+from geometry.layers.order_effect import NO_LISTS
+from geometry.similarity.pair_evidence import Known, Measured
 
 LAYERS = (-1, 0, 1, 2)
 

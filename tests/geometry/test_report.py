@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from cache import Hook, plan_recording, record
 from cache.errors import InputError, NoSpaceError
-from geometry.figures import explained_variance_by_layer, scatter_by_layer
-from geometry.layerwise import LayerResult
-from geometry.layerwise_components import pca_by_layer
+from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
+from geometry.layers.principal import pca_by_layer
+from geometry.layers.result import LayerResult
 from geometry.report import write_report
 
 RESULT_FILES = ["result.npz", "result.json", "table.csv"]

@@ -9,13 +9,13 @@ import pandas as pd
 import torch
 
 from cache import Hook
-from probes.edited_families import Cast
-from probes.erasure_table import erasure_lines, with_decisions
-from probes.index_codes import IndexCodes
-from probes.index_erasure import Spaces, drawn_subspaces, erased_cells
-from probes.receiver_prompts import ReceiverBatch
-from probes.transfer import edited_cells, steps_to
-from probes.transfer_table import transfer_table
+from probes.directions.codes import IndexCodes
+from probes.transfer.erasure import Spaces, drawn_subspaces, erased_cells
+from probes.transfer.erasure_table import erasure_lines, with_decisions
+from probes.transfer.families import Cast
+from probes.transfer.receivers import ReceiverBatch
+from probes.transfer.steps import edited_cells, steps_to
+from probes.transfer.table import transfer_table
 
 KINDS = ("independent", "windowed", "walk", "line")
 HOOK = Hook("resid_post", 0)

@@ -8,8 +8,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from cache import load_model, plan_recording, record
-from cache.families import FAMILIES, Family, control_family
-from cache.prompts import Prompt, Prompts
+from cache.families.family import FAMILIES, Family, control_family
+from cache.prompts.prompt import Prompt, Prompts
 
 MEMBERS = range(2, 9)
 N_CONTROLS = 10

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 from cache import Hook
-from probes.directions import Direction
+from probes.directions.direction import Direction
 
 BLOCK_SITES = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 

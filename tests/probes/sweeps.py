@@ -1,8 +1,8 @@
 """What the tests of sweeps share: a small store, and its sweep."""
 
 from cache import load_dataset, plan_recording, record
-from cache.families import FAMILIES
-from cache.sequences import SequenceDesign
+from cache.families.family import FAMILIES
+from cache.prompts.sequences import SequenceDesign
 
 
 def small_store(model, folder, *, names="digits,numwords,months,control:0-1", kinds=("increasing",)):

@@ -5,9 +5,9 @@ import torch
 
 from cache import Hook, LoadedModel, load_model
 from cache.errors import GeometryError, NotAvailableError
-from cache.restart import clean_run
+from cache.models.restart import clean_run
 from probes import Addition, edited, generate
-from probes.steering import EDITABLE
+from probes.edits.hooks import EDITABLE
 from tests.cache.architectures import TYPES, tiny_model
 from tests.cache.plain_sites import blocks_of
 from tests.probes.readings import random_direction, read

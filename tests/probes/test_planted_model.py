@@ -6,13 +6,13 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from cache import Hook, load_model, plan_recording, record
-from cache.families import FAMILIES
-from cache.prompts import Prompt, Prompts
-from probes.contrasts import contrast
-from probes.directions import direction_of, find_direction, unembedding_difference
-from probes.edits import Addition
-from probes.generation import generate, text_tokens
-from probes.steering import ablate, steer
+from cache.families.family import FAMILIES
+from cache.prompts.prompt import Prompt, Prompts
+from probes.directions.contrasts import contrast
+from probes.directions.direction import direction_of, find_direction, unembedding_difference
+from probes.edits.edit import Addition
+from probes.edits.generation import generate, text_tokens
+from probes.edits.hooks import ablate, steer
 
 D = 48
 MEMBERS = range(1, 9)

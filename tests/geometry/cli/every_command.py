@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from cache import Hook, SequenceDesign, load_dataset, plan_recording, record
-from cache.families import FAMILIES
+from cache.families.family import FAMILIES
 from geometry.cli.app import app
-from probes.direction_files import save_direction
-from probes.directions import direction_of
+from probes.directions.direction import direction_of
+from probes.directions.files import save_direction
 
 COMMANDS = tuple(command.callback.__name__ for command in app.registered_commands)
 STEPS = ("--from", "digits", "--to", "numwords")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cache import ActivationStore, SequenceDesign, load_dataset, plan_recording, record
-from cache.families import FAMILIES
+from cache.families.family import FAMILIES
 from geometry.cli import main
 
 DESIGN = SequenceDesign(families=(FAMILIES["digits"],), frames=("quote", "list"), lengths=(3,), templates=3)
@@ -108,7 +108,7 @@ def test_components_say_which_tokens_they_promote_unless_told_to_do_without(run,
 
 
 def test_a_store_whose_model_is_gone_is_compared_without_the_readout(run, stores, tmp_path, monkeypatch):
-    from geometry.cli import recorded_model
+    from geometry.cli.console import recorded_model
 
     def gone(*_, **__):
         raise recorded_model.GeometryError("no model folder 'x'")

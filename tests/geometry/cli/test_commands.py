@@ -169,7 +169,7 @@ def test_a_full_disk_exits_7(run, model_folders, monkeypatch):
 
 
 def test_a_locked_store_exits_6(run, model_folders, tmp_path):
-    from cache.lock import writer_lock
+    from cache.sealed.lock import writer_lock
 
     with writer_lock(tmp_path / "a.h5"):
         code, _, err = run("cache", "--model", model_folders["gpt2"], "--out", "a.h5")

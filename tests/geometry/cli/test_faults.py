@@ -38,13 +38,13 @@ def no_layout(monkeypatch):
     """A circle in the place of UMAP, which takes ten seconds to compile."""
     import torch
 
-    from geometry.embed import Embedding
+    from geometry.bases.embedding import Embedding
 
     def circle(x, **_):
         turn = torch.linspace(0, 6, len(x))
         return Embedding(torch.stack([turn.cos(), turn.sin()], dim=1), 1.0, 2)
 
-    monkeypatch.setattr("geometry.layerwise_parts.umap", circle)
+    monkeypatch.setattr("geometry.layers.parts.umap", circle)
 
 
 def test_every_command_is_tried():
@@ -86,7 +86,7 @@ def test_the_last_file_that_cannot_be_put_in_place_leaves_whole_files_alone(
 def test_a_place_that_takes_no_file_is_told_before_the_work(run_here, place, tmp_path, monkeypatch, command, folder):
     (tmp_path / "here" / "file").write_text("mine")
     monkeypatch.setattr("cache.load_model", lambda *_, **__: pytest.fail("loaded a model"))
-    monkeypatch.setattr("cache.store.ActivationStore.load", lambda *_, **__: pytest.fail("read activations"))
+    monkeypatch.setattr("cache.store.store.ActivationStore.load", lambda *_, **__: pytest.fail("read activations"))
     got, out, err = run_here(*place.call(command), "--out", f"{folder}/{FILES.get(command, 'results')}")
     assert (got, out, err.count("\n")) == (3, "", 1), err
     assert err.startswith("error: cannot ")

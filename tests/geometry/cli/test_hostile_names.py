@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 import pytest
 
 from cache import Prompts, SequenceDesign, load_dataset, plan_recording, record
-from cache.families import FAMILIES
+from cache.families.family import FAMILIES
 from geometry.cli import main
-from geometry.cli.options import file_stem
+from geometry.cli.console.options import file_stem
 
 FORMULA, MARKUP = r"$\frac$_^{", "[/b]\x1b[31m[red]:smile:"
 PATH = "../../../etc/" + "x" * 300

@@ -10,11 +10,11 @@ import torch
 
 from cache import ActivationStore, Hook, load_model
 from geometry.cli import main
-from geometry.cli.recorded_model import model_words
-from probes.direction_files import load_direction, save_direction
-from probes.directions import direction_of
-from probes.generation import generate, text_tokens
-from probes.steering import steer
+from geometry.cli.console.recorded_model import model_words
+from probes.directions.direction import direction_of
+from probes.directions.files import load_direction, save_direction
+from probes.edits.generation import generate, text_tokens
+from probes.edits.hooks import steer
 from tests.probes.sweeps import small_store
 
 
@@ -157,7 +157,7 @@ def test_an_interrupted_command_says_so_and_leaves_nothing(run, store, tmp_path,
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("probes.contrasts.contrast", stopped)
+    monkeypatch.setattr("probes.directions.contrasts.contrast", stopped)
     code, out, err = run("direction", store, "--from", "digits", "--to", "numwords", "--layer", 1)
     assert (code, out) == (130, "")
     assert err.strip() == "interrupted; the same command begins again"

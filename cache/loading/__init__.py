@@ -1,0 +1,1 @@
+"""Loading a model: where its files are, what they hold, and whether to trust them."""

@@ -1,0 +1,239 @@
+"""Loading a model: from its files or from memory, wrapped, hashed, checked, and refused where it would mislead."""
+
+import importlib.metadata
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cache.errors import InputError, NotAvailableError
+from cache.loading.folder import load_folder
+from cache.loading.hashes import tokenizer_hash, weights_hash
+from cache.loading.sources import find_model
+from cache.models.checks import check_generation, check_readout, check_whole, plain_logits, sample_tokens
+from cache.models.findings import Finding, Findings
+from cache.models.model import LoadedModel, longest_text
+from cache.models.restart import check_restart
+from cache.models.site_checks import check_sites
+from cache.models.tokens import bos_token_id
+from cache.models.wrapping import is_bridge, own_copy, quiet, running, wrap
+
+DTYPES = ("float32", "bfloat16", "float16")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PROCESSINGS = ("none", "compatibility")
+
+
+def load_model(
+    model: Any,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    revision: str | None = None,
+    processing: str = "none",
+    bos: bool = True,
+    tokenizer: Any = None,
+) -> LoadedModel:
+    """Load a causal language model, weights as they are, and make sure on some twenty tokens that it is read rightly.
+
+    Args:
+        model: `smollm2-135m`, a TransformerLens or Hub name (`gpt2-small`, `EleutherAI/pythia-70m`), a local
+            folder, a `.gguf` file, a loaded Hugging Face model (which is left as it is: a copy is wrapped), or a
+            `TransformerBridge` in evaluation mode. A `LoadedModel` comes back as it is.
+        device: `cpu`, `cuda`, `mps`, or `auto` for the best there is; a loaded model stays where it is.
+        dtype: what the model computes in; a loaded model keeps its own. On a CPU half precision is far slower
+            than float32.
+        revision: branch, tag or commit of a Hub model.
+        processing: `none`, or `compatibility` for TransformerLens's folding and centring of weights, which
+            changes activations (TransformerBridge.enable_compatibility_mode).
+        bos: put BOS before every text.
+        tokenizer: for a loaded Hugging Face model, its tokenizer.
+
+    Raises:
+        InputError: an argument is not one of its choices, or the object is no model.
+        NotAvailableError: the model, or the device, is not there; or wrapped it would not be the model that it is
+            (`geometry models --check` shows what was found).
+        NumbersError: its logits are not finite.
+    """
+    loaded = open_model(
+        model, device=device, dtype=dtype, revision=revision, processing=processing, bos=bos, tokenizer=tokenizer
+    )
+    refuse(loaded)
+    return loaded
+
+
+def refuse(model: LoadedModel) -> None:
+    """Refuse a model that wrapped is another one, or not causal, or of which no site is shown.
+
+    Raises:
+        NotAvailableError: it is one of these; the message names the check, the architecture and the fault.
+    """
+    for check in ("logits", "causal"):
+        model.require(check)
+    sites = [finding for name, finding in model.findings.items() if name.startswith("blocks.")]
+    if all(finding.fault for finding in sites):
+        why = f": {sites[0].check}: {sites[0].fault}" if sites else ""
+        raise NotAvailableError(
+            f"{model.name} (type {model.model_type}) shows none of the sites that are recorded{why}"
+        )
+
+
+def open_model(
+    model: Any,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    revision: str | None = None,
+    processing: str = "none",
+    bos: bool = True,
+    tokenizer: Any = None,
+) -> LoadedModel:
+    """`load_model` without its refusal, for looking at what was found about a model."""
+    for choice, choices, what in (
+        (device, DEVICES, "device"),
+        (dtype, DTYPES, "dtype"),
+        (processing, PROCESSINGS, "processing"),
+    ):
+        if choice not in choices:
+            raise InputError(f"{what} must be one of {', '.join(choices)}; got {choice!r}")
+    if isinstance(model, LoadedModel):
+        return model
+    if isinstance(model, str):
+        with quiet():
+            given = _from_files(model, revision, dtype, _device(device))
+    else:
+        given = _from_memory(model, tokenizer, processed=processing != "none")
+    bos_token_id(given.tokenizer, bos=bos)
+    with quiet():
+        return _wrapped(given, processing=processing, bos=bos)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A model and its tokenizer before wrapping, and where they come from."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+    revision: str = ""
+    place: str = ""
+
+
+def _from_files(name: str, revision: str | None, dtype: str, device: str) -> _Given:
+    source = find_model(name, revision=revision)
+    hf_model, tokenizer = load_folder(str(source.folder), dtype, device)
+    return _Given(hf_model, tokenizer, source.name, source.revision, str(source.folder))
+
+
+def _from_memory(model: Any, tokenizer: Any, *, processed: bool) -> _Given:
+    """A user's model: a bridge as it is; of a Hugging Face model a copy, since wrapping changes what it is given."""
+    inner = getattr(model, "original_model", model)
+    if not isinstance(inner, torch.nn.Module) or not hasattr(inner, "config") or not hasattr(inner, "base_model"):
+        raise InputError(
+            f"a model is a name, a folder, a Hugging Face causal model or a TransformerBridge; got "
+            f"{type(model).__name__}"
+        )
+    name = str(getattr(inner.config, "_name_or_path", "") or type(inner).__name__)
+    if is_bridge(model):
+        tokenizer = tokenizer or model.tokenizer
+        if model.training:
+            raise InputError("this bridge is in training mode, where no two runs are alike; call its eval() first")
+        if processed:
+            raise InputError("processing would change this bridge's weights; give the model's name or folder instead")
+    else:
+        model = own_copy(model)
+    if tokenizer is None:
+        raise InputError("a model from memory needs its tokenizer: load_model(model, tokenizer=...)")
+    if not callable(tokenizer) or not hasattr(tokenizer, "bos_token_id"):
+        raise InputError(f"a tokenizer is an object of transformers', not its name; got {type(tokenizer).__name__}")
+    return _Given(model, tokenizer, name)
+
+
+def _wrapped(given: _Given, *, processing: str, bos: bool) -> LoadedModel:
+    """The model in its bridge, with what is found about it."""
+    inner = getattr(given.model, "original_model", given.model)
+    bos_id = bos_token_id(given.tokenizer, bos=bos)
+    if getattr(given.model, "compatibility_mode", False):
+        processing = "compatibility"  # as a bridge that was given may be
+    with running(inner, given.name, "be read"):
+        weights = weights_hash(inner)  # before the bridge splits fused weights
+        content = _content(inner, weights, processing, bos_id)
+        tokens = sample_tokens(int(inner.get_input_embeddings().weight.shape[0]), longest_text(inner.config), bos_id)
+    plain = None if is_bridge(given.model) else plain_logits(inner, tokens, given.name)
+    bridge = given.model if is_bridge(given.model) else wrap(given.model, given.name)
+    if int(bridge.cfg.n_layers) < 1:
+        raise NotAvailableError(
+            f"{given.name!r} has {bridge.cfg.n_layers} blocks by its configuration, so none to record"
+        )
+    if processing == "compatibility" and not is_bridge(given.model):
+        bridge.enable_compatibility_mode(disable_warnings=True)
+        weights = weights_hash(bridge.original_model)
+    loaded = LoadedModel(
+        bridge=bridge.eval(),
+        tokenizer=given.tokenizer,
+        points=MappingProxyType(dict(bridge.hook_dict)),
+        name=given.name,
+        revision=given.revision,
+        processing=processing,
+        bos=bos,
+        device=str(bridge.cfg.device),
+        dtype=str(next(bridge.parameters()).dtype).removeprefix("torch."),
+        weights=weights,
+        tokenizer_rules=tokenizer_hash(given.tokenizer),
+        findings=MappingProxyType({}),
+    )
+    return _checked(loaded, plain, Findings(content, given.place))
+
+
+def _checked(model: LoadedModel, plain: Tensor | None, known: Findings) -> LoadedModel:
+    """The model with what checks find about it; those that ask for an earlier one's findings come after it."""
+    checks: dict[str, Callable[[LoadedModel], tuple[Finding, ...]]] = {
+        "whole": partial(check_whole, plain=plain),
+        "sites": check_sites,
+        "readout": check_readout,
+        "generation": check_generation,
+        "restart": check_restart,
+    }
+    with running(model.bridge.original_model, model.name, f"be run in {model.dtype} once it is wrapped"):
+        for name, check in checks.items():
+            found = known.of(name, partial(check, model))
+            model = replace(model, findings=MappingProxyType(dict(model.findings) | {one.check: one for one in found}))
+    return model
+
+
+def _content(hf_model: Any, weights: str, processing: str, bos: int | None) -> dict[str, Any]:
+    """All that findings about a model depend on."""
+    config = json.loads(hf_model.config.to_json_string(use_diff=False))
+    for name in ("_name_or_path", "transformers_version"):
+        config.pop(name, None)
+    parameter = next(hf_model.parameters())
+    return {
+        "weights": weights,
+        "config": config,
+        "attention": str(getattr(hf_model.config, "_attn_implementation", None) or ""),
+        "dtype": str(parameter.dtype),
+        "device": parameter.device.type,
+        "processing": processing,
+        "bos": bos,
+        "modules": sorted({f"{type(one).__module__}.{type(one).__qualname__}" for one in hf_model.modules()}),
+        "hooks": secrets.token_hex(8) if _hooked(hf_model) else "",  # what they do is not known: nothing is found yet
+        "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "transformer-lens")},
+    }
+
+
+def _hooked(model: torch.nn.Module) -> bool:
+    return any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
+
+
+def _device(device: str) -> str:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available[device]:
+        raise NotAvailableError(f"this machine has no {device} device for torch; use --device cpu")
+    return device

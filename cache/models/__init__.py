@@ -1,0 +1,1 @@
+"""A loaded model: its sites, its tokens, how it runs, and whether it is what it says."""

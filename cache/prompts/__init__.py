@@ -1,0 +1,1 @@
+"""Prompts: what members are shown in, how they are made, read and written."""

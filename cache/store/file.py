@@ -1,0 +1,119 @@
+"""One file of a store, opened: its tables, checked against each other, and a reader of its rows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from cache.errors import CorruptFileError, InputError
+from cache.models.hooks import Hook, in_order, layers_by_kind
+from cache.sealed.log import Log, read_log
+from cache.sealed.opening import open_beside, read_attribute, safe_open
+from cache.sealed.reader import SiteReader
+from cache.store.tables import read_manifest, read_prompt_table, read_rows
+
+_SITES = "activations/"
+_STORED = (np.dtype("<f4"), np.dtype("<f2"))
+
+
+@dataclass(frozen=True)
+class StoreFile:
+    """One open file of a store.
+
+    Attributes:
+        path: the file.
+        manifest: what it was recorded from (`cache.store.manifest`).
+        fingerprint: SHA-256 of the manifest's hard fields.
+        created: when, ISO 8601, UTC.
+        command: the command that created it.
+        hooks: its sites, in the order of a forward pass.
+        prompts: its prompts, one row each.
+        rows: its planned rows, recorded or not.
+        log: which of its blocks are recorded.
+        reader: reads its activations.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    fingerprint: str
+    created: str
+    command: str
+    hooks: tuple[Hook, ...]
+    prompts: pd.DataFrame
+    rows: pd.DataFrame
+    log: Log
+    reader: SiteReader
+
+    @property
+    def recorded(self) -> Int[np.ndarray, "row"]:
+        """The rows of committed blocks."""
+        return np.flatnonzero(self.log.committed[self.log.block])
+
+    def row_shape(self, hook: Hook) -> tuple[int, ...]:
+        """The shape of one row of a site; heads come first."""
+        return self.log.sites[site_name(hook)].row_shape
+
+
+def site_name(hook: Hook) -> str:
+    """The dataset of a hook's activations."""
+    return _SITES + hook.name
+
+
+def open_store_file(path: Path) -> StoreFile:
+    """Open one file; the caller closes its reader.
+
+    Raises:
+        NotAvailableError: there is no such file.
+        CorruptFileError: the file is no store, or is damaged.
+    """
+    with safe_open(path) as file:
+        manifest = read_manifest(file)
+        log = read_log(file)
+        rows, prompts = read_rows(file), read_prompt_table(file)
+        fingerprint, created, command = (read_attribute(file, name) for name in ("fingerprint", "created", "command"))
+        _check_log(path, log)
+        _check_tables(path, log, rows, prompts)
+        hooks = _hooks(path, log, manifest["hard"]["hooks"])
+        reader = SiteReader(path, open_beside(file), log)
+    return StoreFile(path, manifest, fingerprint, created, command, hooks, prompts, rows, log, reader)
+
+
+def _check_log(path: Path, log: Log) -> None:
+    if log.mark == "wrong" or (log.damaged and log.mark != "none"):  # unmarked it is not finished: going on mends it
+        raise CorruptFileError(f"{path} has a damaged log; the geometry cache command that made it mends that")
+
+
+def _check_tables(path: Path, log: Log, rows: pd.DataFrame, prompts: pd.DataFrame) -> None:
+    if len(rows) != len(log.block):
+        raise CorruptFileError(f"{path} has {len(log.block)} rows where its tables have {len(rows)}")
+    if not 0 <= rows["prompt"].min() <= rows["prompt"].max() < len(prompts):
+        raise CorruptFileError(f"{path} has rows of prompts that it does not have")
+    shown = prompts["members"].map(len)
+    if (prompts["values"].map(len) != shown).any() or (rows["member"] >= shown[rows["prompt"]].to_numpy()).any():
+        raise CorruptFileError(f"{path}: a row names a member that its prompt does not show")
+
+
+def _hooks(path: Path, log: Log, planned: dict[str, list[int]]) -> tuple[Hook, ...]:
+    """The sites in the order of a forward pass.
+
+    Raises:
+        CorruptFileError: one has a name, shape or type that no recording gives, or they are not those planned.
+    """
+    for name, site in log.sites.items():
+        if site.dtype not in _STORED or not site.row_shape:
+            raise CorruptFileError(f"{path} has data of type {site.dtype} at {name}")
+    try:
+        hooks = {name: Hook.parse(name.removeprefix(_SITES)) for name in log.sites}
+    except InputError as error:
+        raise CorruptFileError(f"{path} has a site of an unknown name: {error}") from error
+    for name, hook in hooks.items():
+        shape = log.sites[name].row_shape
+        if name != site_name(hook) or len(shape) != 1 + hook.has_heads or not all(shape):
+            raise CorruptFileError(f"{path} has rows of shape {shape} at {name}, which no recording gives")
+    ordered = in_order(hooks.values())
+    if not ordered or layers_by_kind(ordered) != planned:
+        raise CorruptFileError(f"{path} has other sites than its manifest names")
+    return ordered

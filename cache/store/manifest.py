@@ -1,0 +1,93 @@
+"""A recording's manifest: what it depends on, named field by field, so that a difference can be told."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import Any
+
+from cache.models.hooks import layers_by_kind
+from cache.models.model import LoadedModel
+from cache.prompts.prompt import Prompts
+from cache.sealed.footer import SEALED_VERSION
+from cache.store.plan import RecordingPlan
+
+FORMAT = "activation-store"
+_MODEL_TEXTS = ("model weights", "model revision", "model processing", "compute dtype", "attention", "tokenizer")
+_PLAN_TEXTS = ("prompt texts", "prompt order", "prompt labels", "prompt tokens", "positions", "storage dtype")
+HARD_TYPES = MappingProxyType(
+    {"format version": int, "bos": bool, "template seed": int, "hooks": dict, "block plan": dict}
+    | dict.fromkeys((*_MODEL_TEXTS, *_PLAN_TEXTS), str)
+)
+_LIBRARIES = ("h5py", "numpy", "torch", "transformer-lens", "transformers")
+
+
+def hard_fields(model: LoadedModel, plan: RecordingPlan) -> dict[str, Any]:
+    """Everything that stored values or their meaning depend on; another value refuses to continue a store."""
+    prompts = plan.tokenized.prompts
+    return {
+        "format version": SEALED_VERSION,
+        "model weights": model.weights,
+        "model revision": model.revision,
+        "model processing": model.processing,
+        "compute dtype": model.dtype,
+        "attention": model.attention,
+        "tokenizer": model.tokenizer_rules,
+        "bos": plan.bos,
+        "prompt texts": _digest(sorted(prompt.text for prompt in prompts)),
+        "prompt order": _digest([prompt.text for prompt in prompts]),
+        "prompt labels": _digest(_labels(prompts)),
+        "prompt tokens": _digest([ids.tolist() for ids in plan.tokenized.ids]),
+        "template seed": prompts.seed,
+        "hooks": layers_by_kind(plan.hooks),
+        "positions": plan.positions,
+        "storage dtype": plan.dtype,
+        "block plan": {"batch tokens": plan.batch_tokens, "blocks": _digest(plan.blocks)},
+    }
+
+
+def soft_fields(model: LoadedModel) -> dict[str, Any]:
+    """What is worth knowing later but never refuses to continue a store: names, machine, library versions."""
+    return {
+        "model": model.name,
+        "device": model.device,
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }
+
+
+def canonical(fields: Mapping[str, Any]) -> str:
+    """The one JSON text of these fields: sorted keys, ASCII, no spaces."""
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def fingerprint_of(hard: Mapping[str, Any]) -> str:
+    """SHA-256 of the hard fields."""
+    return hashlib.sha256(canonical(hard).encode()).hexdigest()
+
+
+def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """Names of the fields that differ, in the order of `asked`, each with both values where they are short."""
+    return [
+        name + _both(stored.get(name), asked.get(name))
+        for name in dict.fromkeys([*asked, *stored])
+        if canonical({"": stored.get(name)}) != canonical({"": asked.get(name)})
+    ]
+
+
+def _both(stored: Any, asked: Any) -> str:
+    texts = ["none" if value == "" else str(value) for value in (stored, asked)]
+    return f" ({texts[0]}, now {texts[1]})" if all(len(text) <= 20 for text in texts) else ""
+
+
+def _labels(prompts: Prompts) -> list[dict[str, Any]]:
+    return [{name: value for name, value in asdict(prompt).items() if name != "text"} for prompt in prompts]
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()

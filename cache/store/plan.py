@@ -1,0 +1,138 @@
+"""What is recorded and in which order: all that a recording depends on besides the model's weights."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from cache.errors import InputError
+from cache.models.hooks import Hook, Layers, select_hooks
+from cache.models.model import LoadedModel, check_loaded
+from cache.models.tokens import TokenizedPrompts, tokenize
+from cache.prompts.prompt import Prompts
+
+POSITIONS = ("all", "members", "last")
+STORAGE_DTYPES = ("float32", "float16")
+DEFAULT_SITES = "resid,heads,mlp"
+
+
+@dataclass(frozen=True)
+class RecordingPlan:
+    """All that a recording depends on besides the model; the fingerprint hashes it.
+
+    Attributes:
+        tokenized: the prompts in tokens.
+        hooks: the sites, in the order of a forward pass.
+        positions: which tokens are kept: `all` (BOS included), `members` (the last token of each shown member,
+            and the last token of the text), or `last`.
+        dtype: what is stored: `float32` or `float16`.
+        batch_tokens: token slots, padding included, that a forward pass takes at most (a longer prompt runs
+            alone).
+        blocks: indices of the prompts of each forward pass, ascending; prompts of similar length run together.
+    """
+
+    tokenized: TokenizedPrompts
+    hooks: tuple[Hook, ...]
+    positions: str
+    dtype: str
+    batch_tokens: int
+    blocks: tuple[tuple[int, ...], ...]
+
+    @property
+    def bos(self) -> bool:
+        """Whether BOS stands before every text."""
+        return self.tokenized.bos is not None
+
+    def kept(self, prompt: int) -> Bool[np.ndarray, "pos"]:
+        """Which tokens of a prompt are stored; BOS, where there is one, is index 0."""
+        members = self.tokenized.members[prompt]
+        keep = np.ones(len(members), dtype=bool) if self.positions == "all" else members >= 0
+        if self.positions == "last":
+            keep = np.zeros(len(members), dtype=bool)
+        keep[-1] = True
+        return np.concatenate([np.full(int(self.bos), self.positions == "all"), keep])
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that the model will see, padding left out."""
+        return int(self.tokenized.lengths.sum())
+
+    @property
+    def n_slots(self) -> int:
+        """Tokens that the model will compute, padding included."""
+        lengths = self.tokenized.lengths
+        return sum(len(block) * int(lengths[list(block)].max()) for block in self.blocks)
+
+
+def plan_recording(
+    model: LoadedModel,
+    prompts: Prompts | Iterable[str],
+    *,
+    sites: str | Iterable[str] | None = None,
+    layers: Layers = "all",
+    positions: str = "all",
+    dtype: str = "float32",
+    batch_tokens: int = 256,
+) -> RecordingPlan:
+    """Plan a recording; nothing is run or written.
+
+    Args:
+        model: the model, which gives the tokenizer, BOS and the sites there are.
+        prompts: prompts, or plain strings.
+        sites: groups, kinds, hook names or wildcards (`select_hooks`); by default `resid,heads,mlp`, as far as the
+            model shows them.
+        layers: `all`, numbers, or a string of layers and ranges such as `0,4-7,-1`.
+        positions: `all`, `members` or `last`.
+        dtype: `float32` or `float16`.
+        batch_tokens: token slots a forward pass takes at most; 256 is best on a CPU, more on a GPU.
+
+    Raises:
+        InputError: a choice does not exist, or the model's architecture lacks a site.
+        NotAvailableError: a site that is named was found not to be what its name says.
+    """
+    for given, choices, what in ((positions, POSITIONS, "positions"), (dtype, STORAGE_DTYPES, "dtype")):
+        if given not in choices:
+            raise InputError(f"{what} must be one of {', '.join(choices)}; got {given!r}")
+    check_loaded(model)
+    prompts = prompts if isinstance(prompts, Prompts) else Prompts.from_texts(prompts)
+    hooks = select_hooks(DEFAULT_SITES if sites is None else sites, layers, model.n_layers)
+    if sites is None:
+        hooks = tuple(hook for hook in hooks if model.shows(hook))
+    for hook in hooks:
+        model.row_shape(hook)  # refuses what the model does not show
+    if not hooks:
+        raise InputError(f"{model.name} (type {model.model_type}) shows none of {DEFAULT_SITES}; name other sites")
+    tokenized = tokenize(prompts, model.tokenizer, bos=model.bos)
+    check_texts(model, tokenized)
+    blocks = plan_blocks(tokenized.lengths, batch_tokens)
+    return RecordingPlan(tokenized, hooks, positions, dtype, batch_tokens, blocks)
+
+
+def plan_blocks(lengths: Int[np.ndarray, "prompt"], batch_tokens: int) -> tuple[tuple[int, ...], ...]:
+    """Prompts sorted by length and cut so that no padded batch exceeds `batch_tokens` slots.
+
+    Raises:
+        InputError: `batch_tokens` is below 1.
+    """
+    if batch_tokens < 1:
+        raise InputError(f"batch_tokens must be 1 or more; got {batch_tokens}")
+    blocks: list[list[int]] = []
+    for prompt in np.argsort(lengths, kind="stable"):
+        if not blocks or (len(blocks[-1]) + 1) * int(lengths[prompt]) > batch_tokens:
+            blocks.append([])
+        blocks[-1].append(int(prompt))
+    return tuple(tuple(sorted(block)) for block in blocks)
+
+
+def check_texts(model: LoadedModel, tokenized: TokenizedPrompts) -> None:
+    """Refuse prompts that are longer than the model's context, or whose tokens it does not have.
+
+    Raises:
+        InputError: one is; the message has its text.
+    """
+    head = [] if tokenized.bos is None else [tokenized.bos]
+    longest, highest = int(tokenized.lengths.argmax()), int(np.argmax([ids.max() for ids in tokenized.ids]))
+    for prompt in (longest, highest):
+        text = tokenized.prompts[prompt].text
+        model.check_text([*head, *tokenized.ids[prompt].tolist()], f"prompt {prompt} ({text!r:.60})")

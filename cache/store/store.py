@@ -1,0 +1,275 @@
+"""The store: activations, rows and prompts of one recording, or of several that belong together."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from cache.errors import FingerprintError, InputError
+from cache.models.hooks import Hook, HookLike, in_order, recorded_hook
+from cache.models.model import LoadedModel
+from cache.store.file import StoreFile, open_store_file, site_name
+from cache.store.manifest import differences
+from cache.store.rows import Where, join_labels, row_mask
+
+_MODEL_FIELDS = ("model weights", "model processing", "compute dtype", "tokenizer", "bos")
+_AT_ONCE = 1 << 16  # rows that `load` reads and checks at a time
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Files with the same rows (the same prompts at the same positions), each with sites of its own."""
+
+    files: tuple[StoreFile, ...]
+    recorded: Int[np.ndarray, "row"]  # the file's rows that every file of the group has
+
+    def file_of(self, hook: Hook) -> StoreFile:
+        name = Hook(hook.kind, hook.layer)
+        return next(file for file in self.files if name in file.hooks)
+
+
+class ActivationStore:
+    """Recorded activations; every hook shares one row axis, a row being one token of one prompt.
+
+    Rows of a file that is still being recorded, or was broken off, are those of its finished blocks.
+
+    Attributes:
+        paths: the files.
+        hooks: the sites that every row has, in the order of a forward pass.
+        rows: one row a recorded token: `prompt` (row number in `prompts`), `position` (counted in the text's
+            tokens from 0; BOS is -1), `token`, `token_text`, `member` (index of the shown member whose last
+            token it is, else -1), `is_last` (the text's last token), `value` (that member's ordinal, else -1),
+            `shown` (that member, else empty), and the prompt's family, frame, template, kind, group, answer,
+            distractor and pair_key.
+        prompts: one row a prompt, with the fields of `cache.prompts.prompt.Prompt` and `pair_key`.
+        n_planned: rows that there will be once all is recorded.
+        complete: whether every planned row is recorded.
+        fingerprint: SHA-256 over all that the recording depends on; of several files, joined by `+`.
+        manifest: the fields behind the (first) fingerprint, and library versions.
+        created: when the (first) file was created, ISO 8601, UTC.
+        command: the command that created it.
+    """
+
+    def __init__(self, paths: tuple[Path, ...], groups: list[_Group]) -> None:
+        self.paths = paths
+        self._groups = groups
+        files = [file for group in groups for file in group.files]
+        self.manifest = files[0].manifest
+        self.fingerprint = "+".join(file.fingerprint for file in files)
+        self.created, self.command = files[0].created, files[0].command
+        self.n_planned = sum(len(group.files[0].rows) for group in groups)
+        self.complete = self.n_planned == sum(len(group.recorded) for group in groups)
+        self.hooks = in_order(set.intersection(*({hook for file in g.files for hook in file.hooks} for g in groups)))
+        self.prompts, self.rows = _tables(groups)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "ActivationStore":
+        """Open one file; use `with`, or `close` it.
+
+        Raises:
+            NotAvailableError: there is no such file.
+            CorruptFileError: the file is no store, or is damaged.
+        """
+        return open_stores([path])
+
+    def load(self, hook: HookLike, where: Where = None) -> Float[Tensor, "chosen d"]:
+        """Activations of one site, float32 on the CPU; heads stand side by side unless the hook names one.
+
+        Args:
+            hook: a `Hook`, its name, or kind and layer: `("resid_post", 6)`. A negative layer counts from the
+                last one that the store has of that kind.
+            where: which rows: a mask over `rows`, or a query over its columns (`cache.store.rows.query_rows`), such as
+                `family == 'digits' and is_last`; None for all.
+
+        Raises:
+            InputError: the store has no such site (the message names near ones), or `where` is no such thing.
+            CorruptFileError: a block that holds one of the rows is not what was written.
+        """
+        chosen, mask = self.site(hook), row_mask(self.rows, where)
+        out = _empty(int(mask.sum()), self._width(chosen))
+        start = 0
+        for file, rows in self._parts(chosen, mask, _AT_ONCE):
+            file.reader.read(site_name(chosen), chosen.head, rows, out[start : start + len(rows)])
+            start += len(rows)
+        return out
+
+    def __getitem__(self, hook: HookLike) -> Float[Tensor, "chosen d"]:
+        return self.load(hook)
+
+    def select(self, where: Where) -> pd.DataFrame:
+        """The lines of `rows` that `load` gives for the same `where`, in the same order.
+
+        Raises:
+            InputError: as for `load`.
+        """
+        return self.rows[row_mask(self.rows, where)].reset_index(drop=True)
+
+    def blocks(self, hook: HookLike, where: Where = None, *, n_rows: int = 8192) -> Iterator[Float[Tensor, "chosen d"]]:
+        """The same rows as `load`, in pieces of at most `n_rows`, for data larger than memory.
+
+        Raises:
+            InputError: as for `load`.
+        """
+        if n_rows < 1:
+            raise InputError(f"n_rows must be 1 or more; got {n_rows}")
+        chosen = self.site(hook)
+        return self._pieces(chosen, self._parts(chosen, row_mask(self.rows, where), n_rows))
+
+    def site(self, hook: HookLike) -> Hook:
+        """The recorded site that is meant: by a `Hook`, its name, or kind and layer (-1 is the kind's last).
+
+        Raises:
+            InputError: the store has no such site; the message names near ones.
+        """
+        return recorded_hook(hook, self.hooks, self.paths[0].name)
+
+    def close(self) -> None:
+        """Close the files; tables and tensors already read stay."""
+        for group in self._groups:
+            for file in group.files:
+                file.reader.close()
+
+    def __enter__(self) -> "ActivationStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _width(self, hook: Hook) -> int:
+        shape = self._groups[0].file_of(hook).row_shape(hook)
+        if hook.head is not None and hook.head >= shape[0]:
+            raise InputError(f"{hook.name} has heads 0 to {shape[0] - 1}; got {hook.head}")
+        return int(shape[-1] if hook.head is not None else np.prod(shape))
+
+    def _parts(
+        self, hook: Hook, mask: Bool[np.ndarray, "row"], n_rows: int
+    ) -> Iterator[tuple[StoreFile, Int[np.ndarray, "chosen"]]]:
+        """The chosen rows, at most `n_rows` of one file at a time."""
+        first = 0
+        for group in self._groups:
+            file = group.file_of(hook)
+            chosen = group.recorded[mask[first : first + len(group.recorded)]]
+            first += len(group.recorded)
+            for start in range(0, len(chosen), n_rows):
+                if file.reader.closed:  # asked each time: its handle's number may be another file's by now
+                    raise InputError(f"{self.paths[0].name} is closed; open it again")
+                yield file, chosen[start : start + n_rows]
+
+    def _pieces(
+        self, hook: Hook, parts: Iterator[tuple[StoreFile, Int[np.ndarray, "chosen"]]]
+    ) -> Iterator[Float[Tensor, "chosen d"]]:
+        width = self._width(hook)
+        for file, rows in parts:
+            out = _empty(len(rows), width)
+            file.reader.read(site_name(hook), hook.head, rows, out)
+            yield out
+
+
+def check_open(store: ActivationStore) -> None:
+    """Make sure that what is to be analysed is a store, and not where one lies.
+
+    Raises:
+        InputError: it is a path, or anything else.
+    """
+    given: object = store
+    if isinstance(given, str | os.PathLike):
+        raise InputError(f"an analysis takes an open store; open it with ActivationStore.open({os.fspath(given)!r})")
+    if not isinstance(given, ActivationStore):
+        raise InputError(f"an analysis takes a store, as ActivationStore.open gives it; got {type(given).__name__}")
+
+
+def open_stores(paths: Iterable[str | Path]) -> ActivationStore:
+    """Several files as one store: files with the same prompts add sites, files with others add rows.
+
+    Raises:
+        InputError: no path is given, two files keep other positions of the same prompts, or no site is in all.
+        FingerprintError: the files come from different models, tokenizers or settings; names the fields.
+        NotAvailableError, CorruptFileError: as for `ActivationStore.open`.
+    """
+    resolved = tuple(Path(path) for path in paths)
+    if not resolved:
+        raise InputError("no store given; give one or more .h5 files made by geometry cache")
+    with ExitStack() as stack:
+        files = []
+        for path in resolved:
+            files.append(open_store_file(path))
+            stack.callback(files[-1].reader.close)
+        _check_joinable(files)
+        store = ActivationStore(resolved, _grouped(files))
+        if not store.hooks:
+            raise InputError(f"no site is in all of {', '.join(map(str, resolved))}")
+        stack.pop_all()  # the store closes them from here on
+        return store
+
+
+def head_outputs(
+    store: ActivationStore, model: LoadedModel, layer: int, where: Where = None
+) -> Float[Tensor, "chosen head d_model"]:
+    """What each head writes to the residual stream: `z @ W_O`; their sum plus `b_O` is attn_out.
+
+    Raises:
+        InputError: the store has no z of that layer, or comes from a model with other weights.
+    """
+    check_open(store)
+    if store.manifest["hard"]["model weights"] != model.weights:
+        raise InputError(
+            f"{store.paths[0].name} was not recorded from {model.name}; give the model that it was recorded from"
+        )
+    z = store.load(Hook("z", layer), where)
+    w_o = model.bridge.blocks[layer].attn.W_O.detach().float().cpu()
+    return torch.einsum("rhd,hdm->rhm", z.reshape(len(z), *w_o.shape[:2]), w_o)
+
+
+def _empty(n_rows: int, width: int) -> Float[Tensor, "chosen d"]:
+    """Memory to read into: numpy's, which takes large pages where torch takes many small ones."""
+    return torch.from_numpy(np.empty((n_rows, width), dtype=np.float32))
+
+
+def _check_joinable(files: list[StoreFile]) -> None:
+    first = files[0]
+    for file in files[1:]:
+        fields = [{name: one.manifest["hard"].get(name) for name in _MODEL_FIELDS} for one in (first, file)]
+        unlike = differences(*fields)
+        if unlike:
+            raise FingerprintError(f"{first.path} and {file.path} cannot be joined: another {', '.join(unlike)}")
+
+
+def _grouped(files: list[StoreFile]) -> list[_Group]:
+    """Files of the same prompts together."""
+    members: dict[str, list[StoreFile]] = {}
+    for file in files:
+        hard = file.manifest["hard"]
+        key = str([hard[name] for name in ("prompt order", "prompt labels", "prompt tokens")])
+        first = members.setdefault(key, [file])[0]
+        if file is not first:
+            members[key].append(file)
+        if hard["positions"] != first.manifest["hard"]["positions"] or len(file.rows) != len(first.rows):
+            raise InputError(f"{first.path} and {file.path} keep other positions of the same prompts")
+    return [
+        _Group(tuple(group), reduce(np.intersect1d, (file.recorded for file in group))) for group in members.values()
+    ]
+
+
+def _tables(groups: list[_Group]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All prompts, and all recorded rows with the labels of their prompts."""
+    prompts, rows = [], []
+    first = 0
+    for group in groups:
+        file = group.files[0]
+        prompts.append(file.prompts)
+        recorded = file.rows.iloc[group.recorded]
+        rows.append(recorded.assign(prompt=recorded["prompt"] + first))
+        first += len(file.prompts)
+    prompt_table = pd.concat(prompts, ignore_index=True)
+    return prompt_table, join_labels(prompt_table, pd.concat(rows, ignore_index=True))

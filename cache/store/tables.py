@@ -1,0 +1,150 @@
+"""What is in a store's file besides activations: its manifest, its rows and its prompts, written and read back."""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from jaxtyping import Shaped
+
+from cache.errors import CorruptFileError
+from cache.models.model import LoadedModel
+from cache.sealed.layout import SealedLayout
+from cache.sealed.opening import read_attribute
+from cache.store.manifest import FORMAT, HARD_TYPES, canonical, fingerprint_of, hard_fields, soft_fields
+from cache.store.plan import RecordingPlan
+
+_ANEW = "record it anew with --overwrite"
+ROW_COLUMNS = ("prompt", "position", "token", "token_text", "member", "is_last")
+_TEXT_COLUMNS = ("text", "family", "frame", "kind", "answer", "distractor", "group", "pair_key")
+_NUMBER_COLUMNS = dict.fromkeys(("prompt", "position", "token", "member", "template"), "<i4") | {"is_last": "u1"}
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, tuple) and all(type(item) is int and abs(item) < 1 << 63 for item in value)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+
+
+def _pairs(value: Any) -> bool:
+    return isinstance(value, tuple) and all(_numbers(item) and len(item) == 2 for item in value)
+
+
+_LIST_COLUMNS = {"values": _numbers, "members": _texts, "spans": _pairs}
+PROMPT_COLUMNS = ("template", *_TEXT_COLUMNS, *_LIST_COLUMNS)
+
+
+def store_layout(model: LoadedModel, plan: RecordingPlan, *, command: str = "") -> SealedLayout:
+    """Everything of a store but its activations: one row a kept token, in the order of the prompts."""
+    hard = hard_fields(model, plan)
+    rows = _row_columns(model, plan)
+    block_of_prompt = np.empty(len(plan.tokenized.prompts), dtype=np.int32)
+    for number, block in enumerate(plan.blocks):
+        block_of_prompt[list(block)] = number
+    prompts = plan.tokenized.prompts.table()
+    frozen = {f"rows/{name}": column for name, column in rows.items()}
+    frozen["prompts/template"] = prompts["template"].to_numpy(np.int32)
+    frozen |= {f"prompts/{name}": _bytes(prompts[name]) for name in _TEXT_COLUMNS}
+    frozen |= {f"prompts/{name}": _bytes(map(json.dumps, prompts[name])) for name in _LIST_COLUMNS}
+    return SealedLayout(
+        sites={f"activations/{hook.name}": (model.row_shape(hook), plan.dtype) for hook in plan.hooks},
+        frozen=frozen,
+        block=block_of_prompt[rows["prompt"]],
+        attributes={
+            "format": FORMAT,
+            "fingerprint": fingerprint_of(hard),
+            "manifest": canonical({"hard": hard, "soft": soft_fields(model)}),
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": command,
+        },
+    )
+
+
+def read_manifest(file: h5py.File) -> dict[str, Any]:
+    """The manifest of an open store: `hard` fields that its fingerprint covers, and `soft` ones.
+
+    Raises:
+        CorruptFileError: the file is no store, or its manifest was changed or lacks a field.
+    """
+    path = Path(file.filename)
+    if "format" not in file.attrs or read_attribute(file, "format") != FORMAT:
+        raise CorruptFileError(f"{path} is HDF5 but not an activation store; geometry cache makes them")
+    try:
+        manifest = json.loads(read_attribute(file, "manifest"))
+        intact = fingerprint_of(manifest["hard"]) == read_attribute(file, "fingerprint")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{path} has no readable manifest; {_ANEW}") from error
+    if not intact:
+        raise CorruptFileError(f"{path} has a manifest that does not match its fingerprint; {_ANEW}")
+    if not (_has_fields(manifest["hard"]) and isinstance(manifest.get("soft"), dict)):
+        raise CorruptFileError(f"{path} has no readable manifest; {_ANEW}")
+    return dict(manifest)
+
+
+def read_rows(file: h5py.File) -> pd.DataFrame:
+    """The rows of an open store, one a kept token, with the columns of `/rows`.
+
+    Raises:
+        CorruptFileError: a column is of another type.
+    """
+    return pd.DataFrame({name: _column(file, f"rows/{name}") for name in ROW_COLUMNS}).astype({"is_last": bool})
+
+
+def read_prompt_table(file: h5py.File) -> pd.DataFrame:
+    """The prompts of an open store, one row each; lists come back as tuples.
+
+    Raises:
+        CorruptFileError: a column is of another type, or what should be lists is something else.
+    """
+    table = pd.DataFrame({name: _column(file, f"prompts/{name}") for name in PROMPT_COLUMNS})
+    for name in _LIST_COLUMNS:
+        table[name] = [_tuples(json.loads(text)) for text in table[name]]
+        if not all(map(_LIST_COLUMNS[name], table[name])):
+            raise CorruptFileError(f"{file.filename} has something else than lists in /prompts/{name}")
+    return table
+
+
+def _row_columns(model: LoadedModel, plan: RecordingPlan) -> dict[str, Shaped[np.ndarray, "row"]]:
+    tokenized = plan.tokenized
+    n_prompts = len(tokenized.prompts)
+    head = [] if tokenized.bos is None else [tokenized.bos]
+    kept = [plan.kept(i) for i in range(n_prompts)]
+    ids = np.concatenate([np.concatenate([head, tokenized.ids[i]])[kept[i]] for i in range(n_prompts)]).astype(np.int32)
+    members = [np.concatenate([[-1] * len(head), tokenized.members[i]])[kept[i]] for i in range(n_prompts)]
+    positions = [np.flatnonzero(keep) - len(head) for keep in kept]
+    vocabulary = {int(token): model.tokenizer.decode([int(token)]).replace("\0", "\ufffd") for token in np.unique(ids)}
+    return {
+        "prompt": np.repeat(np.arange(n_prompts, dtype=np.int32), [len(p) for p in positions]),
+        "position": np.concatenate(positions).astype(np.int32),
+        "token": ids,
+        "token_text": _bytes(vocabulary[int(token)] for token in ids),
+        "member": np.concatenate(members).astype(np.int32),
+        "is_last": np.concatenate([np.arange(len(p)) == len(p) - 1 for p in positions]).astype(np.uint8),
+    }
+
+
+def _bytes(texts: Any) -> Shaped[np.ndarray, "row"]:
+    return np.array([str(text).encode() for text in texts], dtype=np.bytes_)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _column(file: h5py.File, name: str) -> Any:
+    content = file[name][:]
+    numbers = _NUMBER_COLUMNS.get(name.split("/")[1])
+    if content.ndim != 1 or (content.dtype != numbers if numbers else content.dtype.kind != "S"):
+        raise CorruptFileError(
+            f"{file.filename} has data of type {content.dtype}, {content.ndim}-dimensional, at {name}"
+        )
+    return content if numbers else [text.decode() for text in content]
+
+
+def _has_fields(hard: Any) -> bool:
+    return isinstance(hard, dict) and all(type(hard.get(name)) is kind for name, kind in HARD_TYPES.items())

@@ -1,0 +1,1 @@
+"""Sets of features: directions to write with, and a way to read."""

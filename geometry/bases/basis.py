@@ -1,0 +1,81 @@
+"""What every set of features has in common, whatever found it: directions to write with, and a way to read."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from cache.models.hooks import Hook, HookLike, as_hook
+
+
+@runtime_checkable
+class FeatureBasis(Protocol):
+    """Features of one site: SVD, PCA, NMF and CCA components, demixed subspaces, SAE latents, neurons.
+
+    Laws: `decode` is affine in every feature, with slope `directions[i]`; leading axes and the dtype of the
+    argument are kept; `encode` and `decode` are pure.
+
+    Attributes:
+        hook: the site, None where the activations came from no store.
+        directions: what one unit of each feature adds to the activation.
+    """
+
+    @property
+    def hook(self) -> Hook | None:
+        """The site."""
+        ...
+
+    @property
+    def directions(self) -> Float[Tensor, "feature d"]:
+        """What one unit of each feature adds to the activation."""
+        ...
+
+    def encode(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows feature"]:
+        """Feature values of activations."""
+        ...
+
+    def decode(self, features: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows d"]:
+        """The activations that feature values stand for."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearBasis:
+    """Features that are read by inner products: `(x - offset) @ readers.T`.
+
+    For orthonormal directions the readers are the directions themselves; for CCA the readers are its weights and
+    the directions its patterns. Always `readers @ directions.T` is the identity, so that writing a feature's value
+    and reading it again gives that value.
+
+    Attributes:
+        offset: the activation at which every feature is 0.
+        directions: what one unit of each feature adds.
+        readers: what each feature is read with.
+        hook: the site, if known.
+    """
+
+    offset: Float[Tensor, " d"]
+    directions: Float[Tensor, "feature d"]
+    readers: Float[Tensor, "feature d"]
+    hook: Hook | None = None
+
+    def __post_init__(self) -> None:
+        if self.hook is not None:
+            object.__setattr__(self, "hook", as_hook(self.hook))
+
+    def encode(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows feature"]:
+        """Feature values: inner products of (x - offset) with the readers."""
+        return (x - self.offset.to(x)) @ self.readers.to(x).T
+
+    def decode(self, features: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows d"]:
+        """`features @ directions + offset`."""
+        return features @ self.directions.to(features) + self.offset.to(features)
+
+
+def orthonormal_basis(
+    directions: Float[Tensor, "feature d"], offset: Float[Tensor, " d"], hook: HookLike | None = None
+) -> LinearBasis:
+    """A basis of orthonormal directions, which are their own readers."""
+    site = None if hook is None else as_hook(hook)
+    return LinearBasis(offset=offset, directions=directions, readers=directions, hook=site)

@@ -1,0 +1,191 @@
+"""How much of the variance is a shared index, the family, an index of each family's own, or the template."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cache.errors import InputError, NumbersError
+from geometry.bases.basis import LinearBasis, orthonormal_basis
+from geometry.bases.principal import subspace_overlap
+from geometry.stats.limits import p_at_least
+from geometry.stats.linalg import fix_signs
+from geometry.stats.unrelated_codes import Directions, mean_code, unrelated_products
+
+PARTS = ("shared index", "index x family", "family", "template", "remainder")
+"""The parts of the variance, in the order of every array over them."""
+
+N_DRAWS = 500
+"""Draws of unrelated codes each way."""
+
+
+@dataclass(frozen=True)
+class Demixed:
+    """A cross-validated split of variance, and the subspaces of its two parts that are features.
+
+    Attributes:
+        share: each of `PARTS` as a share of the total variance; they add up to 1. Estimated without bias, a share that
+            is truly 0 comes out negative half of the time.
+        null: shared index of families whose codes are unrelated; empty without directions to draw them along.
+        p: of the shared index, from that null; nan without.
+        index: directions of the members' means over families and contexts.
+        family: directions of the families' means.
+        stability: overlap of the first index directions of two halves of the contexts.
+        captured: share of the shared index variance of one half of the contexts that lies in the index directions of
+            the other half. Beyond 1 where families write the index along directions of their own as well: there
+            products of different families are negative outside what they share.
+        total: the mean squared distance from the grand mean.
+    """
+
+    share: Float[np.ndarray, " part"]
+    null: Float[np.ndarray, " draw"]
+    p: float
+    index: LinearBasis
+    family: LinearBasis
+    stability: Float[np.ndarray, " component"]
+    captured: Float[np.ndarray, " component"]
+    total: float
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """The shares by name."""
+        return dict(zip(PARTS, self.share.tolist(), strict=True))
+
+
+def demix(x: Float[Tensor, "family context member d"], *, k: int = 4, directions: Directions | None = None) -> Demixed:
+    """Split the variance of balanced activations into parts, each estimated from products that noise cannot enter.
+
+    Shared index: products of the same member in *different families and contexts*. Index x family: products in the
+    same family and different contexts, less the former. Family: products of family means in different contexts.
+    Template: products of context means in different families. The remainder is what no two contexts or families
+    repeat.
+
+    Args:
+        x: cell means; every family has every member in every context.
+        k: most index directions; at most n_members - 1.
+        directions: what codes of unrelated families are drawn along (`unrelated_codes.draw_directions`, from control
+            families in the same contexts); None for no null.
+
+    Raises:
+        InputError: k is below 1, fewer than 2 families, 4 contexts or 3 members, or all activations are equal.
+        NumbersError: a value is not finite.
+
+    References: the parts are dPCA's marginalisations (Kobak et al. 2016, eq. 4), with cross-validated variances in
+        place of sums of squares (Walther et al. 2016, eq. 9).
+    """
+    if k < 1:
+        raise InputError(f"k must be 1 or more; got {k}")
+    n_families, n_contexts, n_members, d = x.shape
+    if n_families < 2 or n_contexts < 4 or n_members < 3:
+        raise InputError(
+            f"demix needs 2 families, 4 contexts and 3 members; got {n_families}, {n_contexts} and {n_members}"
+        )
+    if not torch.isfinite(x).all():
+        raise NumbersError("the activations are not all finite; every family needs every member in every context")
+    wide = x.double() - x.double().mean(dim=(0, 1, 2))
+    if not wide.any():
+        raise InputError("all activations are equal; there is no variance to split")
+    flat = _small(wide)
+    share = _shares(flat)
+    total = float(flat.square().mean(dim=(0, 1, 2)).sum())
+    null = np.empty(0) if directions is None else _unrelated(wide, directions) / total
+    grand = x.double().mean(dim=(0, 1, 2)).float()
+    k = min(k, n_members - 1, d)
+    halves = [_index_directions(wide[:, side::2], k) for side in (0, 1)]
+    return Demixed(
+        share=share,
+        null=null,
+        p=p_at_least(float(share[0]), null),
+        index=orthonormal_basis(torch.from_numpy(_index_directions(wide, k)).float(), grand),
+        family=orthonormal_basis(torch.from_numpy(_family_directions(wide)).float(), grand),
+        stability=subspace_overlap(*(torch.from_numpy(half) for half in halves)),
+        captured=_captured(wide, halves),
+        total=total,
+    )
+
+
+def _small(x: Float[Tensor, "family context member d"]) -> Float[Tensor, "family context member _"]:
+    """The same in coordinates of the cells' row space, where there are fewer cells than dimensions."""
+    flat = x.flatten(0, 2)
+    if len(flat) >= flat.shape[1]:
+        return x
+    u, s, _ = torch.linalg.svd(flat, full_matrices=False)
+    return (u * s).reshape(*x.shape[:3], -1)
+
+
+def _shares(x: Float[Tensor, "family context member d"]) -> Float[np.ndarray, " part"]:
+    n_families, n_contexts, n_members, _ = x.shape
+    means = x.mean(dim=2)
+    u = x - means[:, :, None]
+    shared = _shared_index(u)
+    own = _across(u.flatten(2).transpose(0, 1)) / (n_families * n_members)
+    families = means - means.mean(dim=0)
+    family = _across(families.transpose(0, 1).flatten(1)) / n_families
+    contexts = means - means.mean(dim=1, keepdim=True)
+    template = _across(contexts.flatten(1)) / n_contexts
+    total = (x - x.mean(dim=(0, 1, 2))).square().sum(dim=3).mean().item()
+    parts = [shared, own - shared, family, template]
+    return np.array([*parts, total - sum(parts)]) / total
+
+
+def _across(x: Float[Tensor, "copy *rest"]) -> float:
+    """Mean over ordered pairs of different copies of the inner product of all the rest."""
+    flat = x.flatten(1)
+    n = len(flat)
+    return float((flat.sum(dim=0).square().sum() - flat.square().sum()) / (n * (n - 1)))
+
+
+def _shared_index(u: Float[Tensor, "family context member d"]) -> float:
+    """Mean over members and ordered pairs of different families and different contexts of inner products."""
+    n_families, n_contexts, n_members, _ = u.shape
+    everything = u.sum(dim=(0, 1)).square().sum()
+    same_family, same_context = u.sum(dim=1).square().sum(), u.sum(dim=0).square().sum()
+    pairs = n_families * (n_families - 1) * n_contexts * (n_contexts - 1)
+    return float((everything - same_family - same_context + u.square().sum()) / (pairs * n_members))
+
+
+def _unrelated(x: Float[Tensor, "family context member d"], directions: Directions) -> Float[np.ndarray, " draw"]:
+    """Shared index of families with unrelated codes: each in turn is drawn anew beside the sum of those before it.
+
+    Of unrelated families the products with all earlier ones are uncorrelated from family to family, so that their sum
+    is as wide as that of draws. Both orders of the families are used, one after the other.
+    """
+    n_families, _, n_members, _ = x.shape
+    codes = [mean_code(one) for one in x]
+    found = []
+    for ordered in (codes, codes[::-1]):
+        total = np.zeros(len(directions.drawn) // (n_families - 1))
+        for number in range(1, n_families):
+            part = slice((number - 1) * len(total), number * len(total))
+            before = np.sum(ordered[:number], axis=0)
+            total += unrelated_products(before, ordered[number], replace(directions, drawn=directions.drawn[part]))
+        found.append(2 * total / (n_families * (n_families - 1) * n_members))
+    return np.concatenate(found)
+
+
+def _index_directions(x: Float[Tensor, "family context member d"], k: int) -> Float[np.ndarray, "component d"]:
+    means = x.mean(dim=(0, 1))
+    return fix_signs(np.linalg.svd((means - means.mean(dim=0)).numpy(), full_matrices=False)[2][:k])
+
+
+def _family_directions(x: Float[Tensor, "family context member d"]) -> Float[np.ndarray, "component d"]:
+    means = x.mean(dim=(1, 2))
+    return fix_signs(np.linalg.svd((means - means.mean(dim=0)).numpy(), full_matrices=False)[2][: len(x) - 1])
+
+
+def _captured(
+    x: Float[Tensor, "family context member d"], halves: list[Float[np.ndarray, "component d"]]
+) -> Float[np.ndarray, " component"]:
+    """Share of the other half's shared index variance in each half's first 1, 2, ... directions, mean of both ways."""
+    shares = []
+    for side, directions in enumerate(halves):
+        other = x[:, 1 - side :: 2]
+        u = other - other.mean(dim=2, keepdim=True)
+        projected = u @ torch.from_numpy(directions.copy()).T
+        each = [_shared_index(projected[..., i : i + 1]) for i in range(len(directions))]
+        whole = _shared_index(u)
+        shares.append(np.cumsum(each) / whole if whole > 0 else np.full(len(directions), np.nan))
+    return np.asarray(np.mean(shares, axis=0))

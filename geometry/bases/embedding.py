@@ -1,0 +1,80 @@
+"""UMAP embeddings: pictures to look at, and no evidence of anything."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from sklearn.manifold import trustworthiness
+from torch import Tensor
+
+from cache.errors import InputError, NotAvailableError
+from cache.seeds import check_seed
+from geometry.bases.principal import pca
+
+N_COMPONENTS = 50
+"""Principal components that UMAP is given: as faithful as all dimensions, and faster."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A two-dimensional picture of rows.
+
+    Attributes:
+        coordinates: where each row lies; axes, scales and distances between far groups mean nothing.
+        trustworthiness: how far neighbours in the picture are neighbours in truth, in [0, 1].
+        n_neighbors: the neighbourhood that was kept.
+    """
+
+    coordinates: Float[Tensor, "row 2"]
+    trustworthiness: float
+    n_neighbors: int
+
+
+def umap(x: Float[Tensor, "row d"], *, n_neighbors: int = 15, min_dist: float = 0.1, seed: int = 0) -> Embedding:
+    """UMAP of rows, on their first 50 principal components, seeded and therefore on one thread.
+
+    The same seed gives the same picture on the same machine; another machine or version may give another.
+
+    Args:
+        x: activations.
+        n_neighbors: neighbours that count as near; fewer where there are fewer rows.
+        min_dist: how close points may come.
+        seed: seeds the layout.
+
+    Raises:
+        InputError: fewer than 5 rows, n_neighbors below 2, min_dist outside [0, 1], or all rows are equal.
+        NumbersError: a value is not finite.
+        NotAvailableError: umap-learn cannot be loaded, having nowhere to keep what it compiles.
+
+    References: McInnes, Healy and Melville 2018 (arXiv:1802.03426); trustworthiness: Venna and Kaski 2001.
+    """
+    seed = check_seed(seed)
+    n_rows, d = x.shape
+    if n_rows < 5 or n_neighbors < 2:
+        raise InputError(f"UMAP needs 5 rows and 2 neighbours; got {n_rows} and {n_neighbors}")
+    if not 0 <= min_dist <= 1:
+        raise InputError(f"min_dist must be 0 to 1; got {min_dist}")
+    reduced = pca(x, k=min(N_COMPONENTS, n_rows - 1, d))
+    scores = reduced.scores(x).numpy()
+    near = min(n_neighbors, n_rows - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numba, spectral start-up and few neighbours all warn
+        UMAP = _loaded_umap()
+        start = "spectral" if n_rows > 16 else "random"
+        model = UMAP(n_neighbors=near, min_dist=min_dist, random_state=seed, n_jobs=1, init=start)
+        coordinates = model.fit_transform(scores)
+    kept = min(near, max(1, (n_rows - 1) // 2))
+    score = float(trustworthiness(scores, coordinates, n_neighbors=kept))
+    return Embedding(torch.from_numpy(coordinates).float(), score, near)
+
+
+def _loaded_umap() -> Any:
+    try:
+        from umap import UMAP
+    except RuntimeError as error:  # numba's, where neither its libraries' folder nor the user's cache can be written
+        raise NotAvailableError(
+            f"umap-learn cannot be loaded ({error}); name a folder that can be written in NUMBA_CACHE_DIR"
+        ) from error
+    return UMAP

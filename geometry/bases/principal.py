@@ -1,0 +1,216 @@
+"""Decompositions of activations into orthonormal directions: SVD and PCA, from rows or from their moments."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from cache.errors import InputError
+from cache.seeds import check_seed
+from geometry.bases.basis import FeatureBasis, orthonormal_basis
+from geometry.stats.linalg import check_finite, eigen, fix_signs
+from geometry.stats.moments import Moments
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """Features found in activations, and how much of the activations they are.
+
+    Attributes:
+        basis: the features; `basis.directions` in order of falling variance (of falling share for NMF).
+        spectrum: variance along every component that the data has, falling, in squared activation units; for
+            `svd` the mean square instead.
+        explained_variance: that of the components kept.
+        explained_variance_ratio: the same as a share of the total, in [0, 1].
+        reconstruction_error: the share of the total that the components kept leave out, in [0, 1].
+        n_rows: how many rows it was fitted on.
+    """
+
+    basis: FeatureBasis
+    spectrum: Float[np.ndarray, " all"]
+    explained_variance: Float[np.ndarray, " component"]
+    explained_variance_ratio: Float[np.ndarray, " component"]
+    reconstruction_error: float
+    n_rows: int
+
+    @property
+    def directions(self) -> Float[Tensor, "component d"]:
+        """The directions of the basis."""
+        return self.basis.directions
+
+    @property
+    def mean(self) -> Float[Tensor, " d"]:
+        """What the basis decodes where every feature is 0: the mean that was subtracted (0 for `svd`)."""
+        return self.basis.decode(torch.zeros(len(self.basis.directions)))
+
+    def scores(self, x: Float[Tensor, "row d"]) -> Float[Tensor, "row component"]:
+        """Feature values of rows."""
+        return self.basis.encode(x.float())
+
+
+def pca(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
+    """Principal components of rows, computed in float64 from the smaller side.
+
+    Args:
+        x: activations; their mean is removed here.
+        k: how many components.
+
+    Raises:
+        InputError: there are not more rows than components, or k exceeds d, or all rows are equal.
+        NumbersError: a value is not finite.
+
+    References: sklearn.decomposition.PCA, with the same attribute names and sign rule as svd_flip on components.
+    """
+    n_rows, d = x.shape
+    _check_k(k, n_rows, d, min(n_rows - 1, d))
+    check_finite(x)
+    mean = x.double().mean(dim=0)
+    values, directions = _principal((x.double() - mean).numpy(), k)
+    if values[0] <= 0:
+        raise InputError("all rows are equal; there is no variance to decompose")
+    return _decomposition(mean, directions, values[: min(n_rows - 1, d)] / (n_rows - 1), n_rows)
+
+
+def svd(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
+    """Right singular vectors of rows: as `pca`, with no mean removed, so that the first one is mostly the mean.
+
+    `explained_variance` is a mean square: the singular value squared, divided by n_rows.
+
+    Args:
+        x: activations.
+        k: how many components.
+
+    Raises:
+        InputError: k exceeds the number of rows or of dimensions, or all values are 0.
+        NumbersError: a value is not finite.
+
+    References: sklearn.decomposition.TruncatedSVD (whose explained variance is centred; this one is not).
+    """
+    n_rows, d = x.shape
+    _check_k(k, n_rows, d, min(n_rows, d))
+    check_finite(x)
+    values, directions = _principal(x.double().numpy(), k)
+    if values[0] <= 0:
+        raise InputError("all activations are 0; there is nothing to decompose")
+    return _decomposition(torch.zeros(d, dtype=torch.float64), directions, values / n_rows, n_rows)
+
+
+def pca_of_moments(moments: Moments, *, k: int) -> Decomposition:
+    """Principal components of rows that were read once, in blocks: `pca` for data larger than memory.
+
+    Raises:
+        InputError: as for `pca`.
+    """
+    _check_k(k, moments.n_rows, len(moments.mean), min(moments.n_rows - 1, len(moments.mean)))
+    values, directions = eigen(moments.scatter)
+    if values[0] <= 0:
+        raise InputError("all rows are equal; there is no variance to decompose")
+    kept = min(moments.n_rows - 1, len(values))
+    spectrum = values[:kept] / (moments.n_rows - 1)
+    return _decomposition(torch.from_numpy(moments.mean), directions[:k], spectrum, moments.n_rows)
+
+
+def svd_of_moments(moments: Moments, *, k: int) -> Decomposition:
+    """Right singular vectors of rows that were read once, in blocks: `svd` for data larger than memory.
+
+    Raises:
+        InputError: as for `svd`.
+    """
+    d = len(moments.mean)
+    _check_k(k, moments.n_rows, d, min(moments.n_rows, d))
+    values, directions = eigen(moments.scatter + moments.n_rows * np.outer(moments.mean, moments.mean))
+    if values[0] <= 0:
+        raise InputError("all activations are 0; there is nothing to decompose")
+    spectrum = values[: min(moments.n_rows, d)] / moments.n_rows
+    return _decomposition(torch.zeros(d, dtype=torch.float64), directions[:k], spectrum, moments.n_rows)
+
+
+def subspace_overlap(
+    a: Float[Tensor, "component d"], b: Float[Tensor, "component d"]
+) -> Float[np.ndarray, " component"]:
+    """How far the first j directions of two sets span the same subspace, for every j.
+
+    Returns:
+        Mean squared cosine of the principal angles, in [0, 1]; about j / d for unrelated subspaces of d
+        dimensions, and meaningful only beside that.
+    """
+    products = (a.double() @ b.double().T).square().numpy()
+    k = len(products)
+    return np.array([products[:j, :j].sum() / j for j in range(1, k + 1)])
+
+
+def split_half_stability(
+    x: Float[Tensor, "row d"],
+    units: Shaped[np.ndarray, " row"],
+    fit: Callable[[Float[Tensor, "_ d"]], Decomposition],
+    *,
+    n_splits: int = 10,
+    seed: int = 0,
+) -> Float[np.ndarray, " component"]:
+    """Overlap of the subspaces found in two halves of the units, mean over random splits.
+
+    Args:
+        x: activations.
+        units: the unit (member, template) of each row; a unit's rows fall into the same half.
+        fit: what is fitted to each half: `lambda rows: pca(rows, k=3)`.
+        n_splits: how many splits.
+        seed: seeds the splits.
+
+    Returns:
+        `subspace_overlap` for the first 1, 2, ... components; nan where a half is too small for the fit.
+    """
+    seed = check_seed(seed)
+    rng = np.random.default_rng(seed)
+    labels, codes = np.unique(units, return_inverse=True)
+    overlaps = []
+    for _ in range(n_splits):
+        half = np.isin(codes, rng.permutation(len(labels))[: len(labels) // 2])
+        try:
+            pair = [_orthonormal(fit(x[torch.from_numpy(side)]).directions) for side in (half, ~half)]
+        except InputError:
+            return np.full(len(fit(x).directions), np.nan)
+        overlaps.append(subspace_overlap(*pair))
+    stability: Float[np.ndarray, " component"] = np.mean(overlaps, axis=0)
+    return stability
+
+
+def _orthonormal(directions: Float[Tensor, "component d"]) -> Float[Tensor, "component d"]:
+    return torch.linalg.qr(directions.double().T)[0].T
+
+
+def _principal(
+    x: Float[np.ndarray, "row d"], k: int
+) -> tuple[Float[np.ndarray, " all"], Float[np.ndarray, "component d"]]:
+    """Squared singular values, falling, and the first right singular vectors with their signs fixed."""
+    n_rows, d = x.shape
+    if n_rows > d:
+        values, directions = eigen(x.T @ x)
+        return values, directions[:k]
+    _, singular, right = np.linalg.svd(x, full_matrices=False)
+    return singular**2, fix_signs(right[:k])
+
+
+def _decomposition(
+    mean: Float[Tensor, " d"],
+    directions: Float[np.ndarray, "component d"],
+    spectrum: Float[np.ndarray, " all"],
+    n_rows: int,
+) -> Decomposition:
+    kept = spectrum[: len(directions)]
+    ratios = kept / spectrum.sum()
+    return Decomposition(
+        basis=orthonormal_basis(torch.from_numpy(directions.copy()).float(), mean.float()),
+        spectrum=spectrum,
+        explained_variance=kept,
+        explained_variance_ratio=ratios,
+        reconstruction_error=max(0.0, 1 - float(ratios.sum())),
+        n_rows=n_rows,
+    )
+
+
+def _check_k(k: int, n_rows: int, d: int, most: int) -> None:
+    if not 1 <= k <= most:
+        raise InputError(f"{n_rows} rows of width {d} have at most {most} components; got k = {k}")

@@ -1,0 +1,1 @@
+"""Comparisons over layers: of families, and of layers and models."""

@@ -1,0 +1,254 @@
+"""Two families at every layer: each measure with its error, its permutation null, its controls and a verdict."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from cache import ActivationStore, Hook, LoadedModel
+from cache.errors import InputError
+from cache.models.hooks import Layers, layers_text
+from cache.seeds import check_seed
+from cache.store.rows import Where, where_text
+from geometry.between.table import Found, comparison_result
+from geometry.layers.order_effect import NO_LISTS, OrderedLists, ordered_lists, set_apart, shared_by_list
+from geometry.layers.result import LayerResult, site_hooks
+from geometry.rows.analysed import families_text
+from geometry.rows.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
+from geometry.rows.names import names_of, pairs_of
+from geometry.similarity.family_measures import MEASURES, Cells
+from geometry.similarity.of_families import matched_products
+from geometry.similarity.pair_evidence import directions_of, enough_controls, measured, pair_cells
+from geometry.stats.linalg import RANK_TOLERANCE, remove_span
+from geometry.stats.permutations import member_permutations
+from geometry.stats.unrelated_codes import Directions, draw_weights
+from geometry.weights.readout import check_source, family_words, readout_directions
+
+RESIDUAL = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
+"""The sites in the coordinates that the unembedding reads; others may be as wide by chance."""
+
+READOUT_REMOVED = "readout removed"
+
+DEFAULT_MEASURES = ("matched_cosine", "shared_share", "retrieval")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two families, what they have in common in a store, and the controls that have it too."""
+
+    a: str
+    b: str
+    common: Balance
+    controls: tuple[str, ...]
+    lists: OrderedLists
+    readout: Float[Tensor, "token d"] | None
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Orders of the members for each measure, and the weights and directions that unrelated codes are made with."""
+
+    orders: Sequence[tuple[str, Int[np.ndarray, "_ _"]]]
+    weights: Float[np.ndarray, "draw member row"] | None
+    directions: Directions | None = None
+
+
+def between_families(
+    store: ActivationStore,
+    a: str,
+    b: str,
+    *,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    site: str = "resid_post",
+    layers: Layers = "all",
+    where: Where = None,
+    model: LoadedModel | None = None,
+    seed: int = 0,
+) -> LayerResult:
+    """Whether two families are coded alike, at every layer of one site.
+
+    As `between_pairs`, for one pair.
+    """
+    seed = check_seed(seed)
+    return between_pairs(
+        store, [(a, b)], measures=measures, site=site, layers=layers, where=where, model=model, seed=seed
+    )
+
+
+def between_pairs(
+    store: ActivationStore,
+    pairs: Sequence[Sequence[str]],
+    *,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    site: str = "resid_post",
+    layers: Layers = "all",
+    where: Where = None,
+    model: LoadedModel | None = None,
+    seed: int = 0,
+    on_hook: Callable[[Hook], None] = lambda hook: None,
+) -> LayerResult:
+    """Whether pairs of families are coded alike, at every layer of one site.
+
+    The unit is the member; contexts (frame, template, kind, length) are compared crosswise. Of each pair, those
+    contexts and members are used that both families have without a gap, and every control family of the store that
+    has them too is measured against both. What a measure that decides finds is a matched-member code: members that
+    correspond lie alike. It is set against codes of unrelated families with the same member-by-member structure, drawn
+    from the controls' (`unrelated_codes`), at all layers at once; 10 controls or more give that null and the interval.
+    A layer takes part where both families' codes are reliable. Permuted members are given as description: those of
+    overlapping windows are not exchangeable. Where the store has reordered lists of both families too (kinds
+    `reordered:K`), they are not compared, but show whether the code has to do with order (`order_effect`).
+
+    Args:
+        store: the store.
+        pairs: the families to compare.
+        measures: names of `geometry.similarity.family_measures.MEASURES`.
+        site: the kind of site; `resid_post` begins with the embedding, layer -1.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
+        where: a query over `store.rows`, or a mask; None for each prompt's last token.
+        model: the model recorded, for the variant with the members' unembedding directions removed.
+        seed: seeds draws, permutations and bootstrap.
+        on_hook: called after every layer.
+
+    Returns:
+        Arrays over (hook, pair, variant, measure), `lag_profile` and `controls`; the table has a line each, with
+        p over all layers (`p_layers`), its floor, q (Benjamini-Hochberg over pairs, by the best layer of each) and the
+        verdict.
+
+    Raises:
+        InputError: an unknown measure, family, site or layer, or a pair with less than 2 contexts or members in common.
+        FingerprintError: the model is not the one recorded.
+    """
+    seed = check_seed(seed)
+    measures = names_of(measures)
+    wanted = list({frozenset(pair): pair for pair in reversed(pairs_of(pairs))}.values())[::-1]
+    unknown = [name for name in measures if name not in MEASURES]
+    if unknown or not measures:
+        raise InputError(f"no measure {unknown[0] if unknown else ''!r}; there are {', '.join(MEASURES)}")
+    if not wanted or any(a == b for a, b in wanted):
+        raise InputError("a comparison needs two different families")
+    hooks = site_hooks(store, site, layers)
+    plan = plan_cells(store, where=where)
+    lists_apart = set_apart(plan)
+    known = [_pair(store, plan, lists_apart, a, b, model) for a, b in wanted]
+    if model is not None and site not in RESIDUAL:
+        raise InputError(f"the readout is removed from {', '.join(RESIDUAL)} only; got {site}")
+    sizes = [(len(pair.common.members), len(pair.controls)) for pair in known]
+    every_draw = {size: _draws(measures, *size, seed) for size in dict.fromkeys(sizes)}
+    found = []
+    for hook in hooks:
+        cells = load_cells(store, hook, plan)
+        directions: dict[tuple[Balance, tuple[str, ...]], Directions | None] = {}
+        with threadpool_limits(1):  # thousands of small products: threads only wait for each other
+            for pair, size in zip(known, sizes, strict=True):
+                drawn = every_draw[size]
+                key = (pair.common, pair.controls)
+                if key not in directions:
+                    directions[key] = directions_of(_controls(cells, plan, pair), drawn.weights)
+                found += _compare(hook, cells, plan, pair, replace(drawn, directions=directions[key]), seed)
+        on_hook(hook)
+    parameters = {
+        "site": site,
+        "layers": layers_text(layers),
+        "where": where_text(where),
+        "measures": list(measures),
+        "pairs": [f"{a} - {b}" for a, b in wanted],
+        "variants": ["plain"] + [READOUT_REMOVED] * (model is not None),
+        "seed": seed,
+        "members": {f"{pair.a} - {pair.b}": [plan.members[i] for i in pair.common.members] for pair in known},
+        "controls": {f"{pair.a} - {pair.b}": list(pair.controls) for pair in known},
+    }
+    return comparison_result(found, hooks, parameters, store.fingerprint)
+
+
+def _pair(
+    store: ActivationStore, plan: CellPlan, compared: CellPlan, a: str, b: str, model: LoadedModel | None
+) -> Pair:
+    """Two families of a plan; `compared` is the plan without what only shows whether order matters."""
+    for family in (a, b):
+        if family not in plan.families:
+            raise InputError(f"the store has no family {family!r}; {families_text(store)}")
+    common = balance(compared, (a, b))
+    readout = None
+    if model is not None:
+        check_source(store, model)
+        words, ordinals = family_words(store), [plan.members[i] for i in common.members]
+        shown = [words[f][i] for f in (a, b) for o in ordinals for i in (o, o + 1) if i in words[f]]
+        readout = readout_directions(model, shown)
+    controls = tuple(c for c in complete_controls(compared, common) if c not in (a, b))
+    return Pair(a, b, common, controls, ordered_lists(plan, (a, b), common.members), readout)
+
+
+def _draws(measures: Sequence[str], n_members: int, n_controls: int, seed: int) -> Draws:
+    """What is drawn once for pairs with so many members and controls, and used at every layer."""
+    most = {MEASURES[name].most_orders for name in measures}
+    tried = {number: member_permutations(n_members, most=number, seed=seed) for number in most}
+    most_draws = max((MEASURES[name].most_draws for name in measures if MEASURES[name].decides), default=0)
+    enough = enough_controls(n_controls) and most_draws > 0
+    weights = draw_weights(most_draws, n_members, n_members * n_controls, seed=seed) if enough else None
+    return Draws([(name, tried[MEASURES[name].most_orders]) for name in measures], weights)
+
+
+def _compare(
+    hook: Hook,
+    cells: Float[Tensor, "family context_all member_all d"],
+    plan: CellPlan,
+    pair: Pair,
+    drawn: Draws,
+    seed: int,
+) -> list[Found]:
+    """All measures of one pair at one hook, plain and with the readout removed."""
+    sides = [_centred(take(cells, plan, family, pair.common)) for family in (pair.a, pair.b)]
+    plain = [*sides, *_controls(cells, plan, pair)]
+    variants = [("plain", plain)]
+    if pair.readout is not None:
+        span = pair.readout.numpy()
+        variants.append((READOUT_REMOVED, [_removed(x, span) for x in plain]))
+    grid = np.ix_(pair.common.contexts, pair.common.members)
+    n_rows = sum(int(plan.counts[plan.families.index(family)][grid].sum()) for family in (pair.a, pair.b))
+    found, by_list = [], shared_by_list(cells, plan, (pair.a, pair.b), pair.lists)
+    for variant, (x, y, *controls) in variants:
+        directions = drawn.directions if variant == "plain" else directions_of(controls, drawn.weights)
+        evidence = pair_cells(x, y, controls, directions, seed)
+        removed = math.nan if variant == "plain" else share_removed(plain[:2], (x, y))
+        for name, orders in drawn.orders:
+            found.append(
+                Found(
+                    hook=hook,
+                    pair=(pair.a, pair.b),
+                    variant=variant,
+                    measure=name,
+                    known=evidence.known,
+                    measured=measured(MEASURES[name], evidence, orders),
+                    index_removed=removed,
+                    by_list=by_list if variant == "plain" else NO_LISTS,
+                    n_rows=n_rows,
+                )
+            )
+    return found
+
+
+def _controls(cells: Float[Tensor, "family context_all member_all d"], plan: CellPlan, pair: Pair) -> list[Cells]:
+    return [_centred(take(cells, plan, family, pair.common)) for family in pair.controls]
+
+
+def _centred(x: Cells) -> Cells:
+    return x - x.mean(dim=1, keepdim=True)
+
+
+def _removed(x: Cells, span: Float[np.ndarray, "token d"]) -> Cells:
+    """The cells less the span; exactly 0 where nothing but rounding is left, which members could share too."""
+    rest = remove_span(x.numpy(), span)
+    return torch.from_numpy(rest if np.linalg.norm(rest) > RANK_TOLERANCE * np.linalg.norm(x) else np.zeros_like(rest))
+
+
+def share_removed(before: Sequence[Cells], after: Sequence[Cells]) -> float:
+    """Share of families' index variance that is gone, on average; nan where a family had none."""
+    whole = [matched_products(x, x)[1] for x in before]
+    left = [matched_products(x, x)[1] for x in after]
+    gone = [1 - rest / full if full > 0 else math.nan for rest, full in zip(left, whole, strict=True)]
+    return float(np.mean(gone))

@@ -1,0 +1,127 @@
+"""The child process of `geometry.cli.console.apart`: reads one file within limits, and answers in lines of JSON."""
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cache.errors import GeometryError
+
+if TYPE_CHECKING:
+    from cache.store.store import ActivationStore
+
+_SECONDS = 10  # of processor time, and what the file's size explains
+_BYTES_A_SECOND = 20_000_000
+_MEMORY = 512 << 20  # beside what is loaded, and what tables take: text in the file is far smaller than in a table
+_MEMORY_A_BYTE = 64
+_MOST_COMPRESSED = 8  # what a file system that compresses may make of activations
+
+
+def main() -> None:
+    """Run the task named in the arguments and print its answer."""
+    task, file, *options = sys.argv[1:]
+    try:
+        run = TASKS[task]
+        _limit(Path(file))
+        answer: dict[str, Any] = {"result": run(Path(file), *options)}
+    except GeometryError as error:
+        answer = {"error": type(error).__name__, "message": str(error)}
+    except MemoryError:
+        answer = {
+            "error": "CorruptFileError",
+            "message": f"{file} takes more memory to read than a store of its size can; do not open it",
+        }
+    _say(answer)
+
+
+def facts(file: Path) -> dict[str, Any]:
+    """What `geometry info` tells of a store."""
+    from cache.store.store import ActivationStore
+
+    with ActivationStore.open(file) as store:
+        return _facts(store, file)
+
+
+def verification(file: Path, *options: str) -> dict[str, Any]:
+    """What `geometry verify` tells of a store: counts of blocks, and each damage as part, block and rows."""
+    from cache.sealed.verify import verify_store
+    from cache.store.store import ActivationStore
+
+    result = verify_store(file, quick="quick" in options, on_site=lambda done, total: _say({"step": [done, total]}))
+    if not result.damage:
+        ActivationStore.open(file).close()
+    return {
+        "n_blocks": result.n_blocks,
+        "n_committed": result.n_committed,
+        "damage": [[damage.part, damage.block, damage.rows] for damage in result.damage],
+    }
+
+
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {"facts": facts, "verification": verification}
+
+
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def _limit(file: Path) -> None:
+    """Take away what no honest file of this size needs; the libraries are loaded before they are counted."""
+    import cache.sealed.verify  # noqa: F401
+    from cache.sealed.footer import read_footer
+    from cache.sealed.opening import open_regular
+
+    handle = open_regular(file)
+    try:
+        footer, on_disk = read_footer(handle, file), 512 * os.fstat(handle).st_blocks
+    finally:
+        os.close(handle)
+    size = min(footer.size, _MOST_COMPRESSED * on_disk)  # of a file that is mostly holes little is on the disk
+    frozen = min(size, footer.size - sum(length for _, length in footer.spans))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime) + _SECONDS + size // _BYTES_A_SECOND
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_CPU, seconds)
+    statm = Path("/proc/self/statm")
+    if statm.exists():  # elsewhere what is loaded cannot be told apart from what is asked for
+        loaded = int(statm.read_text().split()[0]) * resource.getpagesize()
+        _lower(resource.RLIMIT_AS, loaded + _MEMORY + _MEMORY_A_BYTE * frozen)
+
+
+def _lower(limit: int, value: int) -> None:
+    hard = resource.getrlimit(limit)[1]
+    resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
+def _facts(store: "ActivationStore", file: Path) -> dict[str, Any]:
+    hard, soft = store.manifest["hard"], store.manifest["soft"]
+    prompts = store.prompts
+    kinds: dict[str, list[int]] = hard["hooks"]
+    return {
+        "file": str(file),
+        "bytes": file.stat().st_size,
+        "complete": store.complete,
+        "model": soft.get("model", "not noted"),
+        "revision": hard["model revision"] or "none",
+        "processing": hard["model processing"],
+        "bos": hard["bos"],
+        "prompts": len(prompts),
+        "families": {family or "own": int(n) for family, n in prompts["family"].value_counts(sort=False).items()},
+        "frames": {frame: int(n) for frame, n in prompts["frame"].value_counts(sort=False).items()},
+        "kinds": {kind: int(n) for kind, n in prompts["kind"].value_counts(sort=False).items()},
+        "rows": len(store.rows),
+        "rows planned": store.n_planned,
+        "positions": hard["positions"],
+        "sites": kinds,
+        "dtype": hard["storage dtype"],
+        "fingerprint": store.fingerprint,
+        "created": store.created,
+        "command": store.command,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Commands that find directions, steer, transfer, erase and probe."""

@@ -1,0 +1,110 @@
+"""`geometry steer`: what a model says next with and without a direction."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cache.errors import InputError
+from geometry.cli.console import options
+from geometry.cli.console.terminal import load_model_aloud, print_table
+from geometry.printable import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cache.models.model import LoadedModel
+    from probes.edits.edit import Edit
+
+
+def steer(
+    model: options.ModelName,
+    direction: Annotated[
+        list[Path], typer.Option("--direction", help="A file of geometry direction; give several to add several.")
+    ],
+    prompt: Annotated[str, typer.Option(help="The text to steer.")],
+    alpha: Annotated[float, typer.Option(help="How often the direction's own step is added; 0 changes nothing.")] = 1.0,
+    positions: Annotated[
+        str, typer.Option(help="last (of the prompt), all (and what is generated), or places counted from 0: 0,4.")
+    ] = "last",
+    tokens: Annotated[int, typer.Option(help="How many tokens to continue with.")] = 12,
+    top: Annotated[int, typer.Option(help="How many likely next tokens to show.")] = 5,
+    device: options.Device = "auto",
+    bos: options.Bos = True,
+    revision: options.Revision = None,
+    processing: options.Processing = "none",
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """The likeliest next tokens before and after, side by side, and how the text goes on."""
+    from probes.directions.files import load_direction
+    from probes.edits.edit import Addition
+
+    where = _positions(positions)
+    if not prompt:
+        raise InputError("--prompt takes a text of at least one character; got none")
+    if top < 1 or tokens < 1:
+        raise InputError(f"--top and --tokens must be 1 or more; got {min(top, tokens)}")
+    added = [Addition(load_direction(path), alpha) for path in direction]
+    loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
+    found = {
+        name: _said(loaded, prompt, edits, where, tokens, top) for name, edits in (("before", []), ("after", added))
+    }
+    if as_json:
+        sys.stdout.write(
+            json.dumps({"prompt": prompt, "alpha": alpha, "positions": positions, **found}, indent=2) + "\n"
+        )
+        return
+    what = " + ".join(f"{one.direction.source} -> {one.direction.target} at {one.hook.name}" for one in added)
+    print_table(_side_by_side(found), title=f"{prompt!r}, {what}, alpha {alpha:g}, positions {positions}")
+    for name, said in found.items():
+        sys.stdout.write(printable(f"{name:>6}: {prompt}{said['continuation']}", keep="\n\t") + "\n")
+
+
+def _said(
+    model: "LoadedModel", prompt: str, edits: "list[Any]", positions: "str | list[int]", n_tokens: int, top: int
+) -> dict[str, Any]:
+    """The likeliest next tokens with their probabilities, and a greedy continuation."""
+    from contextlib import ExitStack
+
+    import torch
+
+    from probes.edits.generation import generate, text_tokens
+    from probes.edits.hooks import edited
+
+    given: list[Edit] = edits
+    text = text_tokens(model, prompt)
+    with ExitStack() as stack, torch.inference_mode():
+        if given:
+            stack.enter_context(edited(model, given, positions))
+        chances = model.last_logits(text)[0].softmax(dim=-1)
+    best = chances.topk(min(top, len(chances)))
+    ids = generate(model, prompt, n_tokens, edits=given, positions=positions)
+    return {
+        "top": [
+            {"token": model.tokenizer.decode([int(i)]), "probability": float(p)}
+            for p, i in zip(best.values, best.indices, strict=True)
+        ],
+        "continuation": model.tokenizer.decode(ids),
+    }
+
+
+def _side_by_side(found: dict[str, dict[str, Any]]) -> "pd.DataFrame":
+    import pandas as pd
+
+    columns: dict[str, list[Any]] = {}
+    for name, said in found.items():
+        columns[name] = [repr(line["token"]) for line in said["top"]]
+        columns[f"p {name}"] = [line["probability"] for line in said["top"]]
+    return pd.DataFrame(columns)
+
+
+def _positions(text: str) -> "str | list[int]":
+    if text in ("last", "all"):
+        return text
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--positions takes last, all, or numbers such as 0,4; got {text!r}") from error

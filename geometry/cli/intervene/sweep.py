@@ -1,0 +1,116 @@
+"""`geometry sweep`: steer one family into another over layers, strengths and positions, with controls."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cache.errors import InputError
+from geometry.cli.console import options
+from geometry.cli.console.recorded_model import NeededModel, needed_model
+from geometry.cli.console.terminal import console, drawing, print_table, progress
+from geometry.cli.intervene.direction import Source, Target
+from geometry.cli.record.store import StoreFile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from geometry.layers.result import LayerResult
+
+
+def sweep(
+    file: StoreFile,
+    source: Source,
+    target: Target,
+    site: Annotated[str, typer.Option(help="resid_post (with the embedding) or resid_pre.")] = "resid_post",
+    layers: options.Layers = "all",
+    where: options.Where = None,
+    alphas: Annotated[str, typer.Option(help="Strengths in units of the direction's own step.")] = "0.5,1,1.5,2,3,5",
+    positions: Annotated[str, typer.Option(help="Of last, all and members; comma-separated.")] = "last,all",
+    model: NeededModel = None,
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Turn every prompt of one family into another's answer, by directions that have not seen that answer."""
+    from cache.store.store import ActivationStore
+    from geometry.layers.result import site_hooks
+    from geometry.report import write_report
+    from probes.steering.cells import before_and_after, nested_cells, sweep_summary
+    from probes.steering.collateral import collateral
+    from probes.steering.sweep import check_choices
+    from probes.steering.sweep import sweep as run_sweep
+
+    strengths = _numbers(alphas)
+    places = [part.strip() for part in positions.split(",") if part.strip()]
+    check_choices(strengths, places)
+    folder = options.results_folder(out, options.file_stem(file.stem, source, target))
+    with ActivationStore.open(file) as store:
+        hooks = site_hooks(store, site, layers)
+        loaded = needed_model(store, model, quiet=quiet)
+        with progress("layers", quiet=quiet) as bar:
+            task = bar.add_task("layers", total=len(hooks), speed="")
+            result = run_sweep(
+                store,
+                loaded,
+                source,
+                target,
+                site=site,
+                layers=layers,
+                where=where,
+                alphas=strengths,
+                positions=places,
+                seed=seed,
+                on_hook=lambda _: bar.advance(task),
+            )
+        say = console(quiet=quiet)
+        with say.status("what it does to other texts"):
+            spilled = collateral(store, loaded, result, seed=seed)
+    tables = {
+        "summary": sweep_summary(result),
+        "answers": nested_cells(result),
+        "before_after": before_and_after(result),
+        "collateral": spilled,
+    }
+    with drawing(quiet=quiet):
+        paths = write_report(result, _figures(result), folder, tables)
+    _print(result, tables, as_json=as_json)
+    say.print("\n".join(str(path) for path in paths), markup=False)
+
+
+def _print(result: "LayerResult", tables: "dict[str, pd.DataFrame]", *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(tables["summary"].to_json(orient="records", indent=2) + "\n")
+        return
+    counts = result.table.iloc[0]
+    title = (
+        f"{result.parameters['source']} -> {result.parameters['target']}: {counts['n_rows']} prompts, "
+        f"{counts['n_members']} answers, {counts['n_templates']} templates; all at the cells "
+        "that mean_difference chose without the answer"
+    )
+    print_table(tables["summary"].drop(columns=["n_members", "n_templates", "n_rows"]), title=title)
+    print_table(tables["answers"], title="mean_difference, answer by answer")
+    print_table(tables["collateral"], title="other texts at the best cell: divergence of the next token, in nats")
+    one = tables["before_after"].drop_duplicates("answer").drop(columns="answer")
+    shown = one.assign(**{name: one[name].map(repr) for name in ("prompt", "before", "after", "wanted")})
+    print_table(shown, title="one prompt an answer")
+
+
+def _figures(result: "LayerResult") -> dict[str, Any]:
+    from probes.steering.cells import success_by_layer
+    from probes.steering.figures import steering_by_layer, steering_grid
+
+    methods = dict.fromkeys(method for method, _, _ in result.parameters["settings"])
+    by_answer = {
+        one: {method: success_by_layer(result, method, [one]) for method in methods}
+        for one in result.parameters["positions"]
+    }
+    return {"success": steering_by_layer(result, by_answer), "grid": steering_grid(result)}
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--alphas takes numbers such as 0.5,1,2; got {text!r}") from error

@@ -1,0 +1,226 @@
+"""`geometry transfer|erase`: does one family's index code act in another, and is it needed there?"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cache.errors import InputError
+from geometry.cli.console import options
+from geometry.cli.console.recorded_model import NeededModel, needed_model
+from geometry.cli.console.terminal import console, drawing, print_table, progress
+from geometry.cli.record.store import StoreFile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cache.models.model import LoadedModel
+    from cache.store.store import ActivationStore
+    from geometry.layers.result import LayerResult
+
+EditedSite = Annotated[str, typer.Option("--site", help="resid_post (with the embedding) or resid_pre.")]
+EditedPositions = Annotated[
+    str,
+    typer.Option(
+        "--positions",
+        help="last (each prompt's last token), members (every shown member), both; comma-separated.",
+    ),
+]
+Contexts = Annotated[int, typer.Option("--contexts", help="Frames and templates that are edited.")]
+Rank = Annotated[int, typer.Option("--rank", help="Directions that are removed.")]
+ErasureNulls = Annotated[
+    int, typer.Option("--nulls", help="Unrelated subspaces; p is at least 1 / (1 + this), and q at least that.")
+]
+TransferNulls = Annotated[
+    int, typer.Option("--nulls", help="Null donors for each pair; p is at least 1 / (1 + this); 0: none, and no p.")
+]
+
+_SAVED = ("success_when_right", "effect", "necessary")
+"""Columns of the summary that are saved and not printed."""
+
+
+def transfer(
+    file: StoreFile,
+    families: options.FamilyNames = None,
+    layers: options.SpreadLayers = None,
+    positions: EditedPositions = "last",
+    contexts: Contexts = 4,
+    nulls: TransferNulls = 19,
+    model: NeededModel = None,
+    site: EditedSite = "resid_post",
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Add a family's step from index to index in another's prompts: how often is the answer the one moved to?"""
+    from probes.transfer.figures import transfer_by_layer, transfer_matrices
+    from probes.transfer.steps import transfer_matrix
+    from probes.transfer.table import strongest
+
+    folder = options.results_folder(out, f"{file.stem}-transfer")
+    with _opened(file, model, site, layers, quiet=quiet) as (store, loaded, on_hook):
+        result = transfer_matrix(
+            store,
+            loaded,
+            receivers=options.families_of(families),
+            donors=_donors(store, families),
+            site=site,
+            layers=layers,
+            positions=_words(positions),
+            n_contexts=contexts,
+            n_null=nulls,
+            seed=seed,
+            on_hook=on_hook,
+        )
+    figures = {"matrix": transfer_matrices, "by_layer": transfer_by_layer}
+    short = _short(result, "success", ["success_when_right", "effect"])
+    shown = ["success", "ci_low", "ci_high", "effect", "null_mean", "null_max", "p", "p_layers", "q"]
+    tables = {"summary": short, "pairs": strongest(result.table, shown)}
+    _write(result, figures, tables, folder, as_json=as_json, quiet=quiet)
+
+
+def erase(
+    file: StoreFile,
+    families: options.FamilyNames = None,
+    layers: options.SpreadLayers = None,
+    positions: EditedPositions = "last",
+    contexts: Contexts = 4,
+    rank: Rank = 4,
+    nulls: ErasureNulls = 99,
+    model: NeededModel = None,
+    site: EditedSite = "resid_post",
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Remove a family's index subspace in another's prompts: how often is the answer still right?"""
+    from probes.transfer.erasure import erasure_matrix
+    from probes.transfer.figures import erasure_by_layer, erasure_matrices
+    from probes.transfer.table import strongest
+
+    folder = options.results_folder(out, f"{file.stem}-erase")
+    with _opened(file, model, site, layers, quiet=quiet) as (store, loaded, on_hook):
+        result = erasure_matrix(
+            store,
+            loaded,
+            receivers=options.families_of(families),
+            donors=_donors(store, families),
+            rank=rank,
+            n_null=nulls,
+            site=site,
+            layers=layers,
+            positions=_words(positions),
+            n_contexts=contexts,
+            seed=seed,
+            on_hook=on_hook,
+        )
+    figures = {"matrix": erasure_matrices, "by_layer": erasure_by_layer}
+    short = _short(result, "left", ["unedited", "null_mean", "necessary"])
+    shown = ["left", "ci_low", "ci_high", "unedited", "null_low", "within_low", "controls_min"]
+    shown += ["p", "p_layers", "q", "necessary"]
+    tables = {"summary": short, "pairs": strongest(result.table, shown, falling=True)}
+    _write(result, figures, tables, folder, as_json=as_json, quiet=quiet)
+
+
+@contextmanager
+def _opened(
+    file: Path, name: str | None, site: str, layers: str | None, *, quiet: bool
+) -> "Iterator[tuple[ActivationStore, LoadedModel, Callable[[Any], None]]]":
+    """The store, the model that it was recorded from, and a progress bar that moves with every layer."""
+    from cache.store.store import ActivationStore
+    from probes.transfer.receivers import edited_hooks
+
+    with ActivationStore.open(file) as store:
+        hooks = edited_hooks(store, site, layers)
+        loaded = needed_model(store, name, quiet=quiet)
+        with progress("layers", quiet=quiet) as bar:
+            task = bar.add_task("layers", total=len(hooks), speed="")
+            yield store, loaded, lambda _: bar.advance(task)
+
+
+def _donors(store: "ActivationStore", families: str | None) -> list[str] | None:
+    """The named families, and the store's first controls beside them."""
+    from geometry.rows.cells import CONTROL_PREFIX
+    from probes.transfer.families import N_CONTROLS
+
+    names = options.families_of(families)
+    if names is None:
+        return None
+    known = dict.fromkeys(store.prompts["family"])
+    controls = [name for name in known if name.startswith(CONTROL_PREFIX) and name not in names]
+    return [*names, *controls[:N_CONTROLS]]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not words:
+        raise InputError("--positions takes last, members, both; got none")
+    return words
+
+
+def _short(result: "LayerResult", value: str, beside: list[str]) -> "pd.DataFrame":
+    """A line a layer and receiver: its own edit, that of each other family, and the controls' least and most."""
+    import pandas as pd
+
+    giving = result.table[result.table["donor_kind"].isin(["own", "family"])]
+    donors = [name for name in result.parameters["donors"] if name in set(giving["donor"])]
+    lines = []
+    for (layer, positions, receiver), mine in result.table.groupby(["layer", "positions", "receiver"], sort=False):
+        own = mine[mine["donor_kind"] == "own"]
+        families = mine.loc[mine["donor_kind"] == "family"].set_index("donor")[value]
+        controls = mine.loc[mine["donor_kind"] == "control", value]
+        line: dict[str, object] = {"layer": layer, "positions": positions, "receiver": receiver}
+        for name in (value, "ci_low", "ci_high", *beside, "n_members"):
+            line[f"own {name}" if name == value else name] = own[name].iloc[0] if len(own) else float("nan")
+        line |= {donor: families.get(donor, float("nan")) for donor in donors}
+        line |= {"controls min": controls.min(), "controls max": controls.max()}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _write(
+    result: "LayerResult",
+    figures: Mapping[str, Callable[..., Any]],
+    tables: "dict[str, pd.DataFrame]",
+    folder: Path,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Save everything, print the short tables or all of it as JSON, and say where the files are."""
+    from geometry.report import write_report
+
+    say = console(quiet=quiet)
+    sets = result.parameters["positions"]
+    with drawing(quiet=quiet):
+        drawn = {f"{name}-{one}": draw(result, one) for name, draw in figures.items() for one in sets}
+        paths = write_report(result, drawn, folder, tables)
+    if as_json:
+        sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
+    else:
+        first = result.table.iloc[0]
+        print_table(
+            tables["summary"].drop(columns=[name for name in _SAVED if name in tables["summary"]]),
+            title=f"{result.name} of {result.parameters['site']}: {first['n_templates']} contexts edited",
+        )
+        print_table(tables["pairs"], title="each pair of families at the layer where it stands out most")
+    if result.table["p"].isna().all() and result.parameters["n_null"]:
+        say.print("no p values: nulls are drawn from 10 control families or more; record control:0-19", markup=False)
+    _say_floor(result, say.print)
+    say.print("\n".join(str(path) for path in paths), markup=False)
+
+
+def _say_floor(result: "LayerResult", say: Callable[[str], None]) -> None:
+    """Say it where p is as small as the draws allow and q is still above .05."""
+    at_floor = result.table[(result.table["p_layers"] <= result.table["p_floor"]) & (result.table["q"] > 0.05)]
+    if len(at_floor):
+        case = ["positions", "receiver", "donor"]
+        n = len(result.table.loc[result.table["q"].notna(), case].drop_duplicates())
+        pairs = len(at_floor.drop_duplicates(case))
+        pairs_text = f"{pairs} of {n} pairs have the least p there can be, and q above .05"
+        say(f"{pairs_text}: --nulls {20 * n - 1} decides each")

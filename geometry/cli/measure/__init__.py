@@ -1,0 +1,1 @@
+"""Commands that decompose and compare."""

@@ -1,0 +1,209 @@
+"""`geometry svd|pca|nmf|demix|umap`: what lies in the rows of one site, at every layer, with pictures."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geometry.cli.console import options
+from geometry.cli.console.recorded_model import RecordedModel, recorded_model
+from geometry.cli.console.terminal import console, drawing, print_table, progress
+from geometry.cli.record.store import StoreFile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cache import ActivationStore
+    from geometry.layers.result import LayerResult
+
+
+def pca(
+    file: StoreFile,
+    site: options.Site = "resid_post",
+    layers: options.Layers = "all",
+    where: options.Where = None,
+    components: options.Components = 5,
+    model: RecordedModel = None,
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Principal components at every layer: scatter, spectra, the variance they explain, and what they stand for."""
+    from geometry.layers.principal import pca_by_layer
+
+    folder = options.results_folder(out, f"{file.stem}-pca")
+    with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
+        result = pca_by_layer(store, site, layers=layers, where=where, k=components, seed=seed, on_hook=on_hook)
+        tables = {"loadings": _loadings(store, result, model, quiet=quiet)}
+    _write(result, tables, folder, _shares(result), as_json=as_json, quiet=quiet)
+
+
+def svd(
+    file: StoreFile,
+    site: options.Site = "resid_post",
+    layers: options.Layers = "all",
+    where: options.Where = None,
+    components: options.Components = 5,
+    model: RecordedModel = None,
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Singular vectors at every layer, no mean removed: as pca, the first one being mostly the mean."""
+    from geometry.layers.principal import svd_by_layer
+
+    folder = options.results_folder(out, f"{file.stem}-svd")
+    with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
+        result = svd_by_layer(store, site, layers=layers, where=where, k=components, seed=seed, on_hook=on_hook)
+        tables = {"loadings": _loadings(store, result, model, quiet=quiet)}
+    _write(result, tables, folder, _shares(result), as_json=as_json, quiet=quiet)
+
+
+def nmf(
+    file: StoreFile,
+    site: options.Site = "resid_post",
+    layers: options.Layers = "all",
+    where: options.Where = None,
+    components: options.Components = 5,
+    model: RecordedModel = None,
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Non-negative factors at every layer; signed activations are split by sign. At home on mlp_post."""
+    from geometry.layers.parts import nmf_by_layer
+
+    folder = options.results_folder(out, f"{file.stem}-nmf")
+    with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
+        result = nmf_by_layer(store, site, layers=layers, where=where, k=components, seed=seed, on_hook=on_hook)
+        tables = {"loadings": _loadings(store, result, model, quiet=quiet)}
+    columns = ["layer", "component", "explained_variance_ratio", "null_max", "agreement", "stability"]
+    _write(result, tables, folder, result.table[columns], as_json=as_json, quiet=quiet)
+
+
+def demix(
+    file: StoreFile,
+    families: options.FamilyNames = None,
+    site: options.Site = "resid_post",
+    layers: options.Layers = "all",
+    where: options.Where = None,
+    components: options.Components = 4,
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Variance split into shared index, index x family, family and template, at every layer, cross-validated."""
+    from geometry.layers.demix import demix_by_layer
+
+    names = options.families_of(families)
+    folder = options.results_folder(out, f"{file.stem}-demix")
+    with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
+        result = demix_by_layer(
+            store, names, site=site, layers=layers, where=where, k=components, seed=seed, on_hook=on_hook
+        )
+    wide = result.table.pivot_table(index="layer", columns="part", values="share", sort=False, dropna=False)
+    shared = result.table[result.table["part"] == "shared index"].set_index("layer")
+    short = wide.assign(**{"index p over layers": shared["p_layers"]}).reset_index()
+    _write(result, {}, folder, short, as_json=as_json, quiet=quiet)
+
+
+def umap(
+    file: StoreFile,
+    site: options.Site = "resid_post",
+    layers: options.Layers = "all",
+    where: options.Where = None,
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """UMAP pictures at every layer, on 50 principal components; seeded, and so on one thread. No evidence."""
+    from geometry.layers.parts import umap_by_layer
+
+    folder = options.results_folder(out, f"{file.stem}-umap")
+    with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
+        result = umap_by_layer(store, site, layers=layers, where=where, seed=seed, on_hook=on_hook)
+    short = result.table[["layer", "trustworthiness", "n_members", "n_rows"]]
+    _write(result, {}, folder, short, as_json=as_json, quiet=quiet)
+
+
+@contextmanager
+def _opened(
+    file: Path, site: str, layers: str, *, quiet: bool
+) -> "Iterator[tuple[ActivationStore, Callable[[Any], None]]]":
+    """The store, and a progress bar that moves with every layer."""
+    from cache.store.store import ActivationStore
+    from geometry.layers.result import site_hooks
+
+    with ActivationStore.open(file) as store:
+        if not store.complete:
+            rows = f"{len(store.rows)} rows are recorded so far"
+            console(quiet=quiet).print(f"{file} is not complete: {rows}", markup=False)
+        with progress("layers", quiet=quiet) as bar:
+            task = bar.add_task("layers", total=len(site_hooks(store, site, layers)), speed="")
+            yield store, lambda _: bar.advance(task)
+
+
+def _loadings(store: "ActivationStore", result: "LayerResult", name: str | None, *, quiet: bool) -> "pd.DataFrame":
+    from geometry.layers.loadings import loadings
+
+    return loadings(result, recorded_model(store, name, quiet=quiet))
+
+
+def _figures(result: "LayerResult", tables: "Mapping[str, pd.DataFrame]") -> dict[str, Any]:
+    from geometry.figures.loadings import loading_table
+    from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
+    from geometry.figures.spectra import demixed_by_layer, spectra_by_layer
+
+    if result.name == "demix":
+        return {"demixed": demixed_by_layer(result)}
+    figures = {"scatter": scatter_by_layer(result)}
+    if result.name in {"pca", "svd"}:
+        figures |= {"explained_variance": explained_variance_by_layer(result), "spectra": spectra_by_layer(result)}
+    if "loadings" in tables:
+        title = f"{result.parameters['site']}: what {result.name} components stand for"
+        figures["loadings"] = loading_table(tables["loadings"], title=title)
+    return figures
+
+
+def _write(
+    result: "LayerResult",
+    tables: "Mapping[str, pd.DataFrame]",
+    folder: Path,
+    short: "pd.DataFrame",
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Save everything, print the short table or all of it as JSON, and say where the files are."""
+    from geometry.report import write_report
+
+    say = console(quiet=quiet)
+    with drawing(quiet=quiet):
+        paths = write_report(result, _figures(result, tables), folder, tables)
+    if as_json:
+        sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
+    else:
+        counts = result.table.iloc[0]
+        what = f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
+        print_table(short, title=f"{result.name} of {result.parameters['site']}: {what}")
+    say.print(f"rows: {result.parameters['where']}\n" + "\n".join(str(path) for path in paths), markup=False)
+
+
+def _shares(result: "LayerResult") -> "pd.DataFrame":
+    from geometry.figures.scatter import SHORT
+
+    wide = result.table.pivot_table(index="layer", columns="component", values="explained_variance_ratio", dropna=False)
+    first = result.table[result.table["component"] == 0].set_index("layer")
+    short = SHORT[result.name]
+    wide.columns = [f"{short}{number}" for number in range(1, wide.shape[1] + 1)]
+    wide.insert(1, f"{short}1 se", first["se"])
+    wide["null max"] = first["null_max"]
+    wide[f"{short}1 stability"] = first["stability"]
+    wide["participation"] = first["participation_ratio"]
+    return wide.reset_index()

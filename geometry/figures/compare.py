@@ -1,0 +1,170 @@
+"""Pictures of comparisons: families by layer inside their control bands, and layers against layers."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Shaped
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from geometry.between.summary import loudest
+from geometry.figures.plain import PlainFigure
+from geometry.figures.scatter import PALETTE, layer_ticks
+from geometry.layers.result import LayerResult
+from geometry.similarity.of_families import MAX_LAG
+from geometry.stats.uncertainty import LEAST_CONTROLS
+
+_BAND = "#DDDDDD"
+_READOUT = "readout removed"
+_COLUMNS = 3
+
+
+def shared_index_by_layer(result: LayerResult, *, measure: str = "matched_cosine", private: str = "letters") -> Figure:
+    """One panel a pair of families: similarity of their index codes over layers, inside its control band.
+
+    Colour: the value, with its 95 % interval; filled points are called `shared`; layers whose codes are not reliable
+    are left out. Grey: from the lowest to the highest control family. Dashed: the members' readout directions removed.
+    Dotted: the mean of both families' similarity to a family whose order is its own (`private`), if the result has it.
+    Inset: the lag profile at the layer that the summary shows.
+    """
+    table = _plain(result.table[result.table["measure"] == measure])
+    pairs = [(a, b) for a, b in _pairs(table) if private not in (a, b)] or _pairs(table)
+    figure, axes = _panels(len(pairs), height=2.9)
+    for number, ((a, b), axis) in enumerate(zip(pairs, axes, strict=False)):
+        mine = _of(table, a, b)
+        colour = PALETTE[number % len(PALETTE)]
+        _band(axis, mine)
+        reference = [_of(table, one, private) for one in (a, b) if private not in (a, b)]
+        _reference(axis, [one for one in reference if len(one)], private)
+        _curve(axis, mine, colour, "all directions")
+        removed = _of(result.table[(result.table["measure"] == measure) & (result.table["variant"] == _READOUT)], a, b)
+        if len(removed):
+            axis.plot(removed["layer"], removed["value"], color=colour, linestyle="--", linewidth=1, label=_READOUT)
+        _lag_inset(axis, result, measure, f"{a} - {b}", mine, colour)
+        first = mine.iloc[0]
+        controls = f"{first['n_controls']} controls" + (" (too few)" if first["n_controls"] < LEAST_CONTROLS else "")
+        axis.set_title(f"{a} - {b}: {first['n_members']} members, {controls}", fontsize=10)
+        layer_ticks(axis, mine["layer"].tolist())
+        axis.set_ylim(min(-0.45, float(np.nanmin(mine["value"].fillna(0))) - 0.1), 1.1)
+    _legend(figure, axes[0])
+    figure.suptitle(f"{result.parameters['site']}: {measure} of matched members, across templates", fontsize=12)
+    return figure
+
+
+def described_by_layer(result: LayerResult, measures: Sequence[str]) -> Figure:
+    """A row of panels a measure, a column a pair: measures that describe, inside bands of the same control windows.
+
+    Dashed: the mean under permuted members. Where the curve stays inside the grey band, overlapping windows alone
+    make the measure as high.
+    """
+    table = _plain(result.table)
+    pairs = _pairs(table)
+    figure = PlainFigure(figsize=(2.9 * len(pairs) + 0.6, 2.3 * len(measures) + 0.9), layout="constrained")
+    grid = figure.subplots(len(measures), len(pairs), squeeze=False, sharey="row")
+    for line, measure in zip(grid, measures, strict=True):
+        for number, ((a, b), axis) in enumerate(zip(pairs, line, strict=True)):
+            mine = _of(table[table["measure"] == measure], a, b)
+            _band(axis, mine)
+            axis.plot(
+                mine["layer"], mine["permuted_mean"], color="black", linestyle="--", linewidth=0.8, label="permuted"
+            )
+            _curve(axis, mine, PALETTE[number % len(PALETTE)], "value")
+            axis.set_title(f"{a} - {b}", fontsize=9)
+            axis.set_ylabel(measure if number == 0 else "", fontsize=9)
+            layer_ticks(axis, mine["layer"].tolist(), most=8)
+    _legend(figure, grid[0, 0])
+    figure.suptitle(f"{result.parameters['site']}: measures that describe and do not decide", fontsize=12)
+    return figure
+
+
+def layer_heatmap(result: LayerResult) -> Figure:
+    """Similarity of every layer (row) to every other (column), dark to light from 0 to 1."""
+    values = result.values("value")
+    table = result.table
+    rows, columns = table["layer"].drop_duplicates().tolist(), table["layer_b"].drop_duplicates().tolist()
+    figure = PlainFigure(figsize=(6.4, 5.6), layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(values, vmin=min(0.0, float(np.nanmin(values))), vmax=1, cmap="viridis", origin="lower")
+    for labels, place in ((rows, axis.set_yticks), (columns, axis.set_xticks)):
+        step = max(1, math.ceil(len(labels) / 16))
+        shown = range(0, len(labels), step)
+        place(list(shown), ["embed" if labels[i] < 0 else str(labels[i]) for i in shown], fontsize=8)
+    axis.set_xlabel("layer")
+    axis.set_ylabel("layer")
+    figure.colorbar(image, ax=axis, shrink=0.85)
+    first = table.iloc[0]
+    axis.set_title(
+        f"{result.parameters['site']}: {result.parameters['measure']}, {first['n_rows']} rows, "
+        f"{first['n_members']} members",
+        fontsize=10,
+    )
+    return figure
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["variant"] == "plain"]
+
+
+def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(dict.fromkeys(zip(table["a"], table["b"], strict=True)))
+
+
+def _of(table: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
+    """The lines of two families, whichever is named first."""
+    return table[((table["a"] == a) & (table["b"] == b)) | ((table["a"] == b) & (table["b"] == a))]
+
+
+def _panels(n: int, *, height: float) -> tuple[Figure, Shaped[np.ndarray, " panel"]]:
+    columns = min(_COLUMNS, n)
+    lines = math.ceil(n / columns)
+    figure = PlainFigure(figsize=(4.2 * columns + 0.3, height * lines + 1.0), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    for axis in axes[n:]:
+        axis.set_axis_off()
+    return figure, axes
+
+
+def _band(axis: Axes, mine: pd.DataFrame) -> None:
+    if mine["control_max"].notna().any():
+        low, high = mine["control_min"], mine["control_max"]
+        axis.fill_between(mine["layer"], low, high, color=_BAND, linewidth=0, label="controls")
+
+
+def _curve(axis: Axes, mine: pd.DataFrame, colour: str, label: str) -> None:
+    axis.axhline(0, color="black", linewidth=0.5)
+    axis.plot(mine["layer"], mine["value"], color=colour, linewidth=1.4, label=label)
+    if mine["ci_low"].notna().any():
+        axis.fill_between(mine["layer"], mine["ci_low"], mine["ci_high"], color=colour, alpha=0.25, linewidth=0)
+    called = mine[mine["verdict"] == "shared"]
+    axis.plot(called["layer"], called["value"], color=colour, marker="o", markersize=3.5, linestyle="none")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+
+
+def _reference(axis: Axes, tables: Sequence[pd.DataFrame], name: str) -> None:
+    if tables:
+        mean = np.nanmean(np.stack([one["value"].fillna(0).to_numpy() for one in tables]), axis=0)
+        axis.plot(tables[0]["layer"], mean, color="black", linestyle=":", linewidth=1.1, label=f"with {name}")
+
+
+def _lag_inset(axis: Axes, result: LayerResult, measure: str, pair: str, mine: pd.DataFrame, colour: str) -> None:
+    if mine["value"].isna().all():
+        return
+    best = mine.index.get_loc(loudest(mine).name)
+    index = (best, result.parameters["pairs"].index(pair), 0, result.parameters["measures"].index(measure))
+    profile = result.values("lag_profile")[index]
+    inset = axis.inset_axes((0.08, 0.66, 0.3, 0.3))
+    inset.bar(range(-MAX_LAG, MAX_LAG + 1), np.nan_to_num(profile), color=colour, width=0.7)
+    inset.axhline(0, color="black", linewidth=0.4)
+    inset.set_xticks([-MAX_LAG, 0, MAX_LAG], [f"-{MAX_LAG}", "lag 0", f"+{MAX_LAG}"], fontsize=6)
+    inset.set_yticks([])
+    inset.spines[["top", "right", "left"]].set_visible(False)
+    inset.patch.set_alpha(0.6)
+    inset.set_title(f"layer {mine['layer'].iloc[best]}", fontsize=6, pad=1)
+
+
+def _legend(figure: Figure, axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=9, frameon=False)

@@ -1,0 +1,65 @@
+"""A table of what components stand for, as a picture."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from geometry.figures.plain import PlainFigure
+
+_TITLES = {
+    "layer": "layer",
+    "component": "component",
+    "explained_variance_ratio": "share",
+    "highest": "highest members",
+    "lowest": "lowest members",
+    "promotes": "promotes",
+    "suppresses": "suppresses",
+}
+_WIDEST = 50
+
+
+def loading_table(table: pd.DataFrame, *, title: str, most_layers: int = 6) -> Figure:
+    """Components of a few layers, evenly spread: share, members at both ends, tokens promoted and suppressed."""
+    layers = table["layer"].drop_duplicates().to_numpy()
+    chosen = layers[np.unique(np.linspace(0, len(layers) - 1, most_layers).round().astype(int))]
+    shown = table[table["layer"].isin(chosen)]
+    columns = [name for name in _TITLES if name in shown]
+    cells = [
+        [_cell(name, value) for name, value in zip(columns, line, strict=True)] for line in shown[columns].to_numpy()
+    ]
+    widths = [max(len(_TITLES[name]), *(len(line[i]) for line in cells)) for i, name in enumerate(columns)]
+    figure = PlainFigure(
+        figsize=(0.075 * sum(widths) + 0.25 * len(widths), 0.22 * (len(cells) + 2) + 0.4), layout="constrained"
+    )
+    axis = figure.subplots()
+    axis.set_axis_off()
+    drawn = axis.table(
+        cells,
+        colLabels=[_TITLES[name] for name in columns],
+        colWidths=[w / sum(widths) for w in widths],
+        loc="upper center",
+        cellLoc="left",
+    )
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(7.5)
+    for (line, _), cell in drawn.get_celld().items():
+        cell.set_linewidth(0)
+        cell.get_text().set_horizontalalignment("left")
+        cell.set_facecolor("#EEEEEE" if line == 0 else "white" if _block(shown, line - 1) % 2 == 0 else "#F7F7F7")
+    axis.set_title(title, fontsize=10)
+    return figure
+
+
+def _block(shown: pd.DataFrame, line: int) -> int:
+    """Which of the layers shown a line belongs to, for shading."""
+    return int(shown["layer"].drop_duplicates().to_list().index(shown["layer"].iloc[line]))
+
+
+def _cell(name: str, value: object) -> str:
+    if name == "explained_variance_ratio":
+        share = float(str(value))
+        return f"{share:.0%}" if np.isfinite(share) else "-"
+    if name == "layer":
+        return "embed" if int(str(value)) < 0 else str(value)
+    text = str(int(str(value)) + 1) if name == "component" else str(value)
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"

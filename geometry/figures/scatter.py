@@ -1,0 +1,151 @@
+"""Pictures of layer results; no figure computes, shows or saves anything."""
+
+import math
+from collections.abc import Sequence
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from cache import Hook
+from geometry.figures.plain import PlainFigure
+from geometry.layers.result import LayerResult
+from geometry.rows.cells import CONTROL_PREFIX
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A6761D")
+"""Okabe and Ito's colours, which the colour-blind can tell apart; families take them in order."""
+
+METHODS = MappingProxyType(
+    {
+        "pca": "principal components",
+        "svd": "singular vectors",
+        "nmf": "non-negative factors",
+        "umap": "UMAP (a picture)",
+    }
+)
+"""What results are called in titles."""
+
+SHORT = MappingProxyType({"pca": "PC", "svd": "SV", "nmf": "NMF"})
+"""What components are called on axes."""
+
+_COLUMNS = 6
+_GREY = "#BBBBBB"
+
+
+def scatter_by_layer(result: LayerResult) -> Figure:
+    """One panel a layer: rows along the first two components, and each member's mean, joined in order.
+
+    Colour is the family, grey the controls; the label is the member, cut to three letters where it is longer.
+    Axes carry the share of variance that their component explains.
+    """
+    n_panels = len(result.hooks)
+    columns = min(_COLUMNS, n_panels)
+    lines = math.ceil(n_panels / columns)
+    figure = PlainFigure(figsize=(3.1 * columns + 0.4, 2.9 * lines + 0.9), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    scores = result.values("scores")
+    families = list(dict.fromkeys(result.rows["family"]))
+    for i, hook in enumerate(result.hooks):
+        _scatter(axes[i], scores[i], result.rows, families)
+        axes[i].set_title(layer_title(hook), fontsize=10)
+        x_label, y_label = _axis_labels(result, i)
+        axes[i].set_xlabel(x_label, fontsize=8)
+        axes[i].set_ylabel(y_label, fontsize=8)
+    for axis in axes[n_panels:]:
+        axis.set_axis_off()
+    handles, labels = axes[0].get_legend_handles_labels()
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=8, fontsize=11, frameon=False)
+    for handle in legend.legend_handles:
+        if isinstance(handle, Line2D):
+            handle.set_linewidth(3)
+        elif isinstance(handle, PathCollection):
+            handle.set_sizes([40])
+    figure.suptitle(f"{result.parameters['site']}: {METHODS[result.name]} of {_what(result)}", fontsize=13)
+    return figure
+
+
+def explained_variance_by_layer(result: LayerResult) -> Figure:
+    """Share of variance of each component over layers: one standard error (members), and the null's maximum."""
+    figure = PlainFigure(figsize=(8.2, 4.4), layout="constrained")
+    axis = figure.subplots()
+    layers = [hook.table_layer for hook in result.hooks]
+    ratios, errors = result.values("explained_variance_ratio"), result.values("se")
+    for component in range(ratios.shape[1]):
+        colour = PALETTE[component % len(PALETTE)]
+        share = ratios[:, component]
+        axis.plot(layers, share, color=colour, marker="o", markersize=3, label=f"{SHORT[result.name]}{component + 1}")
+        if np.isfinite(errors[:, component]).any():
+            low, high = share - errors[:, component], share + errors[:, component]
+            axis.fill_between(layers, low.clip(0), high.clip(max=1), color=colour, alpha=0.2, linewidth=0)
+    ceiling = result.values("null").max(axis=(1, 2))
+    axis.plot(layers, ceiling, color="black", linestyle="--", linewidth=1, label="largest of the null")
+    layer_ticks(axis, layers)
+    axis.set_ylabel("explained variance ratio")
+    axis.set_ylim(0, None)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=9)
+    axis.set_title(f"{result.parameters['site']}: {_what(result)}", fontsize=10)
+    return figure
+
+
+def layer_title(hook: Hook) -> str:
+    """A layer's name in figures: `embed`, or `layer 3`."""
+    return "embed" if hook.table_layer < 0 else f"layer {hook.layer}"
+
+
+def layer_ticks(axis: Axes, layers: Sequence[int], *, most: int = 16) -> None:
+    """Ticks at the embedding and at even steps of the layers, and the axis' name."""
+    step = max(1, math.ceil(len(layers) / most))
+    ticks = [layer for layer in layers if layer < 0 or (layer > 0 and layer % step == 0)] or list(layers)
+    axis.set_xticks(ticks, ["embed" if layer < 0 else str(layer) for layer in ticks])
+    axis.set_xlabel("layer")
+
+
+def _axis_labels(result: LayerResult, i: int) -> tuple[str, str]:
+    """What a panel's axes carry: components with their shares, or how far a UMAP can be trusted."""
+    if "trustworthiness" in result.arrays:
+        trust = float(result.values("trustworthiness")[i])
+        return (f"trustworthiness {trust:.2f}" if np.isfinite(trust) else "no variance"), ""
+    ratios = result.values("explained_variance_ratio")[i]
+    short = SHORT[result.name]
+    return _component(short, 1, ratios[0]), _component(short, 2, ratios[1]) if len(ratios) > 1 else ""
+
+
+def _component(short: str, number: int, ratio: float) -> str:
+    return f"{short}{number} ({ratio:.0%})" if np.isfinite(ratio) else f"{short}{number} (no variance)"
+
+
+def _what(result: LayerResult) -> str:
+    counts = result.table.iloc[0]
+    return f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
+
+
+def _scatter(axis: Axes, scores: np.ndarray, rows: pd.DataFrame, families: Sequence[str]) -> None:
+    """Controls lie underneath as grey clouds; each other family has its colour, its path and its labels."""
+    second = scores[:, 1] if scores.shape[1] > 1 else np.zeros(len(scores))
+    control = rows["family"].str.startswith(CONTROL_PREFIX).to_numpy()
+    if control.any():
+        label = f"controls ({rows['family'][control].nunique()})"
+        axis.scatter(scores[control, 0], second[control], s=3, color=_GREY, linewidths=0, rasterized=True, label=label)
+    for number, family in enumerate(f for f in families if not f.startswith(CONTROL_PREFIX)):
+        mine = (rows["family"] == family).to_numpy()
+        points = pd.DataFrame({"x": scores[mine, 0], "y": second[mine], "unit": rows["unit"][mine]})
+        names = rows[mine].groupby("unit")["shown"].first()
+        _family(axis, points, names, family or "prompts", PALETTE[number % len(PALETTE)])
+    axis.margins(0.08)
+    axis.tick_params(labelsize=6)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _family(axis: Axes, points: pd.DataFrame, names: "pd.Series[str]", family: str, colour: str) -> None:
+    axis.scatter(points["x"], points["y"], s=3, color=colour, alpha=0.25, linewidths=0, rasterized=True)
+    means = points.groupby("unit")[["x", "y"]].mean()
+    axis.plot(means["x"], means["y"], color=colour, linewidth=0.7, alpha=0.8, label=family)
+    for unit, (x, y) in zip(means.index, means.to_numpy(), strict=True):
+        label = axis.annotate(names[unit][:3], (x, y), color=colour, fontsize=7.5, ha="center", va="center")
+        label.set_path_effects([withStroke(linewidth=1.6, foreground="white")])

@@ -1,0 +1,76 @@
+"""Pictures of how variance is spread: spectra over components, and the demixed parts over layers."""
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from geometry.bases.demixing import PARTS
+from geometry.figures.plain import PlainFigure
+from geometry.figures.scatter import PALETTE, layer_ticks
+from geometry.layers.result import LayerResult
+
+
+def spectra_by_layer(result: LayerResult) -> Figure:
+    """Left: share of variance of every component, a line a layer, on logarithmic axes. Right: participation ratio.
+
+    The participation ratio is the number of equal components that would be as concentrated; dashed are the shares of
+    the largest row and of the largest dimension: near 1, one massive token or dimension makes the whole picture.
+    """
+    spectra = result.values("spectrum")
+    layers = [hook.table_layer for hook in result.hooks]
+    figure = PlainFigure(figsize=(10.5, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    norm = Normalize(min(layers), max(layers) if len(layers) > 1 else min(layers) + 1)
+    colours = colormaps["viridis"]
+    for layer, spectrum in zip(layers, spectra, strict=True):
+        shares = spectrum / spectrum.sum() if spectrum.sum() > 0 else spectrum
+        kept = shares > 1e-9
+        if kept.any():
+            left.loglog(1 + np.flatnonzero(kept), shares[kept], color=colours(norm(layer)), linewidth=1)
+    left.set_xlabel("component")
+    left.set_ylabel("share of variance")
+    figure.colorbar(ScalarMappable(norm, colours), ax=left, label="layer (-1: embedding)")
+    right.plot(layers, result.values("participation_ratio"), color=PALETTE[0], marker="o", markersize=3)
+    right.set_ylabel("participation ratio", color=PALETTE[0])
+    right.set_ylim(0, None)
+    layer_ticks(right, layers)
+    shares_axis = right.twinx()
+    for name, colour in (("largest_row_share", PALETTE[1]), ("largest_dimension_share", PALETTE[3])):
+        label = name.replace("_", " ")
+        shares_axis.plot(layers, result.values(name), color=colour, linestyle="--", linewidth=1, label=label)
+    shares_axis.set_ylim(0, 1)
+    shares_axis.set_ylabel("share")
+    shares_axis.legend(frameon=False, fontsize=8)
+    for axis in (left, right):
+        axis.spines[["top"]].set_visible(False)
+    figure.suptitle(f"{result.parameters['site']}: {result.name} spectra", fontsize=11)
+    return figure
+
+
+def demixed_by_layer(result: LayerResult) -> Figure:
+    """Share of variance of each part over layers; dashed: the largest share that unrelated codes give."""
+    layers = [hook.table_layer for hook in result.hooks]
+    share = result.values("share")
+    figure = PlainFigure(figsize=(8.6, 4.6), layout="constrained")
+    axis = figure.subplots()
+    for i, part in enumerate(PARTS):
+        colour = PALETTE[i]
+        axis.plot(layers, share[:, i], color=colour, marker="o", markersize=3, linewidth=1.3, label=part)
+    null = result.values("null")
+    if null.shape[1]:
+        label = "largest shared index of unrelated codes"
+        axis.plot(layers, null.max(axis=1), color=PALETTE[0], linestyle="--", linewidth=1, label=label)
+    axis.axhline(0, color="black", linewidth=0.5)
+    layer_ticks(axis, layers)
+    axis.set_ylabel("share of variance")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=6, fontsize=9, frameon=False)
+    counts = result.table.iloc[0]
+    families = ", ".join(result.parameters["families"])
+    axis.set_title(
+        f"{result.parameters['site']}: {families}; {counts['n_members']} members, {counts['n_templates']} templates",
+        fontsize=10,
+    )
+    return figure

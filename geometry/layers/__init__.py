@@ -1,0 +1,1 @@
+"""One analysis at every layer, and the result it gives."""

@@ -1,0 +1,196 @@
+"""NMF and UMAP of the same rows at every layer."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cache import ActivationStore, Hook
+from cache.errors import InputError
+from cache.models.hooks import Layers, layers_text
+from cache.seeds import check_seed
+from cache.store.rows import Where
+from geometry.bases.embedding import umap
+from geometry.bases.nonnegative import Factorization, matched_cosines, nmf
+from geometry.layers.result import LayerResult, Named, site_hooks
+from geometry.rows.analysed import Rows, chosen_rows, row_counts
+
+MOST_ROWS = 8192
+"""NMF is fitted on so many rows, drawn at random where there are more; all rows are read with what it found."""
+
+N_NULL = 3
+
+
+def nmf_by_layer(
+    store: ActivationStore,
+    site: str = "resid_post",
+    *,
+    layers: Layers = "all",
+    where: Where = None,
+    k: int = 5,
+    seed: int = 0,
+    on_hook: Callable[[Hook], None] = lambda hook: None,
+) -> LayerResult:
+    """Non-negative factors of one site, fitted at each layer by itself; signed activations are split by sign.
+
+    Args:
+        store: the store.
+        site: the kind of site; neurons (`mlp_post`) are where NMF is at home.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
+        where: a query over `store.rows`, or a mask; None for shown members. BOS is left out.
+        k: how many components.
+        seed: seeds starts, halves and null.
+        on_hook: called after every layer.
+
+    Returns:
+        Arrays `explained_variance_ratio` (what the error would grow by without the component, as a share of the mean
+        square), `agreement` (over five random starts), `stability` (between two halves of the members), `null` (of
+        columns permuted by themselves), `reconstruction_error`, `split_by_sign`, `directions` and `scores`.
+
+    Raises:
+        InputError: no such site, layer or row, or fewer rows than components.
+        NumbersError: a value is not finite.
+    """
+    seed = check_seed(seed)
+    hooks, rows = site_hooks(store, site, layers), chosen_rows(store, where)
+    found = []
+    for hook in hooks:
+        found.append(_factors(store.load(hook, rows.chosen), rows, k, seed))
+        on_hook(hook)
+    arrays = {key: (("hook", *axes), np.stack([one[key][1] for one in found])) for key, (axes, _) in found[0].items()}
+    parameters = {**_parameters(site, layers, rows, seed), "k": k, "n_null": N_NULL}
+    return LayerResult(
+        "nmf", hooks, arrays, rows.table, parameters, store.fingerprint, _table(site, hooks, arrays, rows)
+    )
+
+
+def umap_by_layer(
+    store: ActivationStore,
+    site: str = "resid_post",
+    *,
+    layers: Layers = "all",
+    where: Where = None,
+    n_neighbors: int = 15,
+    seed: int = 0,
+    on_hook: Callable[[Hook], None] = lambda hook: None,
+) -> LayerResult:
+    """UMAP of one site at each layer by itself: pictures only, each with its trustworthiness.
+
+    Args:
+        store: the store.
+        site: the kind of site; `resid_post` begins with the embedding, layer -1.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
+        where: a query over `store.rows`, or a mask; None for shown members. BOS is left out.
+        n_neighbors: neighbours that count as near.
+        seed: seeds the layout, and the rows drawn where there are more than 8,192.
+        on_hook: called after every layer.
+
+    Returns:
+        Arrays `scores` (hook, row, 2) and `trustworthiness`; 0 and nan where all rows are equal.
+
+    Raises:
+        InputError: no such site, layer or row, or fewer than 5 rows.
+        NumbersError: a value is not finite.
+    """
+    seed = check_seed(seed)
+    hooks, rows = site_hooks(store, site, layers), _drawn(chosen_rows(store, where), seed)
+    coordinates, trust = [], []
+    for hook in hooks:
+        x = store.load(hook, rows.chosen)
+        flat = len(x) >= 5 and bool((x == x[0]).all())
+        embedding = None if flat else umap(x, n_neighbors=n_neighbors, seed=seed)
+        coordinates.append(
+            np.zeros((len(x), 2), dtype=np.float32) if embedding is None else embedding.coordinates.numpy()
+        )
+        trust.append(math.nan if embedding is None else embedding.trustworthiness)
+        on_hook(hook)
+    lines = [
+        {"layer": hook.table_layer, "site": site, "hook": hook.name, "trustworthiness": value} | row_counts(rows)
+        for hook, value in zip(hooks, trust, strict=True)
+    ]
+    return LayerResult(
+        name="umap",
+        hooks=hooks,
+        arrays={
+            "scores": (("hook", "row", "axis"), np.stack(coordinates)),
+            "trustworthiness": (("hook",), np.array(trust)),
+        },
+        rows=rows.table,
+        parameters={**_parameters(site, layers, rows, seed), "n_neighbors": n_neighbors},
+        source=store.fingerprint,
+        table=pd.DataFrame(lines),
+    )
+
+
+def _parameters(site: str, layers: Layers, rows: Rows, seed: int) -> dict[str, object]:
+    return {"site": site, "layers": layers_text(layers), "where": rows.where, "seed": seed}
+
+
+def _drawn(rows: Rows, seed: int) -> Rows:
+    """At most 8,192 of the rows, in their order."""
+    if len(rows.table) <= MOST_ROWS:
+        return rows
+    kept = np.sort(np.random.default_rng(seed).choice(len(rows.table), MOST_ROWS, replace=False))
+    chosen = np.zeros_like(rows.chosen)
+    chosen[np.flatnonzero(rows.chosen)[kept]] = True
+    return Rows(rows.where, chosen, rows.table.iloc[kept].reset_index(drop=True), rows.units[kept])
+
+
+def _factors(x: Float[Tensor, "row d"], rows: Rows, k: int, seed: int) -> Named:
+    rng = np.random.default_rng(seed)
+    drawn = np.sort(rng.choice(len(x), MOST_ROWS, replace=False)) if len(x) > MOST_ROWS else np.arange(len(x))
+    fitted, units = x[torch.from_numpy(drawn)], rows.units[drawn]
+    if not fitted.any():
+        raise InputError("all activations are 0; there is nothing to factorise")
+    result = nmf(fitted, k=k, seed=seed)
+    found = result.decomposition
+    return {
+        "explained_variance_ratio": (("component",), found.explained_variance_ratio),
+        "agreement": (("component",), result.agreement),
+        "stability": (("component",), _stability(fitted, units, k, seed)),
+        "null": (("permutation", "component"), _null(fitted, k, rng)),
+        "reconstruction_error": ((), np.array(found.reconstruction_error)),
+        "split_by_sign": ((), np.array(result.split_by_sign)),
+        "directions": (("component", "d"), found.directions.numpy()),
+        "scores": (("row", "component"), found.scores(x).numpy()),
+    }
+
+
+def _stability(x: Float[Tensor, "row d"], units: Int[np.ndarray, " row"], k: int, seed: int) -> Float[np.ndarray, " k"]:
+    """Each component's cosine with its match between two halves of the units; nan if a half is too small."""
+    labels = np.random.default_rng(seed).permutation(np.unique(units))
+    half = np.isin(units, labels[: len(labels) // 2])
+    if min(half.sum(), (~half).sum()) < k:
+        return np.full(k, np.nan)
+    parts = [_run(x[torch.from_numpy(side)], k, seed).decomposition.directions.numpy() for side in (half, ~half)]
+    return matched_cosines(*parts)
+
+
+def _null(x: Float[Tensor, "row d"], k: int, rng: np.random.Generator) -> Float[np.ndarray, "permutation component"]:
+    """The same shares where every column is permuted by itself."""
+    columns = x.numpy()
+    shuffled = [torch.from_numpy(rng.permuted(columns, axis=0)) for _ in range(N_NULL)]
+    return np.stack([_run(one, k, 0).decomposition.explained_variance_ratio for one in shuffled])
+
+
+def _run(x: Float[Tensor, "row d"], k: int, seed: int) -> Factorization:
+    return nmf(x, k=k, n_runs=1, seed=seed)
+
+
+def _table(site: str, hooks: tuple[Hook, ...], arrays: Named, rows: Rows) -> pd.DataFrame:
+    names = ("explained_variance_ratio", "agreement", "stability")
+    null = arrays["null"][1]
+    lines = [
+        {"layer": hook.table_layer, "site": site, "hook": hook.name, "component": component}
+        | {name: arrays[name][1][i, component] for name in names}
+        | {"null_mean": null[i, :, component].mean(), "null_max": null[i, :, component].max()}
+        | {"reconstruction_error": float(arrays["reconstruction_error"][1][i])}
+        | row_counts(rows)
+        for i, hook in enumerate(hooks)
+        for component in range(null.shape[2])
+    ]
+    return pd.DataFrame(lines)

@@ -1,0 +1,1 @@
+"""Which rows and which cells of a store are analysed."""

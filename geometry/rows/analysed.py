@@ -1,0 +1,107 @@
+"""Which rows of a store are analysed, and which unit each counts under."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int
+
+from cache import ActivationStore
+from cache.errors import InputError
+from cache.store.rows import Where, row_mask, where_text
+from cache.store.store import check_open
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that are analysed at every layer.
+
+    Attributes:
+        where: the query that chose them, or what is noted of a mask.
+        chosen: a mask over the store's rows.
+        table: their labels, with `unit`, and with `shown` filled in for rows that show no member themselves.
+        units: the unit (member) that each counts under.
+    """
+
+    where: str
+    chosen: Bool[np.ndarray, " row"]
+    table: pd.DataFrame
+    units: Int[np.ndarray, " chosen"]
+
+
+def text_rows(store: ActivationStore, where: Where, default: str = "is_last") -> Bool[np.ndarray, " row"]:
+    """The rows that a query or a mask chooses, and those of `default` for None, BOS left out.
+
+    Raises:
+        InputError: the store is not open but a path, or `where` is neither a query nor a mask over its rows.
+    """
+    check_open(store)
+    return row_mask(store.rows, default if where is None else where) & (store.rows["position"] >= 0).to_numpy()
+
+
+def chosen_rows(store: ActivationStore, where: Where) -> Rows:
+    """The rows that a query or a mask names, or those of `default_rows`, BOS left out, with their members.
+
+    Raises:
+        InputError: no row is chosen.
+    """
+    check_open(store)
+    default = default_rows(store)
+    chosen = text_rows(store, where, default)
+    query = default if where is None else f"({where_text(where, default)}) and position >= 0"
+    table = store.rows[chosen].reset_index(drop=True)
+    if not len(table):
+        raise InputError(f"no row fits {query!r}; columns are {', '.join(store.rows.columns)}")
+    units = unit_of_rows(store, table)
+    return Rows(query, chosen, table.assign(unit=units, shown=_last_shown(store, table)), np.array(units))
+
+
+def default_rows(store: ActivationStore) -> str:
+    """The rows analysed unless others are asked for: shown members, or last tokens where none are shown.
+
+    A member that begins its text is left out: like BOS, though less, a first token draws attention and
+    grows to many times the norm of the others.
+    """
+    members = "member >= 0 and position > 0"
+    return members if len(store.select(members)) else "is_last"
+
+
+def families_text(store: ActivationStore) -> str:
+    """What a message says of a store's families: their names, or what its prompts have in their place."""
+    families, groups = ([*dict.fromkeys(filter(None, store.prompts[name]))] for name in ("family", "group"))
+    if families:
+        return f"it has {', '.join(families)}"
+    if not groups:
+        return "its prompts have no families; give your own a column family"
+    named = ", ".join(groups[:8]) + ", ..." * (len(groups) > 8)
+    return (
+        f"its prompts have groups ({named}) and no families; directions and sweeps lead between groups, all else needs "
+        "prompts with a column family"
+    )
+
+
+def unit_of_rows(store: ActivationStore, rows: pd.DataFrame) -> list[int]:
+    """The member that each row counts under: the shown member it is, else the last one its prompt shows.
+
+    Rows of a prompt that shows no member count under the prompt, as numbers from -1 down.
+    """
+    last = [values[-1] if values else -1 - i for i, values in enumerate(store.prompts["values"])]
+    return [
+        int(value) if member >= 0 else int(last[prompt])
+        for value, member, prompt in zip(rows["value"], rows["member"], rows["prompt"], strict=True)
+    ]
+
+
+def row_counts(rows: Rows) -> dict[str, int]:
+    """`n_members`, `n_templates` and `n_rows`, as every table carries them."""
+    return {
+        "n_members": len(set(rows.units.tolist())),
+        "n_templates": int(rows.table["template"].nunique()),
+        "n_rows": len(rows.table),
+    }
+
+
+def _last_shown(store: ActivationStore, rows: pd.DataFrame) -> list[str]:
+    """The member that each row shows, or the last one that its prompt has shown."""
+    last = [members[-1] if members else "" for members in store.prompts["members"]]
+    return [shown or last[prompt] for shown, prompt in zip(rows["shown"], rows["prompt"], strict=True)]

@@ -1,0 +1,1 @@
+"""Measures of two representations, what they give by chance, and the verdict."""

@@ -1,0 +1,1 @@
+"""Numbers and what they are worth: linear algebra, moments, nulls, ranks, errors."""

@@ -1,0 +1,1 @@
+"""What a model's own weights say, its readout first."""

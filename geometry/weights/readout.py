@@ -1,0 +1,93 @@
+"""The directions along which a model reads members out: what sharing must survive the removal of."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cache import ActivationStore, LoadedModel
+from cache.errors import FingerprintError, InputError
+from cache.models.model import check_loaded
+from cache.store.store import check_open
+
+
+def readout_directions(model: LoadedModel, words: Iterable[str]) -> Float[Tensor, "token d_model"]:
+    """Unembedding directions of words, as the residual stream meets them: with the final norm's gain in.
+
+    A word counts in each form that is one token: by itself and after a space. The norm's scale, which differs from
+    row to row, is left out: it changes no direction.
+
+    Raises:
+        InputError: no word is one token.
+    """
+    forms = [form for word in dict.fromkeys(words) for form in (word, " " + word)]
+    encoded = [model.tokenizer.encode(form, add_special_tokens=False) for form in forms]
+    tokens = sorted({ids[0] for ids in encoded if len(ids) == 1})
+    if not tokens:
+        raise InputError(f"none of {', '.join(map(repr, dict.fromkeys(words)))} is one token of {model.name}")
+    return readout_map(model)[:, tokens].T.contiguous()
+
+
+def readout_map(model: LoadedModel) -> Float[Tensor, "d_model d_vocab"]:
+    """The directions along which each token's logit rises: the unembedding with the final norm's gain in.
+
+    A LayerNorm takes the mean over dimensions away first, an RMSNorm does not. The norm's scale is left out. Both the
+    gain and the centring are read off the norm's own answers, since models differ in how they store them (Gemma's
+    gain is 1 + weight).
+
+    Raises:
+        NotAvailableError: the model's logits are not read off so.
+    """
+    check_loaded(model)
+    model.require("readout")
+    unembedding = model.bridge.W_U.detach().float().cpu()
+    gain, centres = _final_norm(model)
+    columns = unembedding * gain[:, None]
+    return columns - columns.mean(dim=0) if centres else columns
+
+
+def check_source(store: ActivationStore, model: LoadedModel) -> None:
+    """Make sure that a store was recorded from a model with these weights.
+
+    Raises:
+        InputError: the store is not open but a path.
+        FingerprintError: it was not.
+    """
+    check_open(store)
+    check_loaded(model)
+    if store.manifest["hard"]["model weights"] != model.weights:
+        raise FingerprintError(
+            f"{store.paths[0].name} was recorded from other weights than {model.name}'s; give the model that it came "
+            f"from ({store.manifest['soft'].get('model', 'its name is not noted')})"
+        )
+
+
+def family_words(store: ActivationStore) -> Mapping[str, Mapping[int, str]]:
+    """The members that a store's prompts show, and their answers as the ordinals that follow, by family and ordinal."""
+    words: dict[str, dict[int, str]] = {}
+    prompts = store.prompts
+    for family, values, members in zip(prompts["family"], prompts["values"], prompts["members"], strict=True):
+        words.setdefault(family, {}).update(zip(values, members, strict=False))
+    increasing = prompts[prompts["kind"] == "increasing"]
+    for family, values, answer in zip(increasing["family"], increasing["values"], increasing["answer"], strict=True):
+        if values and answer:
+            words[family].setdefault(values[-1] + 1, answer.strip())
+    return words
+
+
+def _final_norm(model: LoadedModel) -> tuple[Float[Tensor, " d_model"], bool]:
+    """The final norm's gain, and whether it takes the mean over dimensions away."""
+    device = model.bridge.W_U.device
+    probe = torch.ones(1, 1, model.bridge.cfg.d_model, device=device)
+    probe[..., 1::2] = -1
+
+    def normed(x: Float[Tensor, "1 1 d_model"]) -> Float[Tensor, " d_model"]:
+        return torch.as_tensor(model.bridge.ln_final(x.to(model.bridge.W_U.dtype)))[0, 0].float().cpu()
+
+    with torch.no_grad():
+        ahead, behind, moved = normed(probe), normed(-probe), normed(probe + 3)
+    centres = bool(torch.allclose(ahead, moved, rtol=1e-2, atol=1e-3))
+    plain = probe[0, 0].cpu()
+    plain = plain - plain.mean() if centres else plain
+    return (ahead - behind) / 2 / (plain / plain.square().mean().sqrt()), centres

@@ -1,0 +1,182 @@
+"""Index codes: a family's mean activation at each index, from other contexts than the one that it is used in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cache import ActivationStore, Hook
+from cache.errors import InputError
+from geometry.rows.analysed import families_text
+
+POSITION_SETS = ("last", "members", "both")
+LAST = -1
+"""The place of a prompt's last token; shown members have the places 0, 1, 2..."""
+
+
+@dataclass(frozen=True)
+class CodePlan:
+    """Which rows of a store hold a family's index codes: a grid without gaps.
+
+    An index is the ordinal of the last member that a prompt shows; of increasing prompts the answer is the next. A
+    shown member's row counts under its prompt's index too: moving the index from i to j then moves every shown
+    member by j - i.
+
+    Attributes:
+        family: the family.
+        contexts: frame and template, as `quote|3`.
+        members: the indices that every context has.
+        places: shown members (0, 1, 2...) and the last token (-1).
+        rows: rows of the store.
+        prompts: rows of `store.prompts`.
+    """
+
+    family: str
+    contexts: tuple[str, ...]
+    members: tuple[int, ...]
+    places: tuple[int, ...]
+    rows: Int[np.ndarray, "context member place"] = field(repr=False)
+    prompts: Int[np.ndarray, "context member"] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class IndexCodes:
+    """A family's activations at each index and place, context by context.
+
+    Attributes:
+        family: the family.
+        contexts: labels of the first axis.
+        members: indices, along the second axis.
+        cells: float64.
+    """
+
+    family: str
+    contexts: tuple[str, ...]
+    members: tuple[int, ...]
+    cells: Float[Tensor, "context member place d"] = field(repr=False)
+
+    def others(self, context: str) -> Float[Tensor, "other member place d"]:
+        """The cells of all contexts but one; of all if the family was not recorded in that one.
+
+        Raises:
+            InputError: there is no other context.
+        """
+        kept = [i for i, name in enumerate(self.contexts) if name != context]
+        if not kept:
+            raise InputError(
+                f"codes of {self.family!r} come from other contexts than the one that is edited, and the store has "
+                f"only {context!r}; record more frames, or a frame with several templates"
+            )
+        return self.cells[kept]
+
+    def without(self, context: str) -> Float[Tensor, "member place d"]:
+        """The code of each index at each place: the mean over all contexts but one.
+
+        Raises:
+            InputError: there is no other context.
+        """
+        return self.others(context).mean(dim=0)
+
+
+def places_of(positions: str, length: int) -> tuple[int, ...]:
+    """The places of a position set, for prompts that show `length` members.
+
+    Raises:
+        InputError: there is no such set.
+    """
+    if positions not in POSITION_SETS:
+        raise InputError(f"no position set {positions!r}; there are {', '.join(POSITION_SETS)}")
+    members = () if positions == "last" else tuple(range(length))
+    return members if positions == "members" else (*members, LAST)
+
+
+def shown_length(store: ActivationStore, kind: str = "increasing") -> int:
+    """How many members the longest prompts of a kind show.
+
+    Raises:
+        InputError: the store has no prompts of that kind.
+    """
+    lengths = [len(v) for v, k in zip(store.prompts["values"], store.prompts["kind"], strict=True) if k == kind and v]
+    if not lengths:
+        kinds = ", ".join(map(repr, dict.fromkeys(store.prompts["kind"])))
+        raise InputError(f"the store has no prompts of kind {kind!r}, which index codes are taken from; it has {kinds}")
+    return max(lengths)
+
+
+def plan_codes(
+    store: ActivationStore,
+    family: str,
+    *,
+    places: Sequence[int] = (LAST,),
+    kind: str = "increasing",
+    length: int | None = None,
+) -> CodePlan:
+    """Find the rows of a family's index codes.
+
+    Args:
+        store: the store.
+        family: the family.
+        places: shown members, and -1 for the last token.
+        kind: the kind of the prompts.
+        length: how many members they show; None for the most.
+
+    Raises:
+        InputError: the store has no such family, kind or rows, or fewer than 2 indices that all contexts have.
+    """
+    length = shown_length(store, kind) if length is None else length
+    prompts = store.prompts
+    if family not in set(prompts["family"]):
+        raise InputError(f"the store has no family {family!r}; {families_text(store)}")
+    mine = prompts[(prompts["family"] == family) & (prompts["kind"] == kind) & (prompts["values"].map(len) == length)]
+    rows = _rows_at(store, mine, places)
+    contexts = list(dict.fromkeys(context for context, _ in rows))
+    members = sorted({m for _, m in rows if all((context, m) in rows for context in contexts)})
+    if len(members) < 2:
+        raise InputError(
+            f"{family!r} has {len(members)} indices that all its contexts ({', '.join(contexts) or 'none'}) have as "
+            f"{kind} prompts of {length} members; an index code needs 2, a claim 5"
+        )
+    grid = np.array([[rows[context, m] for m in members] for context in contexts], dtype=np.int64)
+    return CodePlan(family, tuple(contexts), tuple(members), tuple(places), grid[..., 1:], grid[..., 0])
+
+
+def load_codes(store: ActivationStore, hook: Hook, plans: Sequence[CodePlan]) -> tuple[IndexCodes, ...]:
+    """The codes of several plans at one site, read at once."""
+    wanted, place = np.unique(np.concatenate([plan.rows.ravel() for plan in plans]), return_inverse=True)
+    mask = np.zeros(len(store.rows), dtype=bool)
+    mask[wanted] = True
+    x = store.load(hook, mask).double()
+    found, start = [], 0
+    for plan in plans:
+        cells = x[place[start : start + plan.rows.size]].reshape(*plan.rows.shape, -1)
+        found.append(IndexCodes(plan.family, plan.contexts, plan.members, cells))
+        start += plan.rows.size
+    return tuple(found)
+
+
+def _rows_at(
+    store: ActivationStore, prompts: pd.DataFrame, places: Sequence[int]
+) -> dict[tuple[str, int], tuple[int, ...]]:
+    """By context and index: the prompt and its row at every place; the first of prompts that only a group tells apart.
+
+    Raises:
+        InputError: no row is recorded at one of the places.
+    """
+    rows = store.rows[store.rows["prompt"].isin(prompts.index)]
+    at: dict[int, dict[int, int]] = {}
+    for place in places:
+        there = rows[rows["is_last"]] if place == LAST else rows[rows["member"] == place]
+        at[place] = dict(zip(there["prompt"].tolist(), there.index.tolist(), strict=True))
+        if len(prompts) and not at[place]:
+            what = "last tokens" if place == LAST else "shown members"
+            raise InputError(f"the store has no rows of {what}; record it with positions members, or all")
+    found: dict[tuple[str, int], tuple[int, ...]] = {}
+    labels = zip(prompts.index, prompts["frame"], prompts["template"], prompts["values"], strict=True)
+    for number, frame, template, values in labels:
+        if all(number in at[place] for place in places):
+            key = (f"{frame}|{template}", int(values[-1]))
+            found.setdefault(key, (int(number), *(at[place][number] for place in places)))
+    return found

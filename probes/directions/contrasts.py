@@ -1,0 +1,123 @@
+"""Matched rows of two groups of prompts: what a direction from one to the other is estimated on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from cache import ActivationStore
+from cache.errors import InputError
+from cache.models.hooks import HookLike
+from cache.prompts.prompt import Prompt, Prompts
+from cache.store.rows import Where, where_text
+from geometry.rows.analysed import text_rows
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Pairs of rows that are the same but for their group.
+
+    Attributes:
+        source: the group that a direction starts from.
+        target: the group that it leads to.
+        rows: rows of the store, of `source` and of `target`.
+        table: one line a pair: `context` (frame and template), `answer` (the target prompt's), `source_answer`,
+            `shown` (the members that the target prompt shows), `source_prompt` and `target_prompt` (row numbers in
+            `store.prompts`).
+    """
+
+    source: str
+    target: str
+    rows: Int[np.ndarray, "pair 2"]
+    table: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def subset(self, keep: Bool[np.ndarray, " pair"]) -> "Contrast":
+        """The pairs where `keep` is true."""
+        return Contrast(self.source, self.target, self.rows[keep], self.table[keep].reset_index(drop=True))
+
+
+def contrast(store: ActivationStore, source: str, target: str, where: Where = None) -> Contrast:
+    """Match the rows of two families, or of two groups of a user's own prompts.
+
+    Rows match if their prompts have the same pair key (frame, template, kind, shown ordinals; the k-th prompt of one
+    group and the k-th of the other) and they are the same place in it.
+
+    Args:
+        store: the store.
+        source: a family, or a group.
+        target: another.
+        where: a query over `store.rows`, or a mask; None for each prompt's last token. BOS is left out either way.
+
+    Raises:
+        InputError: a label is not there, both are the same, or no rows match.
+    """
+    if source == target:
+        raise InputError(f"a direction leads from one group to another; got {source!r} twice")
+    chosen = text_rows(store, where)
+    left, right = (_labelled(store, chosen, label) for label in (source, target))
+    keys = ["pair_key", "member", "is_last"]
+    for label, rows in ((source, left), (target, right)):
+        if rows.duplicated(keys).any():
+            raise InputError(
+                f"rows of {label!r} repeat a place of a prompt for {where_text(where)!r}; choose one row a "
+                "prompt, as is_last or member == 0 do"
+            )
+    pairs = left.reset_index(names="row").merge(
+        right.reset_index(names="row"), on=keys, suffixes=("_source", "_target")
+    )
+    if not len(pairs):
+        raise InputError(
+            f"no row of {source!r} matches one of {target!r}: matched prompts share frame, template, kind and shown "
+            "ordinals"
+        )
+    prompts = store.prompts.iloc[pairs["prompt_target"]]
+    table = pd.DataFrame(
+        {
+            "context": [f"{f}|{t}" for f, t in zip(prompts["frame"], prompts["template"], strict=True)],
+            "answer": prompts["answer"].tolist(),
+            "source_answer": store.prompts["answer"].iloc[pairs["prompt_source"]].tolist(),
+            "shown": prompts["members"].tolist(),
+            "source_prompt": pairs["prompt_source"].to_numpy(),
+            "target_prompt": pairs["prompt_target"].to_numpy(),
+        }
+    )
+    return Contrast(source, target, pairs[["row_source", "row_target"]].to_numpy(), table)
+
+
+def load_pairs(
+    store: ActivationStore, hook: HookLike, pairs: Contrast
+) -> tuple[Float[Tensor, "pair d"], Float[Tensor, "pair d"]]:
+    """Activations of both sides of every pair at one site, in the pairs' order."""
+    loaded = []
+    for side in (0, 1):
+        wanted, place = np.unique(pairs.rows[:, side], return_inverse=True)
+        mask = np.zeros(len(store.rows), dtype=bool)
+        mask[wanted] = True
+        loaded.append(store.load(hook, mask)[place])
+    return loaded[0], loaded[1]
+
+
+def stored_prompts(store: ActivationStore, numbers: Sequence[int] | Int[np.ndarray, " prompt"]) -> Prompts:
+    """Prompts of a store, by their row numbers in `store.prompts`."""
+    names = [field.name for field in fields(Prompt)]
+    lines = store.prompts.iloc[list(numbers)][names].to_dict(orient="records")
+    return Prompts(tuple(Prompt(**{str(name): value for name, value in line.items()}) for line in lines))
+
+
+def _labelled(store: ActivationStore, chosen: Bool[np.ndarray, " row"], label: str) -> pd.DataFrame:
+    rows = store.rows[chosen]
+    mine = rows[rows["family"] == label]
+    mine = mine if len(mine) else rows[rows["group"] == label]
+    if not len(mine):
+        known = sorted({*store.rows["family"], *store.rows["group"]} - {""})
+        if label in known:
+            raise InputError(f"the query leaves no row of {label!r}; it is over the columns {', '.join(rows.columns)}")
+        there = ", ".join(known) or "neither; give your prompts a column family or group"
+        raise InputError(f"no family or group {label!r} among the chosen rows; the store has {there}")
+    return mine[["prompt", "pair_key", "member", "is_last"]]

@@ -1,0 +1,302 @@
+"""Directions: how to get from one group of prompts to another at one site of a model."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cache import ActivationStore, Hook, LoadedModel
+from cache.errors import InputError
+from cache.models.hooks import HookLike, as_hook
+from cache.seeds import check_seed
+from cache.store.store import check_open
+from geometry.stats.linalg import check_finite, row_space
+from geometry.weights.readout import readout_map
+from probes.directions.contrasts import Contrast, load_pairs
+
+UNIT_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A direction at one site, and where it came from.
+
+    Attributes:
+        hook: the site; of an attention head where it names one.
+        vector: of unit length.
+        norm: its natural size: `norm * vector` is the average step from the source to the target.
+        method: how it was found.
+        source: the group that it starts from.
+        target: the group that it leads to.
+        fingerprint: of the store it was estimated on; empty if of none.
+        weights: content hash of the model's weights; steering another model along it is refused. Empty if of none.
+        seed: what random parts were drawn with.
+
+    Raises:
+        InputError: the vector is not of unit length, or the norm is negative or not finite.
+    """
+
+    hook: Hook
+    vector: Float[Tensor, " d"]
+    norm: float
+    method: str
+    source: str = ""
+    target: str = ""
+    fingerprint: str = ""
+    weights: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hook", as_hook(self.hook))  # a name, or kind and layer, would only fail later
+        if not abs(float(self.vector.norm()) - 1) <= UNIT_TOLERANCE:  # nan is not either
+            raise InputError(f"a direction's vector has length 1; got {float(self.vector.norm()):.4g}")
+        if not (np.isfinite(self.norm) and self.norm >= 0):
+            raise InputError(f"a direction's norm is finite and not negative; got {self.norm}")
+        check_seed(self.seed)
+
+    @property
+    def step(self) -> Float[Tensor, " d"]:
+        """`norm * vector`: what alpha 1 adds."""
+        return self.norm * self.vector
+
+    def __add__(self, other: "Direction") -> "Direction":
+        check_same_site(self, other)
+        return _combined(self, other, 1, (self.source, other.target))
+
+    def __sub__(self, other: "Direction") -> "Direction":
+        check_same_site(self, other)
+        return _combined(self, other, -1, (other.target, self.target))
+
+    def __neg__(self) -> "Direction":
+        return replace(self, vector=-self.vector, source=self.target, target=self.source)
+
+
+def direction_of(
+    step: Float[Tensor, " d"],
+    hook: HookLike,
+    method: str,
+    *,
+    norm: float | None = None,
+    source: str = "",
+    target: str = "",
+    fingerprint: str = "",
+    weights: str = "",
+    seed: int = 0,
+) -> Direction:
+    """A direction along a vector of any length, whose length is its norm unless one is given.
+
+    Raises:
+        InputError: the vector is zero.
+        NumbersError: the vector is not finite.
+    """
+    seed = check_seed(seed)
+    site = as_hook(hook)
+    check_finite(step)
+    length = float(step.double().norm())
+    if length == 0:
+        raise InputError(f"{method} from {source or 'the source'} to {target or 'the target'} is zero at {site.name}")
+    vector = (step.double() / length).float()
+    size = length if norm is None else norm
+    return Direction(site, vector, size, method, source, target, fingerprint, weights, seed)
+
+
+Estimator = Callable[[Float[Tensor, "pair d"], Float[Tensor, "pair d"]], Float[Tensor, " d"]]
+
+
+def mean_difference(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
+    """The mean of `y - x` over pairs.
+
+    References: Rimsky et al. 2023, section 3 (arXiv:2312.06681).
+    """
+    return (y.double() - x.double()).mean(dim=0).float()
+
+
+def principal_difference(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
+    """The direction along which the pairs' differences are largest, turned the way most of them point.
+
+    The differences are not centred: that would remove what they have in common.
+
+    References: Zou et al. 2023, section 3.1 (arXiv:2310.01405); the sign as in repeng.
+    """
+    differences = y.double() - x.double()
+    first = torch.linalg.svd(differences, full_matrices=False).Vh[0]
+    return _as_long_as_the_mean(first if (differences @ first).mean() >= 0 else -first, differences)
+
+
+def logistic(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
+    """The weights of an L2-penalised logistic regression that tells `y` from `x`.
+
+    Fitted in the rows' own space and at their overall scale (root mean square), where the penalty means the same at
+    every layer.
+
+    References: scikit-learn, LogisticRegression with C = 1.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    scores, back = _own_space(x, y)
+    labels = np.repeat([0, 1], len(x))
+    fitted = LogisticRegression(max_iter=1000, tol=1e-6).fit(scores, labels)
+    return _as_long_as_the_mean(torch.from_numpy(fitted.coef_[0] @ back), y.double() - x.double())
+
+
+def lda(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
+    """Fisher's discriminant between `x` and `y`, the covariance within groups shrunk as Ledoit and Wolf say.
+
+    References: Ledoit and Wolf 2004; scikit-learn, LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").
+    """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    scores, back = _own_space(x, y)
+    labels = np.repeat([0, 1], len(x))
+    fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(scores, labels)
+    return _as_long_as_the_mean(torch.from_numpy(fitted.coef_[0] @ back), y.double() - x.double())
+
+
+def mean_only(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
+    """The mean of `y` alone, with nothing taken away: as steering vectors without a contrast are made.
+
+    `x` is not used; it is an argument as every estimator's.
+    """
+    return y.double().mean(dim=0).float()
+
+
+METHODS: Mapping[str, Estimator] = MappingProxyType(
+    {
+        "mean_difference": mean_difference,
+        "pca": principal_difference,
+        "logistic": logistic,
+        "lda": lda,
+        "mean_only": mean_only,
+    }
+)
+"""The ways to find a direction from activations alone."""
+
+
+def find_direction(
+    store: ActivationStore, pairs: Contrast, hook: HookLike, method: str = "mean_difference"
+) -> Direction:
+    """The direction between two groups at one site.
+
+    Its norm is the length of the mean difference whatever the method (of `mean_only`, the mean's own), so that alpha
+    means the same for all of them.
+
+    Args:
+        store: the store.
+        pairs: matched rows (`contrast`).
+        hook: the site: a `Hook`, its name, or kind and layer (-1 is the last one recorded).
+        method: one of `METHODS`.
+
+    Raises:
+        InputError: no such method, or the groups do not differ.
+        NumbersError: activations are not finite.
+    """
+    if method not in METHODS:
+        raise InputError(f"no method {method!r}; known are {', '.join(METHODS)}, unembedding_difference")
+    check_open(store)
+    given: object = pairs
+    if not isinstance(given, Contrast):
+        what = f"contrast(store, 'digits', 'numwords'); got {given!r:.60}"
+        raise InputError(f"a direction is found between matched rows, as from {what}")
+    hook = store.site(hook)
+    x, y = load_pairs(store, hook, pairs)
+    check_finite(x, y)
+    return direction_of(
+        METHODS[method](x, y),
+        hook,
+        method,
+        source=pairs.source,
+        target=pairs.target,
+        fingerprint=store.fingerprint,
+        weights=str(store.manifest["hard"]["model weights"]),
+    )
+
+
+def unembedding_directions(model: LoadedModel, words: Iterable[str]) -> dict[str, Float[Tensor, " d_model"]]:
+    """Each word's unembedding direction, as the residual stream meets it; words that are not one token are left out.
+
+    A word counts in each form that is one token, by itself and after a space, and has their mean.
+    """
+    readout = readout_map(model)
+    found = {}
+    for word in filter(None, dict.fromkeys(word.strip() for word in words)):
+        forms = [model.tokenizer.encode(form, add_special_tokens=False) for form in (word, " " + word)]
+        tokens = sorted({ids[0] for ids in forms if len(ids) == 1})
+        if tokens:
+            found[word] = readout[:, tokens].mean(dim=1)
+    return found
+
+
+def unembedding_difference(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> Float[Tensor, " d_model"]:
+    """The mean difference of the unembedding directions of words: what merely makes the target words likelier.
+
+    Args:
+        model: the model.
+        pairs: source words and their target words; pairs with a word of several tokens are left out.
+
+    Raises:
+        InputError: no pair is of one-token words.
+    """
+    unique = list(dict.fromkeys((source.strip(), target.strip()) for source, target in pairs))
+    known = unembedding_directions(model, [word for pair in unique for word in pair])
+    differences = [known[b].double() - known[a].double() for a, b in unique if a in known and b in known]
+    if not differences:
+        raise InputError("no pair of words is one token each, so they have no unembedding difference")
+    return torch.stack(differences).mean(dim=0).float()
+
+
+def cosine(a: Direction, b: Direction) -> float:
+    """Cosine between two directions at one site, in [-1, 1].
+
+    Raises:
+        InputError: the sites differ.
+    """
+    check_same_site(a, b)
+    return float(torch.dot(a.vector.double(), b.vector.double()))
+
+
+def check_same_site(a: Direction, b: Direction, what: str = "set against each other") -> None:
+    """Make sure that two directions belong to one site.
+
+    Raises:
+        InputError: the sites or the widths differ.
+    """
+    if a.hook != b.hook:
+        names = [one.hook.name + (f", head {one.hook.head}" if one.hook.head is not None else "") for one in (a, b)]
+        raise InputError(f"directions at one site can be {what}; got {names[0]} and {names[1]}")
+    if len(a.vector) != len(b.vector):
+        raise InputError(f"directions at one site have the same width; got {len(a.vector)} and {len(b.vector)}")
+    if a.weights and b.weights and a.weights != b.weights:
+        raise InputError(f"directions of one model can be {what}; these come from models with other weights")
+
+
+def _combined(a: Direction, b: Direction, sign: int, ends: tuple[str, str]) -> Direction:
+    step = a.step.double() + sign * b.step.double()
+    method = f"{a.method} {'+' if sign > 0 else '-'} {b.method}"
+    prints = "+".join(dict.fromkeys(one for both in (a, b) for one in both.fingerprint.split("+") if one))
+    weights = a.weights or b.weights
+    return direction_of(step, a.hook, method, source=ends[0], target=ends[1], fingerprint=prints, weights=weights)
+
+
+def _as_long_as_the_mean(vector: Float[Tensor, " d"], differences: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
+    length = vector.double().norm()
+    return (vector.double() * (differences.mean(dim=0).norm() / length.clamp_min(1e-300))).float()
+
+
+def _own_space(
+    x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]
+) -> tuple[Float[np.ndarray, "row rank"], Float[np.ndarray, "rank d"]]:
+    """Centred rows in coordinates of their own space, at root mean square 1, and the way back.
+
+    A ridge-type penalty does not see a rotation, so the fit is the same as in d dimensions.
+    """
+    rows = torch.cat([x, y]).double().numpy()
+    rows = rows - rows.mean(axis=0)
+    u, s, v = row_space(rows)
+    if not len(s):
+        raise InputError("all activations are the same, so nothing tells the groups apart")
+    scale = float(np.sqrt((s**2).sum() / len(rows)))
+    return u * (s / scale), v

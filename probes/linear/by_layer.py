@@ -1,0 +1,238 @@
+"""Linear probes at every layer: family, member, number and angle, each beside what chance and a control task give."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from cache import ActivationStore, Hook
+from cache.models.hooks import Layers, layers_text
+from cache.seeds import check_seed
+from cache.store.rows import Where, where_text
+from geometry.layers.result import LayerResult, site_hooks
+from geometry.stats.ranks import rank_p_over_layers
+from geometry.stats.uncertainty import share_error, share_interval
+from probes.linear.probe import (
+    PENALTIES,
+    C,
+    balanced_accuracy,
+    mean_cosine,
+    member_se,
+    predict_classes,
+    predict_values,
+    r_squared,
+)
+from probes.linear.tasks import N_CONTROL_DRAWS, N_CONTROL_TASKS, N_PERMUTATIONS, ProbeTask, plan_probe
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Scores of the true labels, the permuted ones and the control tasks, in that order."""
+
+    scores: Float[np.ndarray, " draw"]
+    se: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one layer gives: the families' scores, and those of control families in their place."""
+
+    own: _Scores
+    controls: Float[np.ndarray, " draw"]
+
+
+def probe_by_layer(
+    store: ActivationStore,
+    target: str = "family",
+    *,
+    leave_out: str = "member",
+    families: Sequence[str] | None = None,
+    site: str = "resid_post",
+    layers: Layers = "all",
+    where: Where = None,
+    strict: bool = False,
+    period: float | None = None,
+    n_permutations: int = N_PERMUTATIONS,
+    n_draws: int = N_CONTROL_DRAWS,
+    seed: int = 0,
+    on_hook: Callable[[Hook], None] = lambda hook: None,
+) -> LayerResult:
+    """What a linear probe reads at every layer off members, or templates, that it has not seen.
+
+    - `family`, `member`: balanced accuracy of multinomial logistic regression.
+    - `number`: the member's ordinal by ridge regression; R^2 against predicting the training mean.
+    - `angle`: the ordinal on a circle; mean cosine between predicted and true angle.
+
+    One probe serves all families. Its contexts and members are those that all of them have without a gap: otherwise
+    the ordinals would give the family away, and the family the ordinal. Leaving out a member leaves out its ordinal in
+    all families; prompts that show it before their last member stay, unless `strict`.
+
+    Beside the value: `control_task`, the mean score of tasks in which every (family, member) type has a random label
+    that is the same in all templates (families are exchanged within a member; ordinals within a family, and with one
+    family a member's class is its own control). Such labels can only be learned by heart, so that selectivity, the
+    difference, tells what is not; a control task below chance counts as chance in it. With members left out there is
+    nothing learned by heart that would help, and a control task is at chance by construction. `null_mean` and
+    `null_max`: whole members exchange their labels so that nothing is left to learn, in every template anew if
+    templates are left out. They describe, and give no p: members of overlapping windows are not exchangeable.
+
+    Errors are of the members' held-out predictions; probes are not fitted again. Accuracies have an interval, exact
+    where every prediction is right or wrong (`geometry.stats.uncertainty.share_interval`); R^2 and cosines have none.
+
+    `p`: the score's rank among the same probe on other families in their place, random subsets of families and controls
+    together (`linear.controls`), which share windows and contexts with them; it holds for all layers
+    (`rank_p_over_layers`), and is nan with so few controls that they alone would not give 19 draws. `q` counts the
+    probes that are joined (`probes.linear.joined`); of one probe it is p. `control_mean` and `control_max` are of the
+    draws with no family of ours in them, `n_controls` in number.
+
+    Args:
+        store: the store.
+        target: family, member, number or angle.
+        leave_out: member or template (frame and draw of names).
+        families: which; None for all but the controls.
+        site: the kind of site; `resid_post` begins with the embedding, layer -1.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
+        where: a query over `store.rows`, or a mask; None for each prompt's last token.
+        strict: with members left out, leave out of the training rows all prompts that show one of them at all.
+        period: ordinals in a circle; None for the length of the cyclic families if they agree, else the number of
+            members probed.
+        n_permutations: times that members are permuted.
+        n_draws: draws of other families, 19 or more; p is at least 1 / (1 + n_draws).
+        seed: seeds the null and the control tasks.
+        on_hook: called after every layer.
+
+    Returns:
+        Arrays `value` and `se` over (hook), `null` over (hook, permutation), `control` over (hook, task),
+        `control_families` over (hook, draw).
+
+    Raises:
+        InputError: no such target, family, site or layer, or too few families, members or templates; or a member's
+            class is asked for with members left out.
+
+    References: Alain and Bengio 2017; control tasks, Hewitt and Liang 2019.
+    """
+    seed = check_seed(seed)
+    hooks = site_hooks(store, site, layers)
+    task = plan_probe(
+        store,
+        target,
+        leave_out,
+        families=families,
+        where=where,
+        strict=strict,
+        period=period,
+        n_permutations=n_permutations,
+        n_draws=n_draws,
+        seed=seed,
+    )
+    found = []
+    for hook in hooks:
+        with threadpool_limits(1):  # thousands of small products: threads only wait for each other
+            own = _score(store.load(hook, task.chosen), task)
+            controls = [float(_score(store.load(hook, one.chosen), one).scores[0]) for one in task.controls]
+        found.append(_Found(own, np.array(controls)))
+        on_hook(hook)
+    draws = np.stack([one.own.scores for one in found])
+    null, control = draws[:, : 1 + n_permutations], draws[:, 1 + n_permutations :]
+    drawn = np.stack([one.controls for one in found])
+    p = rank_p_over_layers(np.column_stack([draws[:, 0], drawn])) if task.ranked else np.full(len(hooks), np.nan)
+    labelled = {"target": target, "leave_out": leave_out}
+    parameters = {
+        "site": site,
+        "layers": layers_text(layers),
+        "where": where_text(where),
+        "families": list(task.families),
+        "seed": seed,
+    }
+    parameters |= labelled | {"members": np.unique(task.members).tolist(), "strict": strict}
+    parameters |= {
+        "n_permutations": n_permutations,
+        "n_draws": len(task.controls) if task.ranked else 0,
+        "n_control_tasks": N_CONTROL_TASKS,
+        "period": task.period,
+        "c": C,
+        "penalties": list(PENALTIES),
+    }
+    table = pd.DataFrame(
+        [
+            {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name}
+            | labelled
+            | _line(one, float(p[i]), task, n_permutations)
+            for i, (hook, one) in enumerate(zip(hooks, found, strict=True))
+        ]
+    )
+    return LayerResult(
+        name="probe",
+        hooks=hooks,
+        arrays={
+            "value": (("hook",), draws[:, 0]),
+            "se": (("hook",), table["se"].to_numpy()),
+            "null": (("hook", "permutation"), null[:, 1:]),
+            "control": (("hook", "task"), control),
+            "control_families": (("hook", "draw"), drawn),
+        },
+        rows=pd.DataFrame(),
+        parameters=parameters,
+        source=store.fingerprint,
+        table=table,
+    )
+
+
+def _score(x: Float[Tensor, "row d"], task: ProbeTask) -> _Scores:
+    """Probes of all draws at one layer."""
+    if task.target in {"family", "member"}:
+        predicted = predict_classes(x, task.labels, task.folds)
+        scores = [balanced_accuracy(*pair) for pair in zip(task.labels, predicted, strict=True)]
+        truth = (task.labels[0], predicted[0])
+        se = member_se(lambda kept: balanced_accuracy(*(one[kept] for one in truth)), task.members)
+        return _Scores(np.array(scores), se, 1 / len(np.unique(task.labels)))
+    y = task.ordinals[task.labels].astype(np.float64)
+    if task.target == "number":
+        held_out = predict_values(x, y[:, :, None], task.folds, task.groups)
+        known = [
+            (one, guess[:, 0], mean[:, 0])
+            for one, guess, mean in zip(y, held_out.predicted, held_out.training_mean, strict=True)
+        ]
+        se = member_se(lambda kept: r_squared(*(one[kept] for one in known[0])), task.members)
+        return _Scores(np.array([r_squared(*one) for one in known]), se, 0.0)
+    angles = 2 * np.pi * y / task.period
+    held_out = predict_values(x, np.stack([np.cos(angles), np.sin(angles)], axis=2), task.folds, task.groups)
+    scores = [mean_cosine(*pair) for pair in zip(angles, held_out.predicted, strict=True)]
+    se = member_se(lambda kept: mean_cosine(angles[0][kept], held_out.predicted[0][kept]), task.members)
+    # members on part of a circle have a mean direction, which scores without any information
+    return _Scores(np.array(scores), se, max(0.0, mean_cosine(angles[0], held_out.training_mean[0])))
+
+
+def _line(found: _Found, p: float, task: ProbeTask, n_permutations: int) -> dict[str, object]:
+    one, n_members = found.own, len(np.unique(task.members))
+    value, own = float(one.scores[0]), set(task.families)
+    pure = [own.isdisjoint(drawn.families) for drawn in task.controls]
+    controls = found.controls[np.array(pure, dtype=bool)]
+    is_share = task.target in {"family", "member"}
+    ci_low, ci_high = share_interval(value, one.se, n_members) if is_share else (np.nan, np.nan)
+    null, control = one.scores[1 : 1 + n_permutations], float(one.scores[1 + n_permutations :].mean())
+    return {
+        "value": value,
+        "se": share_error(value, one.se) if is_share else one.se,
+        "ci_low": ci_low,
+        "ci_high": ci_high,
+        "chance": one.chance,
+        "control_task": control,
+        "selectivity": value - max(control, one.chance),
+        "null_mean": float(null.mean()),
+        "null_max": float(null.max()),
+        "p": p,
+        "q": p,
+        "p_floor": 1 / (1 + len(task.controls)) if task.ranked else np.nan,
+        "control_mean": float(controls.mean()) if len(controls) else np.nan,
+        "control_max": float(controls.max()) if len(controls) else np.nan,
+        "n_controls": len(controls),
+        "n_members": n_members,
+        "n_templates": task.n_templates,
+        "n_rows": task.labels.shape[1],
+        "n_classes": len(np.unique(task.labels)),
+    }

@@ -1,0 +1,34 @@
+"""Probes that are asked for together: one result, and p values corrected over all of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from cache.errors import InputError
+from geometry.layers.result import LayerResult
+from geometry.stats.uncertainty import adjusted
+
+
+def join_probes(results: Sequence[LayerResult]) -> LayerResult:
+    """Probes of one store and the same layers as one result, along a new axis `probe`; the table has them all.
+
+    `q` of a line is the Benjamini-Hochberg adjusted smallest p of its probe over all probes, or its own p if larger.
+
+    Raises:
+        InputError: there are none, or they are of different stores, layers or numbers of draws.
+    """
+    shapes = {(one.source, one.hooks, one.values("null").shape) for one in results}
+    if len(shapes) != 1:
+        raise InputError(f"probes are joined over one store, the same layers and draws; got {len(shapes)} kinds")
+    own = ("target", "leave_out", "members", "period", "families")
+    parameters = {name: value for name, value in results[0].parameters.items() if name not in own}
+    parameters["probes"] = [{name: one.parameters[name] for name in own} for one in results]
+    arrays = {
+        name: ((axes[0], "probe", *axes[1:]), np.stack([one.values(name) for one in results], axis=1))
+        for name, (axes, _) in results[0].arrays.items()
+    }
+    smallest = adjusted([float(one.table["p"].min()) for one in results])
+    tables = [one.table.assign(q=one.table["p"].clip(lower=q)) for one, q in zip(results, smallest, strict=True)]
+    table = pd.concat(tables, ignore_index=True)
+    return LayerResult("probe", results[0].hooks, arrays, pd.DataFrame(), parameters, results[0].source, table)

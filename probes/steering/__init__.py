@@ -1,0 +1,1 @@
+"""The steering experiment: one family's prompts turned into another's answers."""

@@ -1,0 +1,226 @@
+"""What a sweep says once its cell is chosen without the answer that it is judged on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from geometry.layers.result import LayerResult
+from geometry.stats.uncertainty import LEAST_MEMBERS, share_error, share_interval
+
+SUCCESSFUL = 0.9
+GRID = "mean_difference"
+EVERYWHERE = (GRID, "unembedding_difference")
+"""Methods that are tried at every layer and alpha."""
+
+
+Cells = list[set[tuple[float, str]]]
+"""At each site some (alpha, positions)."""
+
+
+def compared_cells(result: LayerResult, *, every: int) -> tuple[Cells, Cells]:
+    """Where other methods must be tried to be compared at the same strengths, site by site.
+
+    Args:
+        result: the mean difference's grid.
+        every: at every so many layers the alphas that `success_by_layer` compares at.
+
+    Returns:
+        (alpha, positions) of `nested_cells`, and of the thinned layers, for each site.
+    """
+    layers = [hook.table_layer for hook in result.hooks]
+    nested: Cells = [set() for _ in layers]
+    thinned: Cells = [set() for _ in layers]
+    for positions in result.parameters["positions"]:
+        chosen, by_layer = (find(result, positions=[positions]) for find in (nested_cells, success_by_layer))
+        for layer, alpha in zip(chosen["layer"].tolist(), chosen["alpha"].tolist(), strict=True):
+            nested[layers.index(layer)].add((alpha, positions))
+        for layer, alpha in zip(by_layer["layer"].tolist(), by_layer["alpha"].tolist(), strict=True):
+            if layers.index(layer) % every == 0:
+                thinned[layers.index(layer)].add((alpha, positions))
+    return nested, thinned
+
+
+def nested_cells(result: LayerResult, method: str = GRID, positions: Sequence[str] | None = None) -> pd.DataFrame:
+    """For each answer the cell where the mean difference does best on the others, and how a method fares there.
+
+    Every method is judged at the same layer, alpha and positions, which the mean difference chose without the answer.
+    Ties go to the cell that moves the other answers' probability more.
+
+    Args:
+        result: of `sweep`.
+        method: the one that is judged.
+        positions: which cells to choose among; None for all tried.
+
+    Returns:
+        One line an answer: `answer, layer, alpha, positions, success, within_families, probability_moved, old_rank,
+        top1_after` (the most frequent), `n_rows`; outcomes are missing where the method was not tried at the cell.
+    """
+    chosen = _settings(result, GRID, positions)
+    answers = result.rows["answer"].to_numpy()
+    lines = []
+    for answer in dict.fromkeys(answers):
+        hook, setting = _best(result, chosen, answers != answer)
+        lines.append({"answer": answer, **_outcome(result, hook, setting, answers == answer, method)})
+    return pd.DataFrame(lines)
+
+
+def modal_cell(cells: pd.DataFrame) -> tuple[int, float, str]:
+    """The layer, alpha and positions that most answers chose together; of equals the one that succeeds most.
+
+    Args:
+        cells: of `nested_cells`.
+    """
+    by_cell = cells.groupby(["layer", "alpha", "positions"])["success"].agg(["size", "mean"])
+    layer, alpha, positions = by_cell.sort_values(["size", "mean"], ascending=False, kind="stable").index[0]
+    return int(layer), float(alpha), str(positions)
+
+
+def success_by_layer(result: LayerResult, method: str = GRID, positions: Sequence[str] | None = None) -> pd.DataFrame:
+    """Success of each answer at every layer, at the alpha where the mean difference does best there on other answers.
+
+    Returns:
+        One line a layer and answer: `layer, answer, alpha, positions, success, n_rows`, of the layers where the method
+        was tried at the alphas of all answers.
+    """
+    chosen = _settings(result, GRID, positions)
+    answers = result.rows["answer"].to_numpy()
+    lines = []
+    for number, hook in enumerate(result.hooks):
+        for answer in dict.fromkeys(answers):
+            _, setting = _best(result, chosen, answers != answer, hook=number)
+            outcome = _outcome(result, number, setting, answers == answer, method)
+            kept = {name: outcome[name] for name in ("alpha", "positions", "success", "n_rows")}
+            lines.append({"layer": hook.table_layer, "answer": answer, **kept})
+    frame = pd.DataFrame(lines)
+    return frame[~frame["layer"].isin(frame.loc[frame["success"].isna(), "layer"])].reset_index(drop=True)
+
+
+def earliest_layer(result: LayerResult, method: str = GRID, positions: Sequence[str] | None = None) -> int | None:
+    """The first layer at which the mean over answers reaches 90 % in `success_by_layer`; None if none does."""
+    means = success_by_layer(result, method, positions).groupby("layer")["success"].mean()
+    reached = means[means >= SUCCESSFUL]
+    return int(reached.index.min()) if len(reached) else None
+
+
+def sweep_summary(result: LayerResult) -> pd.DataFrame:
+    """One line a method and position set, all methods of a set at the same cells: those of `nested_cells`.
+
+    Returns:
+        `method, positions, success` (mean over answers), `se, ci_low, ci_high` (over answers; missing below 5, the
+        error also at 0 and 1), `worst_answer`, `hindsight` (the highest of any cell, for the two methods that are tried
+        at every layer and alpha: no fair comparison, but what the unembedding difference could do at its own best),
+        `layer` and `alpha` (the cell that most answers chose), `chosen` (how many did), `earliest_layer` (at 90 %, of
+        the same two), `old_rank` (of the old answer, median), `n_members, n_templates, n_rows`.
+    """
+    tried = dict.fromkeys((method, positions) for method, _, positions in result.parameters["settings"])
+    lines = []
+    for method, positions in tried:
+        cells = nested_cells(result, method, [positions])
+        n, success = len(cells), cells["success"]
+        if success.isna().any():
+            continue
+        layer, alpha, _ = modal_cell(nested_cells(result, positions=[positions]))
+        se = float(success.std(ddof=1) / n**0.5) if n >= LEAST_MEMBERS else np.nan
+        low, high = share_interval(float(success.mean()), se, n)
+        mine = _settings(result, method, [positions])
+        means = result.values("success")[:, mine].mean(axis=2)
+        lines.append(
+            {
+                "method": method,
+                "positions": positions,
+                "success": success.mean(),
+                "se": share_error(float(success.mean()), se),
+                "ci_low": low,
+                "ci_high": high,
+                "worst_answer": success.min(),
+                "hindsight": np.nanmax(means) if method in EVERYWHERE else np.nan,
+                "layer": layer,
+                "alpha": alpha,
+                "chosen": int(((cells["layer"] == layer) & (cells["alpha"] == alpha)).sum()),
+                "earliest_layer": earliest_layer(result, method, [positions]) if method in EVERYWHERE else None,
+                "old_rank": cells["old_rank"].median(),
+                "n_members": n,
+                "n_templates": result.rows["context"].nunique(),
+                "n_rows": len(result.rows),
+            }
+        )
+    return pd.DataFrame(lines).astype({"earliest_layer": "Int64"})
+
+
+def before_and_after(result: LayerResult, method: str = GRID) -> pd.DataFrame:
+    """Each prompt with the model's next token before and after, at the cell chosen without its answer.
+
+    Returns:
+        Columns `prompt, answer, before, after, wanted` (texts) and `layer, alpha, positions` of the cell.
+    """
+    cells = nested_cells(result, method).set_index("answer")
+    settings = result.parameters["settings"]
+    after = []
+    for trial, answer in enumerate(result.rows["answer"]):
+        cell = cells.loc[answer]
+        hook = [hook.table_layer for hook in result.hooks].index(cell["layer"])
+        setting = settings.index([method, cell["alpha"], cell["positions"]])
+        after.append(result.parameters["tokens"][str(result.values("top1")[hook, setting, trial])])
+    return pd.DataFrame(
+        {
+            "prompt": result.rows["text"],
+            "answer": result.rows["source_answer"],
+            "before": result.rows["before"],
+            "after": after,
+            "wanted": result.rows["answer"],
+            **{name: result.rows["answer"].map(cells[name]) for name in ("layer", "alpha", "positions")},
+        }
+    )
+
+
+def _settings(result: LayerResult, method: str, positions: Sequence[str] | None) -> Int[np.ndarray, " chosen"]:
+    wanted = [
+        i
+        for i, (name, _, where) in enumerate(result.parameters["settings"])
+        if name == method and (positions is None or where in positions)
+    ]
+    return np.array(wanted, dtype=np.int64)
+
+
+def _best(
+    result: LayerResult,
+    chosen: Int[np.ndarray, " chosen"],
+    others: Bool[np.ndarray, " trial"],
+    hook: int | None = None,
+) -> tuple[int, int]:
+    """The layer and setting with the highest success on some trials."""
+
+    def mean(name: str) -> Float[np.ndarray, "hook chosen"]:
+        values = result.values(name)[:, chosen][:, :, others].mean(axis=2)
+        return values if hook is None else values[hook : hook + 1]
+
+    success, moved = mean("success"), mean("probability_moved")
+    score = np.where(np.isnan(success), -np.inf, success + 1e-6 * moved)
+    best = np.unravel_index(int(score.argmax()), score.shape)
+    return int(best[0]) if hook is None else hook, int(chosen[best[1]])
+
+
+def _outcome(
+    result: LayerResult, hook: int, setting: int, mine: Bool[np.ndarray, " trial"], method: str
+) -> dict[str, str | float | int]:
+    """What a method does at the cell of a setting; nan where it was not tried there."""
+    _, alpha, positions = result.parameters["settings"][setting]
+    cell = {"layer": result.hooks[hook].table_layer, "alpha": alpha, "positions": positions}
+    wanted = [method, alpha, positions]
+    at = result.parameters["settings"].index(wanted) if wanted in result.parameters["settings"] else None
+    tried = at is not None and not np.isnan(result.values("success")[hook, at, mine]).any()
+
+    def mean(name: str) -> float:
+        return float(result.values(name)[hook, at, mine].mean()) if tried else np.nan
+
+    top1 = pd.Series(result.values("top1")[hook, at, mine] if tried else [-1]).mode().iloc[0]
+    return cell | {
+        "success": mean("success"),
+        "within_families": mean("within_families"),
+        "probability_moved": mean("probability_moved"),
+        "old_rank": float(np.median(result.values("old_rank")[hook, at, mine])) if tried else np.nan,
+        "top1_after": str(result.parameters["tokens"].get(str(top1), "")),
+        "n_rows": int(mine.sum()),
+    }

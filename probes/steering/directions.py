@@ -1,0 +1,216 @@
+"""The directions of a sweep: each trial gets its own, estimated without its answer and without its template."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from cache import ActivationStore, Hook, LoadedModel
+from cache.errors import InputError
+from cache.store.rows import Where
+from probes.directions.contrasts import Contrast, contrast, load_pairs
+from probes.directions.direction import METHODS, Estimator, unembedding_directions
+
+CONTROLS = ("sign_flipped", "wrong_target", "control_difference", "random")
+"""Directions that must not work: half the differences reversed, another target, two unrelated families, noise."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """For every trial the pairs that its direction may be estimated on.
+
+    Attributes:
+        strict: not its template, not its answer, and no prompt that shows its answer.
+        loose: not its template and not its answer.
+    """
+
+    strict: Bool[np.ndarray, "trial pair"]
+    loose: Bool[np.ndarray, "trial pair"]
+
+
+def make_folds(pairs: Contrast) -> Folds:
+    """Leave each trial's answer and template out.
+
+    Raises:
+        InputError: nothing is left for a trial, because there is one template or too few answers.
+    """
+    table = pairs.table
+    context, answer, source = (table[name].to_numpy() for name in ("context", "answer", "source_answer"))
+    loose = (context[:, None] != context[None]) & (answer[:, None] != answer[None]) & (source[:, None] != source[None])
+    shows = np.array([[word.strip() in shown for shown in table["shown"]] for word in answer])
+    strict = loose & ~shows
+    if not strict.any(axis=1).all():
+        raise InputError(
+            f"leaving out a trial's answer and template leaves nothing to estimate {pairs.source} -> {pairs.target} "
+            f"on: there are {len(set(context))} templates and {len(set(answer))} answers; record more, or show fewer "
+            "members a prompt"
+        )
+    return Folds(strict, loose)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What directions at every layer are made from.
+
+    Attributes:
+        store: the store.
+        pairs: the trials' pairs.
+        folds: what each trial may use.
+        wrong: pairs from the source to another family, None if there is none.
+        unrelated: pairs between two control families, None if the store has fewer than two.
+        words: for each trial its unembedding difference, None if words have no single token.
+        seed: seeds the controls.
+    """
+
+    store: ActivationStore = field(repr=False)
+    pairs: Contrast
+    folds: Folds
+    wrong: Contrast | None
+    unrelated: Contrast | None
+    words: Float[Tensor, "trial d_model"] | None
+    seed: int
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The controls that can be made from this store."""
+        there = {"wrong_target": self.wrong is not None, "control_difference": self.unrelated is not None}
+        return tuple(name for name in CONTROLS if there.get(name, True))
+
+
+def gather_material(
+    store: ActivationStore, model: LoadedModel, pairs: Contrast, *, where: Where, seed: int
+) -> Material:
+    """Find what the store has to make directions and controls from.
+
+    Raises:
+        InputError: the trials cannot be left out (`make_folds`).
+    """
+    families = [name for name in dict.fromkeys(store.rows["family"]) if name not in ("", pairs.source, pairs.target)]
+    others = [name for name in families if not name.startswith("control:")]
+    unrelated = [name for name in families if name.startswith("control:")][:2]
+    folds = make_folds(pairs)
+    return Material(
+        store=store,
+        pairs=pairs,
+        folds=folds,
+        wrong=next((one for name in others if (one := _contrast(store, pairs.source, name, where))), None),
+        unrelated=_contrast(store, unrelated[0], unrelated[1], where) if len(unrelated) == 2 else None,
+        words=_word_differences(model, pairs, folds),
+        seed=seed,
+    )
+
+
+def steps_at(material: Material, hook: Hook, methods: Sequence[str]) -> Mapping[str, Float[Tensor, "trial d"]]:
+    """What alpha 1 adds in every trial, for each method; all are as long as that trial's mean difference.
+
+    `mean_only` and `wrong_target` keep their own lengths.
+
+    Args:
+        material: what they are made from.
+        hook: the site.
+        methods: of `METHODS`, `mean_difference_loose`, `unembedding_difference` and `CONTROLS`.
+    """
+    x, y = load_pairs(material.store, hook, material.pairs)
+    strict = _averaging(material.folds.strict)
+    mean = strict @ (y - x).double()
+    lengths = mean.norm(dim=1, keepdim=True)
+    steps = {}
+    for method in methods:
+        if method == "mean_difference":
+            step = mean
+        elif method == "mean_difference_loose":
+            step = _averaging(material.folds.loose) @ (y - x).double()
+        elif method == "mean_only":
+            step = strict @ y.double()
+        elif method == "unembedding_difference":
+            if material.words is None:
+                raise InputError("the answers are not one token each, so they have no unembedding difference")
+            step = _as_long(material.words.double(), lengths)
+        elif method in CONTROLS:
+            step = _control(material, method, hook, (x, y), lengths)
+        else:
+            step = _fitted(METHODS[method], x, y, material.folds.strict)
+        steps[method] = step.float()
+    return MappingProxyType(steps)
+
+
+def _control(
+    material: Material,
+    method: str,
+    hook: Hook,
+    xy: tuple[Float[Tensor, "pair d"], Float[Tensor, "pair d"]],
+    lengths: Float[Tensor, "trial 1"],
+) -> Float[Tensor, "trial d"]:
+    rng = np.random.default_rng([material.seed, CONTROLS.index(method)])
+    x, y = (one.double() for one in xy)
+    n = len(x)
+    if method == "sign_flipped":
+        return _as_long(_balanced_signs(material.folds.strict, rng) @ (y - x), lengths)
+    if method == "random":
+        rows = torch.cat([x - x.mean(dim=0), y - y.mean(dim=0)])
+        return _as_long(torch.from_numpy(rng.normal(size=(n, len(rows)))) @ rows, lengths)
+    pairs = material.wrong if method == "wrong_target" else material.unrelated
+    if pairs is None:
+        raise InputError(f"the store has no families to make {method} from; it has {', '.join(material.controls)}")
+    left, right = load_pairs(material.store, hook, pairs)
+    mine = material.pairs.table["context"].to_numpy()[:, None] != pairs.table["context"].to_numpy()[None]
+    step = _averaging(mine) @ (right - left).double()
+    return step if method == "wrong_target" else _as_long(step, lengths)
+
+
+def _balanced_signs(keep: Bool[np.ndarray, "trial pair"], rng: np.random.Generator) -> Float[Tensor, "trial pair"]:
+    """As many pluses as minuses among each trial's pairs (one is left out of an odd number).
+
+    Signs drawn one by one would leave a share of the mean, which bringing the step to full length would restore.
+    """
+    signs = np.zeros(keep.shape)
+    for line, mask in zip(signs, keep, strict=True):
+        order = rng.permutation(np.flatnonzero(mask))
+        half = len(order) // 2
+        line[order[:half]], line[order[half : 2 * half]] = 1.0, -1.0
+    return torch.from_numpy(signs)
+
+
+def _fitted(
+    estimator: Estimator, x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"], keep: Bool[np.ndarray, "trial pair"]
+) -> Float[Tensor, "trial d"]:
+    """An estimator's answer for every trial; trials with the same pairs share one fit.
+
+    Where both sides are the same (a query token's embedding), nothing leads from one to the other: the step is zero.
+    """
+    patterns, which = np.unique(keep, axis=0, return_inverse=True)
+    sides = [(x[torch.from_numpy(mask)], y[torch.from_numpy(mask)]) for mask in patterns]
+    found = [torch.zeros(x.shape[1]) if torch.equal(a, b) else estimator(a, b) for a, b in sides]
+    return torch.stack(found)[which.ravel()]
+
+
+def _word_differences(model: LoadedModel, pairs: Contrast, folds: Folds) -> Float[Tensor, "trial d_model"] | None:
+    """For each trial the mean over the answers it may use, each answer counted once; None if words have no token."""
+    answers = [(a.strip(), b.strip()) for a, b in zip(pairs.table["source_answer"], pairs.table["answer"], strict=True)]
+    known = unembedding_directions(model, [word for pair in answers for word in pair])
+    chosen = [sorted({answers[i] for i in np.flatnonzero(mask)}) for mask in folds.strict]
+    if any(word not in known for pair in answers for word in pair):
+        return None
+    return torch.stack(
+        [torch.stack([known[b].double() - known[a].double() for a, b in words]).mean(dim=0) for words in chosen]
+    ).float()
+
+
+def _contrast(store: ActivationStore, source: str, target: str, where: Where) -> Contrast | None:
+    try:
+        return contrast(store, source, target, where)
+    except InputError:
+        return None
+
+
+def _averaging(keep: Bool[np.ndarray, "trial pair"]) -> Float[Tensor, "trial pair"]:
+    weights = keep / np.maximum(keep.sum(axis=1, keepdims=True), 1)
+    return torch.from_numpy(weights.astype(np.float64))
+
+
+def _as_long(step: Float[Tensor, "trial d"], lengths: Float[Tensor, "trial 1"]) -> Float[Tensor, "trial d"]:
+    return step * (lengths / step.norm(dim=1, keepdim=True).clamp_min(1e-300))

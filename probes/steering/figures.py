@@ -1,0 +1,112 @@
+"""Pictures of steering: how often one family's prompts are turned into another's answers, layer by layer."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from geometry.figures.plain import PlainFigure
+from geometry.figures.scatter import PALETTE, layer_ticks
+from geometry.layers.result import LayerResult
+
+_CONTROLS = {
+    "unembedding_difference": ("#D55E00", "unembedding difference"),
+    "sign_flipped": ("#777777", "half the signs flipped"),
+    "wrong_target": ("#009E73", "another target"),
+    "control_difference": ("#CC79A7", "two unrelated families"),
+    "random": ("#000000", "drawn from the covariance"),
+}
+
+
+def steering_by_layer(result: LayerResult, by_answer: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
+    """F7. A panel a position set: success by layer, one dot a left-out answer, controls at the same strengths.
+
+    Dotted: the unembedding difference at its own best alpha, chosen in hindsight.
+
+    Args:
+        result: of a sweep.
+        by_answer: for each position set and method a frame with columns `layer, answer, success`, alpha chosen for the
+            mean difference and without the answer (`success_by_layer`).
+    """
+    figure = PlainFigure(figsize=(max(9.5, 6.2 * len(by_answer) + 0.3), 4.3), layout="constrained")
+    axes = figure.subplots(1, len(by_answer), squeeze=False, sharey=True)[0]
+    for axis, (positions, frames) in zip(axes, by_answer.items(), strict=True):
+        frame = frames["mean_difference"]
+        _controls(axis, frames, result.table[result.table["positions"] == positions])
+        _answers(axis, frame)
+        layer_ticks(axis, sorted(frame["layer"].unique().tolist()))
+        axis.set_title(f"positions: {positions}", fontsize=10)
+        axis.set_ylim(-0.04, 1.06)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("top-1 is the target's answer")
+    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(4, 2 + len(by_answer)),
+        fontsize=9,
+        frameon=False,
+    )
+    first, parameters = result.table.iloc[0], result.parameters
+    figure.suptitle(
+        f"{parameters['source']} -> {parameters['target']} at {parameters['site']}: {first['n_rows']} prompts, "
+        f"{first['n_members']} answers, {first['n_templates']} templates; answer and template left out",
+        fontsize=11,
+    )
+    return figure
+
+
+def steering_grid(result: LayerResult, *, method: str = "mean_difference") -> Figure:
+    """Success over layers (columns) and strengths (rows), a panel a position set, dark to light from 0 to 1."""
+    table = result.table[result.table["method"] == method]
+    sets = list(dict.fromkeys(table["positions"]))
+    figure = PlainFigure(figsize=(9.5, 2.2 * len(sets) + 0.6), layout="constrained")
+    axes = figure.subplots(len(sets), 1, squeeze=False)[:, 0]
+    for axis, positions in zip(axes, sets, strict=True):
+        grid = table[table["positions"] == positions].pivot_table(index="alpha", columns="layer", values="success")
+        image = axis.imshow(grid.to_numpy(), vmin=0, vmax=1, cmap="viridis", aspect="auto", origin="lower")
+        axis.set_yticks(range(len(grid)), [f"{alpha:g}" for alpha in grid.index], fontsize=8)
+        step = max(1, len(grid.columns) // 16)
+        shown = range(0, len(grid.columns), step)
+        labels = ["embed" if grid.columns[i] < 0 else str(grid.columns[i]) for i in shown]
+        axis.set_xticks(list(shown), labels, fontsize=8)
+        axis.set_ylabel("alpha")
+        axis.set_title(f"{method}, positions: {positions}", fontsize=10)
+    axes[-1].set_xlabel("layer")
+    figure.colorbar(image, ax=list(axes), shrink=0.85, label="success")
+    return figure
+
+
+def _answers(axis: Axes, frame: pd.DataFrame) -> None:
+    """Dots beside each other where several answers succeed equally often, and their mean."""
+    means = frame.groupby("layer")["success"].mean()
+    axis.plot(means.index, means, color=PALETTE[0], linewidth=1.6, label="mean difference, mean over answers")
+    answers: Sequence[str] = list(dict.fromkeys(frame["answer"]))
+    shift = (frame["answer"].map(answers.index) - (len(answers) - 1) / 2) * 0.6 / max(len(answers), 1)
+    axis.plot(
+        frame["layer"] + shift,
+        frame["success"],
+        color=PALETTE[0],
+        marker="o",
+        markersize=2.6,
+        linestyle="none",
+        alpha=0.55,
+        label="each left-out answer",
+    )
+
+
+def _controls(axis: Axes, frames: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> None:
+    for method, (colour, label) in _CONTROLS.items():
+        if method in frames and len(frames[method]):
+            mine = frames[method].groupby("layer")["success"].mean()
+            marker = "o" if len(mine) < 2 or np.diff(mine.index).min() > 1 else None
+            axis.plot(mine.index, mine, color=colour, linestyle="--", linewidth=1.1, label=label, marker=marker, ms=3)
+    best = table[table["method"] == "unembedding_difference"].groupby("layer")["success"].max()
+    if len(best):
+        colour, label = _CONTROLS["unembedding_difference"]
+        axis.plot(
+            best.index, best, color=colour, linestyle=":", linewidth=1.1, label=f"{label}, best alpha in hindsight"
+        )

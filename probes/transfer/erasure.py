@@ -1,0 +1,245 @@
+"""The erasure matrix: does a receiver still answer once the index subspace of a donor family is removed?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cache import ActivationStore, Hook, LoadedModel
+from cache.errors import InputError
+from cache.models.hooks import Layers
+from cache.seeds import check_seed
+from geometry.bases.basis import LinearBasis, orthonormal_basis
+from geometry.layers.result import LayerResult
+from geometry.stats.uncertainty import LEAST_CONTROLS
+from geometry.weights.readout import check_source
+from probes.directions.codes import IndexCodes
+from probes.directions.subspaces import index_subspace, subspaces_within
+from probes.edits.edit import Removal
+from probes.transfer.donors import unrelated_subspaces
+from probes.transfer.erasure_table import UNRELATED, WITHIN, Removed, erasure_lines, with_decisions
+from probes.transfer.families import Cast, cast_families, cast_parameters
+from probes.transfer.receivers import ReceiverBatch, edited_hooks
+from probes.transfer.table import transfer_arrays
+
+MOST_NULL = 10_000
+N_NULL = 99
+N_WITHIN = 20
+"""Subspaces of what varies within members: an erasure that counts goes beyond 19 of them."""
+
+LEAST_WITHIN = 3
+"""Control families that these are drawn from, at least."""
+
+MEASURED = (
+    *("left", "se", "left_when_right", "logit_gap", "logit_gap_se", "null_mean", "null_low", "null_min"),
+    *("within_mean", "within_low", "p", "p_layers", "q", "n_members"),
+)
+
+
+def erasure_matrix(
+    store: ActivationStore,
+    model: LoadedModel,
+    *,
+    receivers: Sequence[str] | None = None,
+    donors: Sequence[str] | None = None,
+    rank: int = 4,
+    n_null: int = N_NULL,
+    site: str = "resid_post",
+    layers: Layers | None = None,
+    positions: Sequence[str] = ("last",),
+    n_contexts: int = 4,
+    seed: int = 0,
+    on_hook: Callable[[Hook], None] = lambda hook: None,
+) -> LayerResult:
+    """A receiver's accuracy after the index subspace of a donor family is projected out, beside subspaces of two nulls.
+
+    The subspace is the donor's (`index_subspace`), from other contexts than the edited one, of `rank` directions or
+    one fewer than the donor has indices; it is removed around the mean of the receiver's activations in its other
+    contexts. Subspaces of unrelated donors (`unrelated_subspaces`) have the same rank, and come from combinations of
+    the codes of the store's control families, 10 or more: with the same weights at all layers and in all contexts and
+    receivers. Beside them stand 20 subspaces of what varies within members (`subspaces_within`) in 3 control families
+    or more: no index effect can be in these, nor what tells one family from another.
+
+    `p`: less accuracy is left than by unrelated donors at this layer; where as much is left, the change of the logit
+    gap decides. `p_layers` holds for all layers, `q` for all pairs of families too. `necessary` (`with_decisions`): q
+    is at most .05, and less is left than by 19 of 20 subspaces of either null and by every control donor's; else no, or
+    undecided with what would decide it.
+
+    Args:
+        store: increasing prompts; of several lengths those of the longest are used.
+        model: the model that was recorded.
+        receivers: families that are edited; None for all but controls.
+        donors: families whose subspaces are removed; None for all but controls, and the first 5 controls.
+        rank: directions removed at each place.
+        n_null: unrelated donors' subspaces, 19 or more; p is at least 1 / (1 + n_null).
+        site: resid_post (with the embedding, layer -1), or resid_pre.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight, evenly spread.
+        positions: position sets: `last` (the last token), `members` (each shown member by its own code), `both`.
+        n_contexts: frames and templates that are edited.
+        seed: draws the contexts and the nulls' subspaces.
+        on_hook: called after every layer.
+
+    Returns:
+        Arrays over (hook, positions, receiver, donor): `left`, the share of prompts whose likeliest token is still
+        the answer, over all prompts (the primary measure), `se` over members, `left_when_right` (of those that were
+        right unedited), `logit_gap` (change of the answer's logit minus the mean of the family's other answers) and
+        its error, `null_mean`, `null_low` (5 % quantile) and `null_min` of the shares that unrelated donors leave,
+        `within_mean` and `within_low` of what subspaces within members leave, `p`, `p_layers`, `q`, `n_members`; `null`
+        and `null_gap` of unrelated donors with a last axis `draw`.
+
+    Raises:
+        InputError: the rank is below 1, there are too few subspaces of a null, no such family, site, layer or position
+            set, or a family has but one context.
+        FingerprintError: the store was recorded from another model.
+    """
+    seed = check_seed(seed)
+    if rank < 1:
+        raise InputError(f"the rank of what is erased must be 1 or more; got {rank}")
+    if not LEAST_CONTROLS <= n_null <= MOST_NULL:
+        raise InputError(
+            f"an accuracy is set against {LEAST_CONTROLS} to {MOST_NULL:,} unrelated subspaces; got {n_null:,}"
+        )
+    check_source(store, model)
+    hooks = edited_hooks(store, site, layers)
+    cast = cast_families(store, model, receivers, donors, positions, n_contexts, seed, by_index=False)
+    lines, nulls = [], []
+    for hook in hooks:
+        codes = cast.codes(store, hook)
+        drawn = drawn_subspaces(codes, cast, rank, n_null, seed)
+        for positions_name, places in cast.places.items():
+            label = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name, "positions": positions_name}
+            for receiver, batches in cast.receivers.items():
+                spaces = Spaces(codes, cast.donors, receiver, hook, rank, drawn)
+                cells = pd.concat([erased_cells(batch, places, spaces) for batch in batches], ignore_index=True)
+                found = erasure_lines(cells, receiver, spaces.removed)
+                lines += [label | line for line, _ in found]
+                nulls += [null if len(null) else np.full((n_null, 2), np.nan) for _, null in found]
+        on_hook(hook)
+    table = with_decisions(pd.DataFrame(lines), np.stack(nulls))
+    return LayerResult(
+        name="erasure",
+        hooks=hooks,
+        arrays=_arrays(table, np.stack(nulls), hooks, cast),
+        rows=pd.DataFrame(),
+        parameters=cast_parameters(cast, site, layers, seed) | {"rank": rank, "n_null": n_null},
+        source=store.fingerprint,
+        table=table,
+    )
+
+
+Drawn = Mapping[tuple[str, int, str, int], Sequence[Float[Tensor, "direction d"]]]
+"""By name of the null, rank, context and place: directions of its subspaces."""
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """What is removed from one receiver at one site.
+
+    Attributes:
+        codes: of the receiver and the donors.
+        donors: families whose index subspaces are removed.
+        receiver: the family that is edited.
+        hook: the site.
+        rank: directions of a subspace.
+        drawn: by name of the null, rank, context and place its subspaces; empty without one.
+    """
+
+    codes: Mapping[str, IndexCodes] = field(repr=False)
+    donors: Sequence[str]
+    receiver: str
+    hook: Hook
+    rank: int
+    drawn: Drawn = field(repr=False)
+
+    @property
+    def removed(self) -> Removed:
+        """What each copy removes, and its rank."""
+        donors = [(donor, _rank_of(self.codes[donor], self.rank)) for donor in self.donors]
+        sizes = {(null, rank): len(drawn) for (null, rank, _, _), drawn in self.drawn.items()}
+        return donors + [one for one, n_drawn in sizes.items() for _ in range(n_drawn)]
+
+    def at(self, context: str, place: int) -> list[LinearBasis]:
+        """The subspaces, in the order of `removed`, around the receiver's mean in other contexts."""
+        mean = self.codes[self.receiver].others(context)[:, :, place].mean(dim=(0, 1))
+        own = [
+            index_subspace(self.codes[donor].others(context)[:, :, place], rank).directions
+            for donor, rank in self.removed
+            if donor in self.donors
+        ]
+        nulls = [one for (_, _, *where), drawn in self.drawn.items() if where == [context, place] for one in drawn]
+        return [orthonormal_basis(directions, mean, self.hook) for directions in (*own, *nulls)]
+
+
+def _rank_of(codes: IndexCodes, rank: int) -> int:
+    """Directions of a donor's subspace."""
+    return min(rank, len(codes.members) - 1)
+
+
+def drawn_subspaces(codes: Mapping[str, IndexCodes], cast: Cast, rank: int, n_null: int, seed: int) -> Drawn:
+    """The subspaces of both nulls at one site, for every context that is edited; none with too few control families."""
+    controls = [codes[name] for name in cast.controls]
+    contexts = {context for batches in cast.receivers.values() for batch in batches for context in batch.contexts}
+    n_members = max(len(codes[name].members) for name in (*cast.receivers, *cast.donors))
+    found: dict[tuple[str, int, str, int], Sequence[Float[Tensor, "direction d"]]] = {}
+    for one in sorted({_rank_of(codes[donor], rank) for donor in cast.donors}):
+        for place in sorted({place for places in cast.places.values() for place in places}):
+            within: Sequence[Float[Tensor, "direction d"]] = ()
+            if len(controls) >= LEAST_WITHIN:
+                within = subspaces_within([c.cells[:, :, place] for c in controls], one, n_members, N_WITHIN, seed)
+            for context in sorted(contexts):
+                means = [c.without(context)[:, place] for c in controls]
+                found[UNRELATED, one, context, place] = unrelated_subspaces(means, one, n_null, seed)
+                found[WITHIN, one, context, place] = within
+    return found
+
+
+def erased_cells(batch: ReceiverBatch, places: Sequence[int], spaces: Spaces) -> pd.DataFrame:
+    """One line a prompt and a subspace; `copy` counts them through `spaces.removed`, and is -1 for no edit."""
+    bases = {c: [spaces.at(c, place) for place in places] for c in dict.fromkeys(batch.contexts)}
+    x = batch.at(spaces.hook, places)
+    change = torch.stack([_removed(x[i], bases[context]) for i, context in enumerate(batch.contexts)], dim=1)
+    top, logits = batch.edited(spaces.hook, places, change)
+    plain_top, plain = batch.said()
+    right = batch.answers.gather(1, batch.own[:, None])[:, 0]
+    gaps = _gap(torch.cat([plain[None], logits]), batch)
+    hits = torch.cat([plain_top[None], top]) == right
+    n_copies, n_prompts = hits.shape
+    return pd.DataFrame(
+        {
+            "copy": np.repeat(np.arange(-1, n_copies - 1), n_prompts),
+            "context": np.tile(batch.contexts, n_copies),
+            "index": np.tile(batch.members, n_copies),
+            "hit": hits.numpy().ravel(),
+            "right": np.tile(hits[0].numpy(), n_copies),
+            "gap": (gaps - gaps[0]).double().numpy().ravel(),
+        }
+    )
+
+
+def _removed(x: Float[Tensor, "place d"], bases: Sequence[Sequence[LinearBasis]]) -> Float[Tensor, "copy place d"]:
+    """What each subspace's removal adds at each place."""
+    changes = [torch.stack([Removal(basis).change(row) for basis in one]) for row, one in zip(x, bases, strict=True)]
+    return torch.stack(changes, dim=1)
+
+
+def _gap(logits: Float[Tensor, "copy batch answer"], batch: ReceiverBatch) -> Float[Tensor, "copy batch"]:
+    """The logit of the right answer minus the mean of the family's other answers."""
+    right = logits.gather(2, batch.own.expand(len(logits), -1)[..., None])[..., 0]
+    return right - (logits.sum(dim=-1) - right) / (logits.shape[-1] - 1)
+
+
+def _arrays(
+    table: pd.DataFrame, null: Float[np.ndarray, "line draw 2"], hooks: Sequence[Hook], cast: Cast
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    axes = (list(cast.places), list(cast.receivers), list(cast.donors))
+    arrays = transfer_arrays(table, hooks, axes, MEASURED)
+    shape = arrays["left"][1].shape
+    order = transfer_arrays(table.assign(line=np.arange(len(table))), hooks, axes, ["line"])["line"][1].astype(int)
+    for number, name in enumerate(("null", "null_gap")):
+        drawn = null[order.ravel(), :, number].reshape(*shape, -1)
+        arrays[name] = (("hook", "positions", "receiver", "donor", "draw"), drawn)
+    return arrays

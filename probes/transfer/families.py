@@ -1,0 +1,112 @@
+"""Who receives edits, who gives them, and what nulls are drawn from: families, their codes, and prompts once run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cache import ActivationStore, Hook, LoadedModel
+from cache.errors import InputError
+from cache.models.hooks import Layers, layers_text
+from geometry.rows.analysed import families_text
+from geometry.rows.cells import CONTROL_PREFIX
+from geometry.rows.names import names_of
+from probes.directions.codes import CodePlan, IndexCodes, load_codes, places_of, plan_codes, shown_length
+from probes.transfer.receivers import ReceiverBatch, choose_contexts, run_receivers
+
+N_CONTROLS = 5
+"""So many of a store's control families are donors unless others are named."""
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who receives edits and who gives them, with the receivers' prompts run once.
+
+    Attributes:
+        receivers: families that are edited, with their prompts.
+        donors: families that subspaces or steps come from.
+        plans: the code plan of every family.
+        places: the places of each position set, as numbers on the plans' place axis.
+        controls: all control families of the store: what nulls are drawn from.
+    """
+
+    receivers: Mapping[str, tuple[ReceiverBatch, ...]] = field(repr=False)
+    donors: tuple[str, ...]
+    plans: Mapping[str, CodePlan] = field(repr=False)
+    places: Mapping[str, tuple[int, ...]]
+    controls: tuple[str, ...] = ()
+
+    def codes(self, store: ActivationStore, hook: Hook) -> dict[str, IndexCodes]:
+        """The codes of every family at one site."""
+        return dict(zip(self.plans, load_codes(store, hook, list(self.plans.values())), strict=True))
+
+
+def cast_families(
+    store: ActivationStore,
+    model: LoadedModel,
+    receivers: Sequence[str] | None,
+    donors: Sequence[str] | None,
+    positions: Sequence[str],
+    n_contexts: int,
+    seed: int,
+    *,
+    by_index: bool,
+) -> Cast:
+    """Choose families and contexts, and run the receivers' prompts.
+
+    Raises:
+        InputError: no such family or position set, no family at all, or no position set.
+    """
+    known = [name for name in dict.fromkeys(store.prompts["family"]) if name and "+" not in name]
+    families = [name for name in known if not name.startswith(CONTROL_PREFIX)]
+    controls = [name for name in known if name.startswith(CONTROL_PREFIX)]
+    receiving = tuple(families if receivers is None else names_of(receivers))
+    giving = tuple([*families, *controls[:N_CONTROLS]] if donors is None else names_of(donors))
+    if not receiving or not giving:
+        raise InputError(
+            f"an edit needs a family that receives it and one that gives it; got none: {families_text(store)}"
+        )
+    if not positions:
+        raise InputError("no position set is given; give last, members or both")
+    length = shown_length(store)
+    sets = {name: places_of(name, length) for name in names_of(positions)}
+    places = tuple(sorted({place for one in sets.values() for place in one}))
+    plans = {name: plan_codes(store, name, places=places, length=length) for name in dict.fromkeys(receiving + giving)}
+    for plan in plans.values():
+        if len(plan.contexts) < 2:
+            raise InputError(
+                f"codes of {plan.family!r} come from other contexts than the one that is edited, and the store has "
+                f"only {plan.contexts[0]!r}; record more frames, or a frame with several templates"
+            )
+    found = {name: plans.get(name) or _usable(store, name, places, length) for name in controls}
+    pool = {name: plan for name, plan in found.items() if plan is not None}
+    batches = {}
+    for name in receiving:
+        chosen = choose_contexts(plans[name], n_contexts, seed)
+        parts = [part for part in (chosen[:1], chosen[1:]) if part] if by_index else [chosen]
+        batches[name] = tuple(
+            batch for part in parts for batch in run_receivers(store, model, plans[name], part, by_index=by_index)
+        )
+    numbers = {name: tuple(places.index(place) for place in one) for name, one in sets.items()}
+    return Cast(batches, giving, plans | pool, numbers, tuple(pool))
+
+
+def _usable(store: ActivationStore, name: str, places: Sequence[int], length: int) -> CodePlan | None:
+    """The plan of a control family that nulls are drawn from, if it has one with several contexts."""
+    try:
+        plan = plan_codes(store, name, places=places, length=length)
+    except InputError:
+        return None
+    return plan if len(plan.contexts) > 1 else None
+
+
+def cast_parameters(cast: Cast, site: str, layers: Layers | None, seed: int) -> dict[str, object]:
+    """What a result depends on besides the store."""
+    return {
+        "site": site,
+        "layers": "spread" if layers is None else layers_text(layers),
+        "positions": list(cast.places),
+        "receivers": list(cast.receivers),
+        "donors": list(cast.donors),
+        "contexts": {r: sorted({c for b in batches for c in b.contexts}) for r, batches in cast.receivers.items()},
+        "members": {name: list(cast.plans[name].members) for name in dict.fromkeys([*cast.receivers, *cast.donors])},
+        "seed": seed,
+    }

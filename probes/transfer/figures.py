@@ -1,0 +1,248 @@
+"""Pictures of interventions: transfer and erasure matrices, success by layer, last member or answer."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from geometry.figures.plain import PlainFigure
+from geometry.figures.scatter import PALETTE, layer_ticks
+from geometry.layers.result import LayerResult
+from geometry.rows.cells import CONTROL_PREFIX
+from geometry.stats.uncertainty import LEAST_MEMBERS
+
+_BAND = "#DDDDDD"
+_COLUMNS = 3
+_PANELS = 4
+_UNDECIDED = f"° fewer than {LEAST_MEMBERS} members: a value, no claim"
+
+
+def transfer_matrices(result: LayerResult, positions: str | None = None, *, most: int = _PANELS) -> Figure:
+    """Receivers (rows) by donors (columns): share of edits after which the likeliest token is the answer moved to.
+
+    Panels are the layers where the families' own edits succeed most often, in their order. Small: the members behind a
+    value; a ring marks fewer than 5.
+
+    Args:
+        result: of `transfer_matrix`.
+        positions: which position set; None for the first.
+        most: panels at most.
+    """
+    table = _at(result, positions)
+    own = table[table["donor_kind"] == "own"].groupby("layer")["success"].mean()
+    layers = sorted(own.sort_values(ascending=False, kind="stable").index[:most])
+    figure, axes = _heatmap_panels(table, layers, "success", {}, "success")
+    figure.suptitle(_title(result, table, "a donor's step in a receiver's prompt"), fontsize=11)
+    for axis in axes:
+        axis.set_ylabel("receiver", fontsize=9)
+    return figure
+
+
+def erasure_matrices(result: LayerResult, positions: str | None = None, *, most: int = _PANELS) -> Figure:
+    """Receivers (rows) by donors (columns): accuracy left once the donor's index subspace is removed.
+
+    Panels are the layers where removing the families' own subspaces leaves least, in their order. A star: the
+    donor's subspace is necessary (q at most .05, less left than by subspaces of unrelated donors, within members and of
+    controls). To the right the mean over unrelated donors and over subspaces within members, and the unedited accuracy.
+
+    Args:
+        result: of `erasure_matrix`.
+        positions: which position set; None for the first.
+        most: panels at most.
+    """
+    table = _at(result, positions)
+    own = table[table["donor_kind"] == "own"].groupby("layer")["left"].mean()
+    layers = sorted(own.sort_values(kind="stable").index[:most])
+    beside = {"unrelated": "null_mean", "within": "within_mean", "unedited": "unedited"}
+    figure, axes = _heatmap_panels(table, layers, "left", beside, "accuracy left")
+    what = f"a donor's index subspace (rank {result.parameters['rank']}) removed; * necessary"
+    figure.suptitle(_title(result, table, what), fontsize=11)
+    for axis in axes:
+        axis.set_ylabel("receiver", fontsize=9)
+    return figure
+
+
+def transfer_by_layer(result: LayerResult, positions: str | None = None) -> Figure:
+    """One panel a receiver: success of its own steps and of other families' over layers, above the controls' band.
+
+    Around the own curve its 95 % interval over members. Dashed: null donors in the own one's place, on average.
+    """
+    table = _at(result, positions)
+    figure, axes = _panels(table)
+    for axis, (_, mine) in zip(axes, table.groupby("receiver", sort=False), strict=True):
+        _curves(axis, mine, "success")
+        own = mine[mine["donor_kind"] == "own"]
+        base = own if len(own) else mine.drop_duplicates("layer")
+        if base["null_mean"].notna().any():
+            axis.plot(base["layer"], base["null_mean"], color="black", linestyle="--", linewidth=1, label="null donors")
+        axis.set_ylabel("success", fontsize=9)
+    _legend(figure, axes[0])
+    figure.suptitle(_title(result, table, "steps between indices, by donor"), fontsize=12)
+    return figure
+
+
+def erasure_by_layer(result: LayerResult, positions: str | None = None) -> Figure:
+    """One panel a receiver: accuracy left without each donor's index subspace over layers.
+
+    Around the own curve its 95 % interval over members. Dashed: the mean over unrelated donors' subspaces of the rank
+    of the receiver's own. Dotted: the accuracy without an edit.
+    """
+    table = _at(result, positions)
+    figure, axes = _panels(table)
+    for axis, (_, mine) in zip(axes, table.groupby("receiver", sort=False), strict=True):
+        _curves(axis, mine, "left")
+        own = mine[mine["donor_kind"] == "own"]
+        base = own if len(own) else mine.drop_duplicates("layer")
+        label = "unrelated donors"
+        if base["null_mean"].notna().any():
+            axis.plot(base["layer"], base["null_mean"], color="black", linestyle="--", linewidth=1, label=label)
+        axis.plot(base["layer"], base["unedited"], color="black", linestyle=":", linewidth=1, label="unedited")
+        axis.set_ylabel("accuracy left", fontsize=9)
+    _legend(figure, axes[0])
+    figure.suptitle(_title(result, table, "index subspaces removed, by donor"), fontsize=12)
+    return figure
+
+
+def last_or_answer_by_layer(result: LayerResult) -> Figure:
+    """One panel a family and kind of donor: over layers, how often its code is read as the last member or the answer.
+
+    Bands are 95 % intervals over members. Dotted: the share whose likeliest token stays.
+    """
+    table = result.table
+    pairs = list(dict.fromkeys(zip(table["family"], table["kind"], strict=True)))
+    columns = min(_COLUMNS, len(pairs))
+    figure = PlainFigure(
+        figsize=(4.2 * columns + 0.3, 3.0 * math.ceil(len(pairs) / columns) + 1.0), layout="constrained"
+    )
+    axes = figure.subplots(math.ceil(len(pairs) / columns), columns, squeeze=False, sharey=True).ravel()
+    for axis in axes[len(pairs) :]:
+        axis.set_axis_off()
+    for axis, (family, kind) in zip(axes, pairs, strict=False):
+        mine = table[(table["family"] == family) & (table["kind"] == kind)]
+        for name, label, colour in (("as_last", "last member", PALETTE[0]), ("as_answer", "answer", PALETTE[1])):
+            _curve(axis, mine, name, f"{name}_ci_", colour, f"read as {label}", 1.6)
+        axis.plot(mine["layer"], mine["unchanged"], color="black", linestyle=":", linewidth=1, label="unchanged")
+        first = mine.iloc[0]
+        mark = "" if first["n_members"] >= LEAST_MEMBERS else "°"
+        accuracy = f"model right on these {first['donor_accuracy']:.0%}"
+        axis.set_title(f"{family}, {kind}: {first['n_members']} members{mark}\n{accuracy}", fontsize=9)
+        axis.set_ylabel("share of edits", fontsize=9)
+        _frame(axis, mine)
+    _legend(figure, axes[0])
+    figure.suptitle(f"{result.parameters['site']}, last token: what its code is read as", fontsize=12)
+    return figure
+
+
+def _at(result: LayerResult, positions: str | None) -> pd.DataFrame:
+    wanted = positions or result.parameters["positions"][0]
+    return result.table[result.table["positions"] == wanted]
+
+
+def _title(result: LayerResult, table: pd.DataFrame, what: str) -> str:
+    first = table.iloc[0]
+    few = f"\n{_UNDECIDED}" if (table["n_members"] < LEAST_MEMBERS).any() else ""
+    return f"{result.parameters['site']}, {first['positions']}: {what} ({first['n_templates']} contexts){few}"
+
+
+def _heatmap_panels(
+    table: pd.DataFrame, layers: Sequence[int], value: str, beside: dict[str, str], label: str
+) -> tuple[Figure, list[Axes]]:
+    receivers = list(dict.fromkeys(table["receiver"]))
+    donors = [*dict.fromkeys(table["donor"]), *beside]
+    columns = min(2, len(layers))
+    lines = math.ceil(len(layers) / columns)
+    size = (max(9.5, columns * (0.56 * len(donors) + 1.5) + 0.9), lines * (0.52 * len(receivers) + 1.3) + 0.9)
+    figure = PlainFigure(figsize=size, layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis in axes[len(layers) :]:
+        axis.set_axis_off()
+    for axis, layer in zip(axes, layers, strict=False):
+        mine = table[table["layer"] == layer]
+        image = _heatmap(axis, mine, receivers, donors, value, beside)
+        axis.set_title("embed" if layer < 0 else f"layer {layer}", fontsize=10)
+    figure.colorbar(image, ax=list(axes), shrink=0.6, label=label, aspect=30)
+    return figure, list(axes[: len(layers)])
+
+
+def _heatmap(
+    axis: Axes, table: pd.DataFrame, receivers: list[str], donors: list[str], value: str, beside: dict[str, str]
+) -> AxesImage:
+    """One layer's matrix, with its values and their number of members written in."""
+    lines = {(line["receiver"], line["donor"]): line for _, line in table.iterrows()}
+    values = np.full((len(receivers), len(donors)), np.nan)
+    for r, receiver in enumerate(receivers):
+        for d, donor in enumerate(donors):
+            line = lines.get((receiver, donor), lines.get((receiver, receiver)) if donor in beside else None)
+            if line is None:
+                continue
+            values[r, d] = line[beside.get(donor, value)]
+            mark = "*" if donor not in beside and line.get("necessary") == "yes" else ""
+            mark += "°" if line["n_members"] < LEAST_MEMBERS else ""
+            colour = "black" if values[r, d] > 0.6 else "white"
+            text = f"{values[r, d]:.2f}{mark}".removeprefix("0") if values[r, d] < 1 else f"1.0{mark}"
+            axis.text(d, r - 0.1, text, ha="center", va="center", fontsize=8.5, color=colour)
+            if donor not in beside:
+                members = f"n {line['n_members']}"
+                axis.text(d, r + 0.3, members, ha="center", va="center", fontsize=6, color=colour)
+    image = axis.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    names = [name.replace(CONTROL_PREFIX, "control ") for name in donors]
+    axis.set_xticks(range(len(donors)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+    axis.set_yticks(range(len(receivers)), receivers, fontsize=9)
+    axis.tick_params(length=0)
+    return image
+
+
+def _panels(table: pd.DataFrame) -> tuple[Figure, list[Axes]]:
+    n = table["receiver"].nunique()
+    columns = min(_COLUMNS, n)
+    lines = math.ceil(n / columns)
+    figure = PlainFigure(figsize=(4.2 * columns + 0.3, 2.9 * lines + 1.0), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    for axis in axes[n:]:
+        axis.set_axis_off()
+    return figure, list(axes[:n])
+
+
+def _curves(axis: Axes, mine: pd.DataFrame, value: str) -> None:
+    """The receiver's own curve in bold, other families' in their colours, controls as a band."""
+    receiver = mine["receiver"].iloc[0]
+    controls = mine[mine["donor_kind"] == "control"].groupby("layer")[value]
+    if controls.ngroups:
+        low, high = controls.min(), controls.max()
+        n = int(mine.loc[mine["donor_kind"] == "control", "donor"].nunique())
+        axis.fill_between(low.index, low, high, color=_BAND, linewidth=0, label=f"controls ({n})")
+    families = list(dict.fromkeys(mine.loc[mine["donor_kind"].isin(["own", "family"]), "donor"]))
+    for number, donor in enumerate(families):
+        one = mine[mine["donor"] == donor]
+        colour = PALETTE[number % len(PALETTE)]
+        ends, width = ("ci_", 2.4) if donor == receiver else ("", 1.1)
+        _curve(axis, one, value, ends, colour, donor, width)
+    own = mine[mine["donor_kind"] == "own"]
+    n_members = int(own["n_members"].iloc[0]) if len(own) else int(mine["n_members"].max())
+    mark = "" if n_members >= LEAST_MEMBERS else "°"
+    axis.set_title(f"in {receiver}: {n_members} members{mark}", fontsize=10)
+    _frame(axis, mine)
+
+
+def _curve(axis: Axes, one: pd.DataFrame, value: str, ends: str, colour: str, label: str, width: float) -> None:
+    """A curve, and the interval in the columns that begin with `ends`, if any."""
+    axis.plot(one["layer"], one[value], color=colour, linewidth=width, marker="o", markersize=2.5, label=label)
+    if ends and one[f"{ends}low"].notna().any():
+        low, high = one[f"{ends}low"], one[f"{ends}high"]
+        axis.fill_between(one["layer"], low, high, color=colour, alpha=0.13, linewidth=0)
+
+
+def _frame(axis: Axes, mine: pd.DataFrame) -> None:
+    layer_ticks(axis, list(dict.fromkeys(mine["layer"])))
+    axis.set_ylim(-0.03, 1.04)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+
+
+def _legend(figure: Figure, axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=8, fontsize=9, frameon=False)

@@ -1,0 +1,229 @@
+"""Last member or answer: which of the two does the query position code, layer by layer?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cache import ActivationStore, Hook, LoadedModel
+from cache.errors import InputError
+from cache.models.hooks import Layers, layers_text
+from cache.seeds import check_seed
+from geometry.layers.result import LayerResult
+from geometry.rows.analysed import families_text
+from geometry.rows.cells import CONTROL_PREFIX
+from geometry.rows.names import names_of
+from geometry.weights.readout import check_source, family_words
+from probes.directions.codes import CodePlan, IndexCodes, load_codes, plan_codes, shown_length
+from probes.transfer.receivers import (
+    ReceiverBatch,
+    choose_contexts,
+    edited_hooks,
+    mean_over_members,
+    run_receivers,
+    share_over_members,
+)
+
+MEASURED = ("as_last", "as_last_se", "as_answer", "as_answer_se", "unchanged", "last_over_answer", "n_members")
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Receivers of one family, and its donors of other kinds.
+
+    Attributes:
+        plan: the increasing prompts.
+        donors: the plan of each other kind.
+        answers: the ordinal of the answer of a kind's prompts after each last member, where it is known.
+        accuracy: share of each kind's prompts, in the edited contexts, that the model continues rightly.
+        batches: the increasing prompts, run.
+    """
+
+    plan: CodePlan
+    donors: Mapping[str, CodePlan]
+    answers: Mapping[str, Mapping[int, int]]
+    accuracy: Mapping[str, float]
+    batches: tuple[ReceiverBatch, ...] = field(repr=False)
+
+
+def last_or_answer(
+    store: ActivationStore,
+    model: LoadedModel,
+    *,
+    families: Sequence[str] | None = None,
+    kinds: Sequence[str] | None = None,
+    site: str = "resid_post",
+    layers: Layers | None = None,
+    n_contexts: int = 4,
+    seed: int = 0,
+    on_hook: Callable[[Hook], None] = lambda hook: None,
+) -> LayerResult:
+    """Is the last token's code taken for the member shown last, or for the answer to come?
+
+    An increasing prompt's own mean code is replaced at its last token by that of prompts of another kind, whose last
+    member l and answer a do not stand in the order of counting. The likeliest token is then either what follows l
+    (read as last member), or a (read as answer). Tested are those (index, l) in which what follows l, a and the
+    unedited answer differ, all of them answers of the family's increasing prompts. Codes are means over other contexts
+    than the edited one. Standard errors leave out one member at a time, as the index edited and as the one shown last.
+
+    Args:
+        store: increasing prompts, and prompts of other kinds with as many members.
+        model: the model that was recorded.
+        families: which; None for all but controls.
+        kinds: kinds of the donors; None for the store's `decreasing` and `step:K`.
+        site: resid_post (with the embedding, layer -1), or resid_pre.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight, evenly spread.
+        n_contexts: frames and templates that are edited.
+        seed: draws the contexts.
+        on_hook: called after every layer.
+
+    Returns:
+        Arrays over (hook, family, kind): `as_last` and `as_answer` in [0, 1] with errors, `unchanged` (share whose
+        likeliest token stays), `last_over_answer` (change of the logit of what follows l minus that of a),
+        `n_members`. In the table also `donor_accuracy`: where the model does not continue a kind's own prompts
+        rightly, their code cannot hold the answer.
+
+    Raises:
+        InputError: no such family, kind, site or layer, a family has but one context, or nothing can be told apart.
+        FingerprintError: the store was recorded from another model.
+    """
+    seed = check_seed(seed)
+    check_source(store, model)
+    hooks = edited_hooks(store, site, layers)
+    known = [name for name in dict.fromkeys(store.prompts["family"]) if name and "+" not in name]
+    names = [f for f in known if not f.startswith(CONTROL_PREFIX)] if families is None else names_of(families)
+    if not names:
+        raise InputError(f"codes need families that are not controls; got none from the store: {families_text(store)}")
+    used = _kinds(store, kinds)
+    cast = [_family(store, model, name, used, n_contexts, seed) for name in dict.fromkeys(names)]
+    cells = []
+    for number, hook in enumerate(hooks):
+        for one in cast:
+            plans = [one.plan, *one.donors.values()]
+            codes = dict(zip(["increasing", *one.donors], load_codes(store, hook, plans), strict=True))
+            found = [_replace_in(batch, hook, codes, one) for batch in one.batches]
+            cells += [frame.assign(hook=number, family=one.plan.family) for frame in found if len(frame)]
+        on_hook(hook)
+    if not cells:
+        raise InputError(
+            f"in no prompt do what follows the last member, the answer of {', '.join(used)} and the unedited answer "
+            "all differ; record more starts"
+        )
+    table = _table(pd.concat(cells, ignore_index=True), hooks, {one.plan.family: one for one in cast})
+    labels = pd.MultiIndex.from_product([[h.name for h in hooks], [one.plan.family for one in cast], used])
+    indexed = table.set_index(["hook", "family", "kind"])[list(MEASURED)].reindex(labels)
+    shape = (len(hooks), len(cast), len(used))
+    return LayerResult(
+        name="last_or_answer",
+        hooks=hooks,
+        arrays={
+            m: (("hook", "family", "kind"), indexed[m].to_numpy(dtype=np.float64).reshape(shape)) for m in MEASURED
+        },
+        rows=pd.DataFrame(),
+        parameters={
+            "site": site,
+            "layers": "spread" if layers is None else layers_text(layers),
+            "families": [one.plan.family for one in cast],
+            "kinds": list(used),
+            "contexts": {one.plan.family: sorted({c for b in one.batches for c in b.contexts}) for one in cast},
+            "seed": seed,
+        },
+        source=store.fingerprint,
+        table=table,
+    )
+
+
+def _kinds(store: ActivationStore, kinds: Sequence[str] | None) -> tuple[str, ...]:
+    there = list(dict.fromkeys(store.prompts["kind"]))
+    wanted = [k for k in there if k == "decreasing" or k.startswith("step:")] if kinds is None else names_of(kinds)
+    missing = [kind for kind in wanted if kind not in there or kind == "increasing"]
+    if not wanted or missing:
+        raise InputError(
+            "last member and answer are told apart by prompts of other kinds, such as decreasing and step:2; the store "
+            f"has {', '.join(there)}" + (f", got {', '.join(missing)}" if missing else "")
+        )
+    return tuple(dict.fromkeys(wanted))
+
+
+def _family(
+    store: ActivationStore, model: LoadedModel, name: str, kinds: Sequence[str], n_contexts: int, seed: int
+) -> _Family:
+    length = shown_length(store)
+    plan = plan_codes(store, name, length=length)
+    donors = {kind: plan_codes(store, name, kind=kind, length=length) for kind in kinds}
+    contexts = choose_contexts(plan, n_contexts, seed)
+    ordinals = {word: ordinal for ordinal, word in family_words(store)[name].items()}
+    answers, accuracy = {}, {}
+    for kind, donor in donors.items():
+        said = [store.prompts["answer"].iloc[number].strip() for number in donor.prompts[0]]
+        answers[kind] = {m: ordinals[word] for m, word in zip(donor.members, said, strict=True) if word in ordinals}
+        shared = [context for context in contexts if context in donor.contexts] or donor.contexts[:1]
+        right = [batch.right for batch in run_receivers(store, model, donor, shared)]
+        accuracy[kind] = float(torch.cat(right).float().mean())
+    return _Family(plan, donors, answers, accuracy, run_receivers(store, model, plan, contexts, by_index=True))
+
+
+def _replace_in(batch: ReceiverBatch, hook: Hook, codes: Mapping[str, IndexCodes], one: _Family) -> pd.DataFrame:
+    """One line an edit of prompts of one index; empty where no donor can be told apart."""
+    index, members = batch.members[0], list(one.plan.members)
+    # the answer of index m is member m + 1: what follows `last` is the answer of index `last`, `answer` of its - 1
+    donors = [
+        (kind, last, members.index(last), members.index(answer - 1))
+        for kind, known in one.answers.items()
+        for last, answer in known.items()
+        if len({last, answer - 1, index}) == 3 and {last, answer - 1} <= set(members)
+    ]
+    if not donors:
+        return pd.DataFrame()
+    steps = {context: _steps(codes, context, index, donors) for context in dict.fromkeys(batch.contexts)}
+    change = torch.stack([steps[context] for context in batch.contexts], dim=1)
+    top, logits = batch.edited(hook, [0], change[:, :, None])
+    plain_top, plain = batch.said()
+    followers, answers = (torch.tensor([donor[i] for donor in donors]) for i in (2, 3))
+    rise = _at(logits - plain, followers) - _at(logits - plain, answers)
+    n = len(batch.members)
+    return pd.DataFrame(
+        {
+            "kind": np.repeat([donor[0] for donor in donors], n),
+            "context": np.tile(batch.contexts, len(donors)),
+            "index": index,
+            "last": np.repeat([donor[1] for donor in donors], n),
+            "as_last": (top == batch.answers[:, followers].T).numpy().ravel(),
+            "as_answer": (top == batch.answers[:, answers].T).numpy().ravel(),
+            "unchanged": (top == plain_top).numpy().ravel(),
+            "rise": rise.double().numpy().ravel(),
+        }
+    )
+
+
+def _steps(
+    codes: Mapping[str, IndexCodes], context: str, index: int, donors: Sequence[tuple[str, int, int, int]]
+) -> Float[Tensor, "copy d"]:
+    """From the increasing code of an index to each donor's code, at the last token."""
+    means = {kind: one.without(context)[:, 0] for kind, one in codes.items()}
+    start = means["increasing"][codes["increasing"].members.index(index)]
+    return torch.stack([means[kind][codes[kind].members.index(last)] - start for kind, last, _, _ in donors])
+
+
+def _at(values: Float[Tensor, "copy batch answer"], which: Int[Tensor, " copy"]) -> Float[Tensor, "copy batch"]:
+    return values.gather(2, which[:, None, None].expand(-1, values.shape[1], 1))[..., 0]
+
+
+def _table(cells: pd.DataFrame, hooks: Sequence[Hook], cast: Mapping[str, _Family]) -> pd.DataFrame:
+    lines = []
+    for (_, family, kind), mine in cells.groupby(["hook", "family", "kind"], sort=False):
+        hook, ends = hooks[int(mine["hook"].iloc[0])], mine[["index", "last"]].to_numpy()
+        line: dict[str, object] = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name}
+        line |= {"family": family, "kind": kind}
+        for name in ("as_last", "as_answer"):
+            share, se, low, high = share_over_members(mine[name].to_numpy(dtype=bool), ends)
+            line |= {name: share, f"{name}_se": se, f"{name}_ci_low": low, f"{name}_ci_high": high}
+        rise, rise_se, n_members = mean_over_members(mine["rise"].to_numpy(), ends)
+        line |= {"unchanged": float(mine["unchanged"].mean()), "last_over_answer": rise, "last_over_answer_se": rise_se}
+        line |= {"donor_accuracy": cast[str(family)].accuracy[str(kind)], "n_members": n_members}
+        lines.append(line | {"n_templates": int(mine["context"].nunique()), "n_rows": len(mine)})
+    return pd.DataFrame(lines)

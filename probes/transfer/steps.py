@@ -1,0 +1,203 @@
+"""The transfer matrix: does one family's step from index to index do in another what that one's own step does?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cache import ActivationStore, Hook, LoadedModel
+from cache.errors import InputError
+from cache.models.hooks import Layers
+from cache.seeds import check_seed
+from geometry.layers.result import LayerResult
+from geometry.rows.cells import CONTROL_PREFIX
+from geometry.weights.readout import check_source
+from probes.directions.codes import IndexCodes
+from probes.transfer.donors import unrelated_donors
+from probes.transfer.families import Cast, cast_families, cast_parameters
+from probes.transfer.receivers import ReceiverBatch, edited_hooks
+from probes.transfer.table import transfer_arrays, transfer_table
+
+N_NULL = 19
+MOST_NULL = 1_000
+
+
+def transfer_matrix(
+    store: ActivationStore,
+    model: LoadedModel,
+    *,
+    receivers: Sequence[str] | None = None,
+    donors: Sequence[str] | None = None,
+    site: str = "resid_post",
+    layers: Layers | None = None,
+    positions: Sequence[str] = ("last",),
+    n_contexts: int = 4,
+    n_null: int = N_NULL,
+    seed: int = 0,
+    on_hook: Callable[[Hook], None] = lambda hook: None,
+) -> LayerResult:
+    """How often a donor family's step between two indices makes a receiver's prompt say the answer of the new index.
+
+    In a receiver's prompt of index i, the donor's code of j minus its code of i is added, scaled at each place to the
+    norm of the receiver's own step; success: the likeliest of all tokens is the receiver's answer for j. Codes are
+    means over other contexts than the edited one. Each pair of families has all (i, j) that both have. Standard errors
+    leave out one member at a time, with the edits that lead from it and those that lead to it; limits are exact at 0
+    and 1 (`geometry.stats.uncertainty.share_interval`).
+
+    Null donors have the donor's member-by-member structure, in directions drawn from the codes of the store's control
+    families, 10 or more (`transfer.donors`): the same draws at all layers. They and the donor are compared in the
+    first of the edited contexts. `p`: a null donor succeeds at least as often at this layer; where as often, the effect
+    decides. `p_layers`, of the effect, holds for all layers, `q` for all pairs of families too (`transfer.table`).
+
+    Args:
+        store: increasing prompts; of several lengths those of the longest are used.
+        model: the model that was recorded.
+        receivers: families that are edited; None for all but controls.
+        donors: families that give steps; None for all but controls, and the first 5 controls.
+        site: resid_post (with the embedding, layer -1), or resid_pre.
+        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight, evenly spread.
+        positions: position sets: `last` (the last token), `members` (each shown member by its own code), `both`.
+        n_contexts: frames and templates that are edited.
+        n_null: null donors for each pair, 19 or more; 0 for none, and no p.
+        seed: draws the contexts and the null donors.
+        on_hook: called after every layer.
+
+    Returns:
+        Arrays over (hook, positions, receiver, donor): `success` in [0, 1] over all prompts (the primary measure),
+        `se`, `success_when_right` (prompts continued rightly unedited), `unchanged` (share whose likeliest token
+        stays), `effect` (change of the logit of the new answer minus the old) and `effect_se`, `null_mean` and
+        `null_max` of the null donors' success, `p`, `p_layers`, `q`, `n_members`.
+
+    Raises:
+        InputError: there are too few null donors, no such family, site, layer or position set, or a family has but one
+            context.
+        FingerprintError: the store was recorded from another model.
+    """
+    seed = check_seed(seed)
+    if n_null and not N_NULL <= n_null <= MOST_NULL:
+        raise InputError(f"a donor is set against {N_NULL} to {MOST_NULL:,} null donors, or 0; got {n_null:,}")
+    check_source(store, model)
+    hooks = edited_hooks(store, site, layers)
+    cast = cast_families(store, model, receivers, donors, positions, n_contexts, seed, by_index=True)
+    cells = []
+    for number, hook in enumerate(hooks):
+        codes = cast.codes(store, hook)
+        for name, batches in cast.receivers.items():
+            for positions_name, places in cast.places.items():
+                steps = steps_to(name, codes, cast, n_null, batches[0].contexts[0], seed)
+                edits = pd.concat([edited_cells(batch, hook, places, steps) for batch in batches])
+                cells.append(edits.assign(hook=number, positions=positions_name, receiver=name))
+        on_hook(hook)
+    axes = (list(cast.places), list(cast.receivers), list(cast.donors))
+    table = transfer_table(pd.concat(cells, ignore_index=True), hooks, axes)
+    return LayerResult(
+        name="transfer",
+        hooks=hooks,
+        arrays=transfer_arrays(table, hooks, axes),
+        rows=pd.DataFrame(),
+        parameters=cast_parameters(cast, site, layers, seed) | {"n_null": n_null, "null_controls": list(cast.controls)},
+        source=store.fingerprint,
+        table=table,
+    )
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps of all donors in one receiver, norm matched to its own.
+
+    Attributes:
+        codes: of the receiver and the donors.
+        donors: families that give steps.
+        receiver: the family that is edited.
+        null_context: the context in which null donors are tried.
+        drawn: codes of null donors, for each donor that is no control; empty without a null.
+    """
+
+    codes: Mapping[str, IndexCodes] = field(repr=False)
+    donors: Sequence[str]
+    receiver: str
+    null_context: str
+    drawn: Mapping[str, Float[Tensor, "draw member place d"]] = field(repr=False)
+
+    def copies(self, context: str, index: int) -> list[tuple[str, int, int]]:
+        """What each edit of a prompt is: a donor, the index moved to, and -1 or the number of a null donor."""
+        mine = self.codes[self.receiver].members
+        pairs = [
+            (donor, j)
+            for donor in self.donors
+            if index in (has := self.codes[donor].members)
+            for j in has
+            if j != index and j in mine
+        ]
+        found = [(donor, j, -1) for donor, j in pairs]
+        if context != self.null_context:
+            return found
+        tested = [(donor, j) for donor, j in pairs if donor in self.drawn]
+        return found + [(donor, j, draw) for donor, j in tested for draw in range(len(self.drawn[donor]))]
+
+    def at(self, context: str, index: int) -> Float[Tensor, "copy place d"]:
+        """The step of every copy, from codes of other contexts."""
+        means = {name: self.codes[name].without(context) for name in {self.receiver, *self.donors}}
+        place = {name: {m: i for i, m in enumerate(self.codes[name].members)} for name in means}
+
+        def step(name: str, j: int, draw: int = -1) -> Float[Tensor, "place d"]:
+            code = means[name] if draw < 0 else self.drawn[name][draw]
+            return code[place[name][j]] - code[place[name][index]]
+
+        copies = self.copies(context, index)
+        own = torch.stack([step(self.receiver, j) for _, j, _ in copies])
+        return matched(torch.stack([step(*copy) for copy in copies]), own)
+
+
+def steps_to(
+    receiver: str, codes: Mapping[str, IndexCodes], cast: Cast, n_null: int, null_context: str, seed: int
+) -> Steps:
+    """The steps to one receiver at one site, with null donors drawn from the cast's control families."""
+    drawn: dict[str, Tensor] = {}
+    controls = [codes[name].without(null_context) for name in cast.controls]
+    for donor in cast.donors:
+        if not donor.startswith(CONTROL_PREFIX):
+            code = codes[donor].without(null_context)
+            places = [
+                unrelated_donors(code[:, place], [one[:, place] for one in controls], n_null, seed)
+                for place in range(code.shape[1])
+            ]
+            drawn[donor] = torch.stack(places, dim=2)
+    return Steps(codes, cast.donors, receiver, null_context, drawn)
+
+
+def matched(step: Float[Tensor, "*steps d"], own: Float[Tensor, "*steps d"]) -> Float[Tensor, "*steps d"]:
+    """Steps at the norms of others, one by one; zero where either is."""
+    length = step.norm(dim=-1, keepdim=True)
+    return step / torch.where(length > 0, length, 1.0) * own.norm(dim=-1, keepdim=True)
+
+
+def edited_cells(batch: ReceiverBatch, hook: Hook, places: Sequence[int], steps: Steps) -> pd.DataFrame:
+    """One line an edit of prompts that have one index, all in the context of null donors or none."""
+    index, copies = batch.members[0], steps.copies(batch.contexts[0], batch.members[0])
+    by_context = {context: steps.at(context, index)[:, list(places)] for context in dict.fromkeys(batch.contexts)}
+    top, logits = batch.edited(hook, places, torch.stack([by_context[c] for c in batch.contexts], dim=1))
+    plain_top, plain = batch.said()
+    members = steps.codes[steps.receiver].members
+    targets = torch.tensor([members.index(j) for _, j, _ in copies])
+    rise = logits - plain
+    new = rise.gather(2, targets[:, None, None].expand(-1, len(batch.members), 1))[..., 0]
+    n_prompts = len(batch.members)
+    return pd.DataFrame(
+        {
+            "donor": np.repeat([donor for donor, _, _ in copies], n_prompts),
+            "draw": np.repeat([draw for _, _, draw in copies], n_prompts),
+            "context": np.tile(batch.contexts, len(copies)),
+            "index": index,
+            "target": np.repeat([j for _, j, _ in copies], n_prompts),
+            "success": (top == batch.answers[:, targets].T).numpy().ravel(),
+            "unchanged": (top == plain_top).numpy().ravel(),
+            "right": np.tile(batch.right.numpy(), len(copies)),
+            "effect": (new - rise[..., int(batch.own[0])]).double().numpy().ravel(),
+            "with_null": batch.contexts[0] == steps.null_context,
+        }
+    )

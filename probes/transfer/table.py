@@ -1,0 +1,117 @@
+"""Cells of a transfer matrix, counted: shares with errors over members, as a table and as arrays."""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Shaped
+
+from cache import Hook
+from geometry.rows.cells import CONTROL_PREFIX
+from geometry.stats.ranks import corrected, rank_p
+from probes.transfer.receivers import mean_over_members, share_over_members
+
+Axes = tuple[Sequence[str], Sequence[str], Sequence[str]]
+CASE = ["positions", "receiver", "donor"]
+MEASURED = (
+    *("success", "se", "success_when_right", "unchanged", "effect", "effect_se", "null_mean", "null_max"),
+    *("p", "p_layers", "q", "n_members"),
+)
+
+
+def transfer_table(cells: pd.DataFrame, hooks: Sequence[Hook], axes: Axes) -> pd.DataFrame:
+    """One line a layer, position set, receiver and donor that have an edit, in the axes' order.
+
+    Columns of the null: `null_mean` and `null_max` of its donors' success, `p` (success, then effect), `p_layers` (the
+    effect, over layers) and `q` (Benjamini-Hochberg over positions, receivers and other families that are donors).
+
+    Args:
+        cells: one line an edit: hook (its number), positions, receiver, donor, draw (-1, or the number of a null donor
+            in its place), context, index, target, success, unchanged, right, effect, with_null (whether null donors
+            were tried on its prompt).
+        hooks: the sites.
+        axes: position sets, receivers and donors.
+    """
+    keys = ["hook", "positions", "receiver", "donor"]
+    groups = dict(iter(cells.groupby(keys, sort=False)))
+    lines, nulls = [], []
+    for number, positions, receiver, donor in product(range(len(hooks)), *axes):
+        if (number, positions, receiver, donor) in groups:
+            hook = hooks[number]
+            line = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name, "positions": positions}
+            line |= {"receiver": receiver, "donor": donor, "donor_kind": donor_kind(receiver, donor)}
+            mine = groups[number, positions, receiver, donor]
+            nulls.append(mine[mine["with_null"]].groupby("draw")[["success", "effect"]].mean().to_numpy(np.float64))
+            lines.append(line | _counted(mine[mine["draw"] < 0]) | _set_against(nulls[-1]))
+    table = pd.DataFrame(lines)
+    scores = np.full((len(nulls), max(len(one) for one in nulls), 2), np.nan)
+    for line_scores, one in zip(scores, nulls, strict=True):
+        line_scores[: len(one)] = one
+    found = corrected(table, scores[..., 1], CASE, (table["donor_kind"] == "family").to_numpy())
+    return table.assign(p_layers=found["p_layers"], q=found["q"])
+
+
+def strongest(table: pd.DataFrame, columns: Sequence[str], *, falling: bool = False) -> pd.DataFrame:
+    """One line a position set, receiver and donor that is no control: the layer where it stands out most.
+
+    Args:
+        table: of transfers or erasures.
+        columns: the measured value, and what is shown beside it.
+        falling: whether small values stand out.
+    """
+
+    def in_order(labels: pd.Series) -> pd.Series:
+        return labels.map(list(dict.fromkeys(table[str(labels.name)])).index)
+
+    mine = table[table["donor_kind"] != "control"].copy()
+    mine["order"] = mine[columns[0]] if falling else -mine[columns[0]]
+    mine = mine.sort_values(["p_layers", "p", "order"], kind="stable").drop_duplicates(CASE).sort_index()
+    return mine.sort_values(CASE, kind="stable", key=in_order)[[*CASE, "layer", *columns]].reset_index(drop=True)
+
+
+def donor_kind(receiver: str, donor: str) -> str:
+    """What a donor is to a receiver: `own`, another `family`, or a `control`."""
+    if donor == receiver:
+        return "own"
+    return "control" if donor.startswith(CONTROL_PREFIX) else "family"
+
+
+def transfer_arrays(
+    table: pd.DataFrame, hooks: Sequence[Hook], axes: Axes, names: Sequence[str] = MEASURED
+) -> dict[str, tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]]:
+    """Columns of a table of pairs, over (hook, positions, receiver, donor); nan where a pair has no edit."""
+    labels = pd.MultiIndex.from_product([[hook.name for hook in hooks], *axes])
+    indexed = table.set_index(["hook", "positions", "receiver", "donor"])[list(names)].reindex(labels)
+    shape = (len(hooks), *(len(axis) for axis in axes))
+    over = ("hook", "positions", "receiver", "donor")
+    return {name: (over, indexed[name].to_numpy(dtype=np.float64).reshape(shape)) for name in names}
+
+
+def _set_against(scores: Float[np.ndarray, "draw 2"]) -> dict[str, float]:
+    """What null donors do, and p; the donor itself stands first."""
+    null = scores[1:, 0] if len(scores) > 1 else np.array([np.nan])
+    floor = 1 / len(scores) if len(scores) > 1 else np.nan
+    return {"null_mean": float(null.mean()), "null_max": float(null.max()), "p": rank_p(scores), "p_floor": floor}
+
+
+def _counted(cells: pd.DataFrame) -> dict[str, object]:
+    members = cells[["index", "target"]].to_numpy()
+    right = cells["right"].to_numpy()
+    success = cells["success"].to_numpy(dtype=bool)
+    share, se, ci_low, ci_high = share_over_members(success, members)
+    effect, effect_se, n_members = mean_over_members(cells["effect"].to_numpy(), members)
+    return {
+        "success": share,
+        "se": se,
+        "ci_low": ci_low,
+        "ci_high": ci_high,
+        "success_when_right": float(success[right].mean()) if right.any() else np.nan,
+        "unchanged": float(cells["unchanged"].mean()),
+        "effect": effect,
+        "effect_se": effect_se,
+        "n_members": n_members,
+        "n_templates": int(cells["context"].nunique()),
+        "n_rows": len(cells),
+        "n_right": int(right.sum()),
+    }

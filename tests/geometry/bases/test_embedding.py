@@ -1,0 +1,85 @@
+"""UMAP pictures: seeded, faithful to groups that are far apart, and quiet. Three runs in all, since each is slow."""
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from cache.errors import InputError, NotAvailableError, NumbersError
+from geometry.bases.embedding import umap
+
+
+def groups():
+    """Three groups of 12 rows, far apart in 60 dimensions, around a large mean."""
+    rng = np.random.default_rng(0)
+    centres = 20 * np.linalg.qr(rng.normal(size=(60, 3)))[0].T
+    rows = centres.repeat(12, axis=0) + 0.5 * rng.normal(size=(36, 60)) + 100
+    return torch.from_numpy(rows.astype(np.float32))
+
+
+def naive_trustworthiness(high, low, k):
+    """Eq. 2 of Venna and Kaski 2001, pair by pair: neighbours in the picture pay for their rank in truth."""
+    n = len(high)
+    apart = [np.linalg.norm(z[:, None] - z[None], axis=2) for z in (high, low)]
+    ranks = [np.array([[sorted(row).index(value) for value in row] for row in distances]) for distances in apart]
+    penalty = sum(max(0, ranks[0][i, j] - k) for i in range(n) for j in range(n) if i != j and ranks[1][i, j] <= k)
+    return 1 - penalty * 2 / (n * k * (2 * n - 3 * k - 1))
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return umap(groups(), n_neighbors=8)
+
+
+def test_groups_that_are_far_apart_stay_apart_and_neighbours_can_be_trusted(picture):
+    place = picture.coordinates.reshape(3, 12, 2)
+    centres = place.mean(dim=1)
+    widest = (place - centres[:, None]).norm(dim=2).max()
+    assert torch.pdist(centres).min() > 2 * widest
+    assert picture.coordinates.dtype == torch.float32
+    assert picture.n_neighbors == 8
+    assert picture.trustworthiness > 0.85
+
+
+def test_trustworthiness_is_the_published_measure_of_the_rows_themselves(picture):
+    truth = naive_trustworthiness(groups().double().numpy(), picture.coordinates.double().numpy(), 8)
+    assert picture.trustworthiness == pytest.approx(truth, abs=1e-3)
+
+
+def test_the_same_seed_gives_the_same_picture(picture):
+    again = umap(groups(), n_neighbors=8)
+    assert torch.equal(again.coordinates, picture.coordinates)
+    assert again.trustworthiness == picture.trustworthiness
+
+
+def test_five_rows_are_enough_and_nothing_is_said():
+    small = umap(groups()[::8], seed=3)
+    assert small.coordinates.shape == (5, 2)
+    assert torch.isfinite(small.coordinates).all()
+    assert small.n_neighbors == 4
+    assert 0 <= small.trustworthiness <= 1
+
+
+def test_rows_that_cannot_be_pictured_are_refused():
+    with pytest.raises(InputError, match=r"^UMAP needs 5 rows and 2 neighbours; got 4 and 15$"):
+        umap(groups()[:4])
+    with pytest.raises(InputError, match=r"^UMAP needs 5 rows and 2 neighbours; got 36 and 1$"):
+        umap(groups(), n_neighbors=1)
+    with pytest.raises(InputError, match="all rows are equal; there is no variance to decompose"):
+        umap(groups()[:1].repeat(6, 1))
+    spoiled = groups()
+    spoiled[3, 1] = float("nan")
+    with pytest.raises(NumbersError, match="the activations are not all finite; geometry verify says"):
+        umap(spoiled)
+
+
+def test_a_library_that_has_nowhere_to_keep_what_it_compiles_is_told(monkeypatch):
+    class Unloadable(ModuleType):
+        def __getattr__(self, name):
+            raise RuntimeError("cannot cache function 'rdist': no locator available")
+
+    monkeypatch.setitem(sys.modules, "umap", Unloadable("umap"))
+    with pytest.raises(NotAvailableError, match=r"cannot cache function .*; name a folder .* in NUMBA_CACHE_DIR$"):
+        umap(torch.randn(8, 3))

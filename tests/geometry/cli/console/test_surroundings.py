@@ -1,0 +1,125 @@
+"""What a user's environment holds changes neither what the program does nor how it ends."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cache import SequenceDesign, load_dataset, plan_recording, record
+from cache.families.family import FAMILIES
+from tests.fork_server import ROOT
+
+
+@pytest.fixture(scope="module")
+def store(gpt2, tmp_path_factory):
+    design = SequenceDesign((FAMILIES["digits"],), ("quote",), lengths=(2,), starts=(1, 2, 3, 4), templates=2)
+    path = tmp_path_factory.mktemp("store") / "a.h5"
+    plan = plan_recording(gpt2, load_dataset("digits,numwords", design), sites="resid", positions="members")
+    record(gpt2, plan, path).close()
+    return path
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """Run a line of bash, in which $G is the program; gives its result."""
+
+    def shell(line, **settings):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "G": f"{sys.executable} -m geometry", **settings}
+        command = ["bash", "-c", f"set -o pipefail; {line}"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=300, check=False)
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+        return done
+
+    return shell
+
+
+def pca(store, *more):
+    return " ".join(["$G pca", str(store), "--layers 2 --model none --quiet", *more])
+
+
+def contents(folder):
+    """The pictures and tables, byte by byte; an npz carries the time."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".npz"}
+
+
+def test_inherited_settings_change_no_byte_of_a_figure_and_stop_no_command(store, shell, tmp_path):
+    assert shell(pca(store, "--out plain")).returncode == 0
+    (tmp_path / "matplotlibrc").write_text("figure.dpi: 30\naxes.facecolor: red\nfont.size: 3\nsavefig.dpi: 17\n")
+    foreign = {
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "SOURCE_DATE_EPOCH": "yesterday",
+        "NUMBA_NUM_THREADS": "0",
+        "PYTHONWARNINGS": "error",
+        "COLUMNS": "20",
+        "TERM": "dumb",
+        "NO_COLOR": "1",
+        "OMP_NUM_THREADS": "0",
+        "PYTHONIOENCODING": "ascii",
+    }
+    done = shell(pca(store, "--out foreign"), **foreign)
+    assert done.returncode == 0, done.stderr.decode()
+    assert contents(tmp_path / "foreign") == contents(tmp_path / "plain")
+
+
+def test_settings_that_matplotlib_cannot_read_are_told_before_the_work(store, shell, tmp_path):
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
+    done = shell(pca(store))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(b"error: matplotlib cannot be loaded (")
+    assert not (tmp_path / "figures").exists()
+
+
+def test_the_library_leaves_the_users_backend_alone(shell):
+    look = "import os, geometry.report; print(os.environ['MPLBACKEND'])"
+    assert shell(f'{sys.executable} -c "{look}"', MPLBACKEND="svg").stdout == b"svg\n"
+
+
+@pytest.mark.parametrize("settings", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}], ids=str)
+def test_what_the_terminals_encoding_cannot_hold_is_escaped(shell, tmp_path, settings):
+    (tmp_path / "numbers.txt").write_text("zwölf\nfünf\neins\nzwei\ndrei\nvier\n", encoding="utf-8")
+    settings |= {"PYTHONCOERCECLOCALE": "0"}
+    done = shell(
+        "$G prompts --dataset family:numbers.txt --frame list --length 2; $G umap --help", **settings, COLUMNS="20"
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert rb"zw\xf6lf" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "told"),
+    [
+        ("$G prompts --dataset digits > /dev/full", 7, "error: no room to write to standard output"),
+        ("$G info nothing.h5 2> /dev/full", 3, ""),
+        ("$G prompts --dataset digits >&-", 0, "the first 24 of "),
+        ("$G prompts --dataset digits <&- >&- 2>&-", 0, ""),
+        ("$G info nothing.h5 2>&-", 3, ""),
+    ],
+)
+def test_streams_that_are_full_or_closed_end_in_a_code_and_a_sentence_at_most(shell, line, code, told):
+    done = shell(line)
+    err = done.stderr.decode()
+    assert (done.returncode, err.startswith(told), err.count("\n")) == (code, True, bool(told)), err
+
+
+@pytest.mark.parametrize("line", ["prompts --dataset digits --json", "--help"])
+def test_a_pipe_that_nobody_reads_ends_the_program_quietly(tmp_path, line):
+    unread, pipe = os.pipe()
+    os.close(unread)
+    command = [sys.executable, "-m", "geometry", *line.split()]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=pipe, stderr=subprocess.PIPE, check=False)
+    os.close(pipe)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_file_is_not_opened_as_a_stream_that_was_closed(shell, tmp_path):
+    done = shell("$G prompts --dataset digits --out p.jsonl <&- >&- 2>&-")
+    assert done.returncode == 0
+    assert (tmp_path / "p.jsonl").read_text().startswith('{"text"')
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_without_a_home_that_can_be_written_figures_are_drawn(store, shell):
+    done = shell(pca(store), HOME="/proc/self", MPLCONFIGDIR="/proc/self")
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -1,0 +1,109 @@
+"""Pictures of comparisons draw what the table says, and nothing that it does not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cache import Hook
+from geometry.figures.compare import described_by_layer, layer_heatmap, shared_index_by_layer
+from geometry.layers.result import LayerResult
+from tests.geometry import comparisons
+
+NAN = float("nan")
+VALUES = {
+    "digits - months": [NAN, 0.3, 0.9, 0.6],
+    "digits - letters": [NAN, 0.05, 0.04, 0.02],
+    "months - letters": [NAN, 0.07, 0.0, 0.02],
+}
+
+
+def line(axis, label):
+    return next(drawn for drawn in axis.get_lines() if drawn.get_label() == label)
+
+
+def test_each_pair_has_a_panel_but_the_private_family_is_a_line_in_the_others():
+    figure = shared_index_by_layer(comparisons.result(VALUES))
+    panels = [axis for axis in figure.axes if axis.get_title().startswith("digits")]
+    assert [axis.get_title() for axis in panels] == ["digits - months: 8 members, 20 controls"]
+    (axis,) = panels
+    np.testing.assert_array_equal(line(axis, "all directions").get_ydata(), VALUES["digits - months"])
+    np.testing.assert_allclose(line(axis, "readout removed").get_ydata(), 0.9 * np.array(VALUES["digits - months"]))
+    np.testing.assert_allclose(line(axis, "with letters").get_ydata()[1:], [0.06, 0.02, 0.02])
+    assert line(axis, "all directions").get_xdata().tolist() == list(comparisons.LAYERS)
+
+
+def test_only_layers_called_shared_have_filled_points():
+    axis = shared_index_by_layer(comparisons.result({"a - b": [NAN, 0.05, 0.9, 0.6]})).axes[0]
+    dots = next(drawn for drawn in axis.get_lines() if drawn.get_marker() == "o")
+    assert dots.get_xdata().tolist() == [1, 2]
+
+
+def test_the_band_reaches_from_the_lowest_to_the_highest_control():
+    axis = shared_index_by_layer(comparisons.result({"a - b": [0.1, 0.2, 0.3, 0.4]}, control=0.33)).axes[0]
+    band = next(drawn for drawn in axis.collections if drawn.get_label() == "controls")
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((-0.33, 0.33))
+
+
+def test_the_inset_is_the_lag_profile_at_the_highest_value():
+    axis = shared_index_by_layer(comparisons.result({"a - b": [0.1, 0.2, 0.8, 0.4]})).axes[0]
+    (inset,) = axis.child_axes
+    assert [bar.get_height() for bar in inset.patches] == [-0.2, -0.1, 0.1, 0.9, 0.1, -0.1, -0.2]
+    assert inset.get_title() == "layer 1"
+
+
+def test_few_controls_are_said_to_be_too_few_and_none_draw_no_band():
+    few = shared_index_by_layer(comparisons.result({"a - b": [0.1, 0.2, 0.8, 0.4]}, n_controls=2)).axes[0]
+    assert few.get_title() == "a - b: 8 members, 2 controls (too few)"
+    none = shared_index_by_layer(comparisons.result({"a - b": [0.1, 0.2, 0.8, 0.4]}, n_controls=0)).axes[0]
+    assert not [drawn for drawn in none.collections if drawn.get_label() == "controls"]
+
+
+def test_a_pair_without_any_value_is_an_empty_panel():
+    figure = shared_index_by_layer(comparisons.result({"a - b": [NAN] * 4, "a - c": [0.1, 0.2, 0.3, 0.4]}))
+    assert not figure.axes[0].child_axes
+    assert len(figure.axes[1].child_axes) == 1
+
+
+def test_what_is_only_between_the_private_family_and_others_is_drawn_all_the_same():
+    figure = shared_index_by_layer(comparisons.result({"digits - letters": [0.0, 0.1, 0.1, 0.1]}))
+    assert figure.axes[0].get_title().startswith("digits - letters")
+
+
+def test_describing_measures_have_a_row_of_panels_with_their_null():
+    result = comparisons.result(
+        {"a - b": [0.5, 0.6, 0.7, 0.99], "a - c": [0.5] * 4}, measure="cka", readout=False, half=np.nan
+    )
+    figure = described_by_layer(result, ["cka"])
+    assert [axis.get_title() for axis in figure.axes] == ["a - b", "a - c"]
+    table = result.table[result.table["b"] == "b"]
+    np.testing.assert_array_equal(line(figure.axes[0], "permuted").get_ydata(), table["permuted_mean"])
+    band = max(path.vertices[:, 1].max() for drawn in figure.axes[0].collections for path in drawn.get_paths())
+    assert band <= 1
+
+
+def grid(values, layers, layers_b):
+    table = [{"layer": a, "layer_b": b, "n_rows": 12, "n_members": 6} for a in layers for b in layers_b]
+    return LayerResult(
+        name="grid",
+        hooks=tuple(Hook("resid_post", max(layer, 0)) for layer in layers),
+        arrays={"value": (("hook", "hook_b"), values)},
+        rows=pd.DataFrame(),
+        parameters={"site": "resid_post", "measure": "cka"},
+        source="ab" * 32,
+        table=pd.DataFrame(table),
+    )
+
+
+def test_the_heat_map_has_a_cell_for_every_pair_of_layers_and_names_the_ticks_it_keeps():
+    values = np.linspace(0, 1, 31 * 20).reshape(31, 20)
+    axis = layer_heatmap(grid(values, range(-1, 30), range(-1, 19))).axes[0]
+    np.testing.assert_array_equal(axis.images[0].get_array(), values)
+    assert [tick.get_text() for tick in axis.get_yticklabels()][:3] == ["embed", "1", "3"]
+    assert len(axis.get_yticklabels()) <= 16
+    assert axis.get_title() == "resid_post: cka, 12 rows, 6 members"
+
+
+def test_a_negative_similarity_is_within_the_colours():
+    axis = layer_heatmap(grid(np.array([[1.0, -0.4], [-0.4, 1.0]]), (0, 1), (0, 1))).axes[0]
+    assert axis.images[0].get_clim() == (-0.4, 1)

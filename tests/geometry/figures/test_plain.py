@@ -1,0 +1,60 @@
+"""Texts are drawn as they stand, in every figure of the package."""
+
+import ast
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from matplotlib.figure import Figure
+
+import geometry
+from geometry.figures.plain import PlainFigure
+
+TEXT = r"$\frac$ $x_1$"
+
+
+def filled(kind):
+    figure = kind(layout="constrained")
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], label=TEXT)
+    axis.set_title(TEXT)
+    axis.set_xlabel(TEXT)
+    axis.set_xticks([0, 1], [TEXT, "a\x1b[31m\x00b"])
+    axis.annotate(TEXT, (0, 0))
+    axis.table([[TEXT]], loc="bottom")
+    figure.suptitle(TEXT)
+    figure.legend()
+    return figure
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_dollars_begin_no_formula_and_control_characters_are_escaped(suffix, tmp_path):
+    figure = filled(PlainFigure)
+    figure.draw_without_rendering()
+    figure.savefig(tmp_path / f"a.{suffix}", metadata={})
+    if suffix == "svg":
+        ElementTree.parse(tmp_path / "a.svg")
+        assert (tmp_path / "a.svg").read_text().count(TEXT) >= 6
+    with pytest.raises(ValueError, match=r"\\frac"):
+        filled(Figure).savefig(tmp_path / f"b.{suffix}")
+
+
+def test_long_labels_of_an_axis_are_cut_and_leave_room_for_it():
+    figure = PlainFigure(layout="constrained")
+    axis = figure.subplots()
+    axis.set_yticks([0, 1], ["a" * 300, "b" * 40])
+    figure.draw_without_rendering()
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a" * 39 + "…", "b" * 40]
+
+
+def test_every_figure_is_a_plain_one():
+    """Read from the source: nothing else makes a figure."""
+    root = Path(geometry.__file__).parents[1]
+    makers = set()
+    for path in (path for package in ("cache", "geometry", "probes") for path in (root / package).rglob("*.py")):
+        calls = {node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+        names = {getattr(call, "id", getattr(call, "attr", "")) for call in calls}
+        assert not names & {"Figure", "figure", "subfigures"}, path
+        makers |= {path} if "PlainFigure" in names else set()
+    pictures = {*root.glob("geometry/figures/[a-z]*.py"), *root.glob("probes/*/figures.py")}
+    assert {path.name for path in pictures - makers} == {"plain.py"}

@@ -1,0 +1,358 @@
+"""Figures: they show the numbers they are given, with labels a reader can do without the caption."""
+
+import importlib.util
+import io
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from cache import Hook, plan_recording, record
+from cache.families.family import FAMILIES
+from geometry.figures.scatter import PALETTE, explained_variance_by_layer, layer_title, scatter_by_layer
+from geometry.layers.principal import pca_by_layer
+from geometry.layers.result import LayerResult
+
+N_VALUES = 5
+N_TEMPLATES = 3
+
+
+def made_up(families=("digits", "months", "control:0", "control:1"), *, n_layers=30, k=3, embed=True, **changes):
+    """A result whose numbers mean nothing, so that a figure can only have them from the result."""
+    rng = np.random.default_rng(0)
+    hooks = (Hook("resid_pre", 0),) * embed + tuple(Hook("resid_post", layer) for layer in range(n_layers))
+    rows = pd.DataFrame(
+        [
+            {"family": family, "shown": FAMILIES[family].member(value) if family in FAMILIES else "cat", "unit": value}
+            for value in range(1, N_VALUES + 1)
+            for _ in range(N_TEMPLATES)
+            for family in families
+        ]
+    )
+    ratios = np.sort(rng.uniform(0.05, 0.3, size=(len(hooks), k)))[:, ::-1]
+    arrays = {
+        "scores": (("hook", "row", "component"), rng.normal(size=(len(hooks), len(rows), k)).astype(np.float32)),
+        "explained_variance_ratio": (("hook", "component"), ratios),
+        "se": (("hook", "component"), rng.uniform(0.01, 0.1, size=ratios.shape)),
+        "null": (("hook", "permutation", "component"), rng.uniform(0, 0.1, size=(len(hooks), 20, k))),
+    }
+    given = {
+        "name": "pca",
+        "hooks": hooks,
+        "arrays": arrays,
+        "rows": rows,
+        "parameters": {"site": "resid_post"},
+        "source": "ab" * 32,
+        "table": pd.DataFrame([{"n_rows": len(rows), "n_members": N_VALUES, "n_templates": N_TEMPLATES}]),
+    }
+    return LayerResult(**given | changes)
+
+
+def with_array(result, name, values):
+    return made_up(n_layers=len(result.hooks) - 1, arrays={**result.arrays, name: (result.arrays[name][0], values)})
+
+
+def family_rows(result, family):
+    return (result.rows["family"] == family).to_numpy()
+
+
+@pytest.fixture
+def settings():
+    """What gives matplotlib's global settings, which begin as the defaults whatever other tests did."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        # reading the backend chooses one, and imports pyplot for it
+        yield lambda: {name: mpl.rcParams[name] for name in mpl.rcParams if name != "backend"}
+
+
+def legend_of(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """SmolLM2's 31 sites."""
+    return made_up()
+
+
+@pytest.fixture(scope="module")
+def scatter(whole):
+    return scatter_by_layer(whole)
+
+
+@pytest.fixture(scope="module")
+def panels(scatter):
+    return [axis for axis in scatter.axes if axis.axison]
+
+
+def test_there_is_a_titled_panel_a_site_and_no_empty_frame(scatter, panels):
+    assert [axis.get_title() for axis in panels] == ["embed"] + [f"layer {layer}" for layer in range(30)]
+    assert len(scatter.axes) < 31 + 6
+
+
+def test_panels_say_how_much_their_axes_explain(whole, panels):
+    for axis, ratios in zip(panels, whole.values("explained_variance_ratio"), strict=True):
+        assert axis.get_xlabel() == f"PC1 ({round(100 * ratios[0])}%)"
+        assert axis.get_ylabel() == f"PC2 ({round(100 * ratios[1])}%)"
+
+
+def test_every_row_is_drawn_where_its_scores_are_and_nowhere_else(whole, panels):
+    scores = whole.values("scores")[:, :, :2]
+    controls = family_rows(whole, "control:0") | family_rows(whole, "control:1")
+    for axis, expected in zip(panels, scores, strict=True):
+        drawn = [np.asarray(points.get_offsets()) for points in axis.collections]
+        assert len(drawn) == 3
+        for points, mine in zip(
+            drawn, (controls, family_rows(whole, "digits"), family_rows(whole, "months")), strict=True
+        ):
+            np.testing.assert_array_equal(points, expected[mine])
+
+
+def means(result, layer, family):
+    """Each ordinal's mean, by a loop."""
+    mine, unit = family_rows(result, family), result.rows["unit"].to_numpy()
+    scores = result.values("scores")[layer]
+    return np.array([scores[mine & (unit == value)][:, :2].mean(axis=0) for value in range(1, N_VALUES + 1)])
+
+
+def test_a_familys_means_are_joined_in_order_and_controls_are_not_joined(whole, panels):
+    for layer, axis in enumerate(panels):
+        lines = {line.get_label(): line.get_xydata() for line in axis.lines}
+        assert set(lines) == {"digits", "months"}
+        for family, path in lines.items():
+            np.testing.assert_allclose(path, means(whole, layer, family), atol=1e-6)
+
+
+def test_each_mean_carries_its_member_cut_to_three_letters_in_the_familys_colour(whole, panels):
+    expected = [*"12345", "Jan", "Feb", "Mar", "Apr", "May"]
+    for layer, axis in enumerate(panels):
+        assert [text.get_text() for text in axis.texts] == expected
+        places = np.concatenate([means(whole, layer, family) for family in ("digits", "months")])
+        np.testing.assert_allclose([text.xy for text in axis.texts], places, atol=1e-6)
+        assert [text.get_color() for text in axis.texts] == [PALETTE[0]] * 5 + [PALETTE[1]] * 5
+
+
+def test_rows_may_come_in_any_order(whole):
+    order = np.random.default_rng(1).permutation(len(whole.rows))
+    scores = whole.values("scores")[:2, order]
+    shuffled = made_up(
+        n_layers=1,
+        rows=whole.rows.iloc[order].reset_index(drop=True),
+        arrays={**whole.arrays, "scores": (whole.arrays["scores"][0], scores)},
+    )
+    axis = scatter_by_layer(shuffled).axes[0]
+    lines = {line.get_label(): line.get_xydata() for line in axis.lines}
+    for family, path in lines.items():
+        np.testing.assert_allclose(path, means(whole, 0, family), atol=1e-6)
+    labels = sorted(text.get_text() for text in axis.texts)
+    assert labels == sorted([*"12345", "Jan", "Feb", "Mar", "Apr", "May"])
+
+
+def test_the_legend_has_one_entry_a_family_and_one_for_all_controls(scatter):
+    assert legend_of(scatter) == ["controls (2)", "digits", "months"]
+    assert all(axis.get_legend() is None for axis in scatter.axes)
+
+
+def test_controls_are_grey_and_lie_underneath(panels):
+    for axis in panels:
+        colours = [to_hex(points.get_facecolor()[0]).upper() for points in axis.collections]
+        assert colours[1:] == list(PALETTE[:2])
+        red, green, blue = (colours[0][i : i + 2] for i in (1, 3, 5))
+        assert red == green == blue
+
+
+def test_the_figure_says_what_site_and_how_many_rows_members_and_templates(scatter):
+    title = scatter.get_suptitle()
+    assert "resid_post" in title
+    assert "60 rows, 5 members, 3 templates" in title
+
+
+def test_without_controls_there_is_no_entry_for_them():
+    figure = scatter_by_layer(made_up(("months",), n_layers=1))
+    assert legend_of(figure) == ["months"]
+    assert [len(axis.collections) for axis in figure.axes] == [1, 1]
+
+
+def test_controls_alone_are_a_grey_cloud():
+    figure = scatter_by_layer(made_up(("control:0", "control:1", "control:2"), n_layers=1))
+    assert legend_of(figure) == ["controls (3)"]
+    assert not figure.axes[0].lines
+
+
+def test_prompts_without_a_family_are_called_prompts():
+    assert legend_of(scatter_by_layer(made_up(("",), n_layers=1))) == ["prompts"]
+
+
+def test_one_component_is_drawn_on_a_line():
+    result = made_up(k=1, n_layers=2)
+    figure = scatter_by_layer(result)
+    for axis, scores in zip(figure.axes, result.values("scores"), strict=True):
+        assert axis.get_ylabel() == ""
+        points = np.concatenate([np.asarray(drawn.get_offsets()) for drawn in axis.collections])
+        assert sorted(points[:, 0]) == sorted(scores[:, 0])
+        assert not points[:, 1].any()
+
+
+def test_a_single_layer_has_a_single_panel():
+    figure = scatter_by_layer(made_up(n_layers=1, embed=False))
+    assert [axis.get_title() for axis in figure.axes] == ["layer 0"]
+
+
+def test_the_embedding_is_called_so_wherever_a_layer_is_named():
+    assert layer_title(Hook("resid_pre", 0)) == "embed"
+    assert [layer_title(Hook(kind, layer)) for kind, layer in (("resid_post", 0), ("z", 12), ("resid_pre", 1))] == [
+        "layer 0",
+        "layer 12",
+        "layer 1",
+    ]
+
+
+def test_there_is_a_line_a_component_and_the_null_over_all_layers(whole):
+    axis = explained_variance_by_layer(whole).axes[0]
+    lines = {line.get_label(): line for line in axis.lines}
+    assert list(lines) == ["PC1", "PC2", "PC3", "largest of the null"]
+    for component in range(3):
+        line = lines[f"PC{component + 1}"]
+        np.testing.assert_array_equal(line.get_ydata(), whole.values("explained_variance_ratio")[:, component])
+    np.testing.assert_array_equal(
+        lines["largest of the null"].get_ydata(), [null.max() for null in whole.values("null")]
+    )
+    assert all(line.get_xdata().tolist() == list(range(-1, 30)) for line in lines.values())
+    assert len({line.get_color() for line in lines.values()}) == 4
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == list(lines)
+
+
+def test_bands_are_one_standard_error_wide_and_stay_between_none_and_all(whole):
+    errors = whole.values("se").copy()
+    errors[3] = 2
+    result = with_array(whole, "se", errors)
+    axis = explained_variance_by_layer(result).axes[0]
+    assert len(axis.collections) == 3
+    for band, share, error in zip(axis.collections, result.values("explained_variance_ratio").T, errors.T, strict=True):
+        edges = band.get_paths()[0].vertices
+        for i, layer in enumerate(range(-1, 30)):
+            here = edges[edges[:, 0] == layer][:, 1]
+            assert here.min() == pytest.approx(max(share[i] - error[i], 0))
+            assert here.max() == pytest.approx(min(share[i] + error[i], 1))
+
+
+def test_without_standard_errors_there_is_no_band(whole):
+    axis = explained_variance_by_layer(with_array(whole, "se", np.full((31, 3), np.nan))).axes[0]
+    assert len(axis.lines) == 4
+    assert not axis.collections
+
+
+def without_variance_at_the_embedding(**choices):
+    """As the embedding of rows that are all one token: no share, no error, no null."""
+    result = made_up(**choices)
+    for name in ("explained_variance_ratio", "se", "null"):
+        result.values(name)[0] = np.nan
+    result.values("scores")[0] = 0
+    return result
+
+
+def test_a_layer_without_variance_is_a_gap_in_every_line():
+    axis = explained_variance_by_layer(without_variance_at_the_embedding(n_layers=4)).axes[0]
+    for line in axis.lines:
+        assert np.isnan(line.get_ydata()).tolist() == [True, False, False, False, False]
+
+
+def test_a_layer_without_variance_hides_no_other_layers_band():
+    axis = explained_variance_by_layer(without_variance_at_the_embedding(n_layers=4)).axes[0]
+    assert len(axis.collections) == 3
+    for band in axis.collections:
+        assert {0, 1, 2, 3} == {x for path in band.get_paths() for x in path.vertices[:, 0].tolist()}
+
+
+def test_a_layer_without_variance_has_no_percentage():
+    axis = scatter_by_layer(without_variance_at_the_embedding(n_layers=1)).axes[0]
+    assert axis.get_title() == "embed"
+    assert "nan" not in axis.get_xlabel() + axis.get_ylabel()
+
+
+def test_the_axes_are_named_and_ticks_are_layers(whole):
+    axis = explained_variance_by_layer(whole).axes[0]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("layer", "explained variance ratio")
+    labels = [text.get_text() for text in axis.get_xticklabels()]
+    assert labels[0] == "embed"
+    assert [int(label) for label in labels[1:]] == axis.get_xticks()[1:].tolist()
+    assert 8 <= len(labels) <= 17
+    assert axis.get_xticks()[0] == -1
+    assert axis.get_ylim()[0] == 0
+    assert "60 rows, 5 members, 3 templates" in axis.get_title()
+    assert "resid_post" in axis.get_title()
+
+
+def test_a_single_layer_is_a_point_a_component():
+    axis = explained_variance_by_layer(made_up(n_layers=1, embed=False)).axes[0]
+    assert [line.get_xdata().tolist() for line in axis.lines] == [[0]] * 4
+    assert [line.get_marker() for line in axis.lines[:3]] == ["o"] * 3
+
+
+@pytest.mark.parametrize(
+    "hooks",
+    [
+        pytest.param((Hook("mlp_out", 0),), id="layer-0"),
+        pytest.param(tuple(Hook("mlp_out", layer) for layer in range(1, 48, 2)), id="odd-layers"),
+    ],
+)
+def test_some_layer_is_always_labelled(hooks):
+    result = made_up(n_layers=len(hooks), embed=False, hooks=hooks)
+    labels = [text.get_text() for text in explained_variance_by_layer(result).axes[0].get_xticklabels()]
+    assert set(labels) & {str(hook.layer) for hook in hooks}
+
+
+def test_means_of_last_tokens_carry_the_member_they_count_under(gpt2, prompts, tmp_path):
+    months = prompts.subset(i for i, prompt in enumerate(prompts) if (prompt.family, prompt.template) == ("months", 1))
+    plan = plan_recording(gpt2, months, sites="mlp_out", layers="1", positions="last")
+    with record(gpt2, plan, tmp_path / "a.h5") as store:
+        result = pca_by_layer(store, "mlp_out", where="is_last", k=2)
+    labels = [text.get_text() for text in scatter_by_layer(result).axes[0].texts]
+    assert labels == ["Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov"]
+
+
+def test_a_member_with_dollar_signs_is_written_as_it_is():
+    result = made_up(("months",), n_layers=1)
+    figure = scatter_by_layer(made_up(("months",), n_layers=1, rows=result.rows.assign(shown="$^$")))
+    figure.savefig(io.BytesIO(), format="svg")
+
+
+def test_each_built_in_family_has_a_colour_of_its_own():
+    axis = scatter_by_layer(made_up(tuple(FAMILIES), n_layers=1)).axes[0]
+    assert len({to_hex(points.get_facecolor()[0]) for points in axis.collections}) == len(FAMILIES)
+
+
+@pytest.mark.parametrize("draw", [scatter_by_layer, explained_variance_by_layer])
+def test_drawing_changes_neither_the_result_nor_any_global_setting(draw, settings):
+    result = made_up(n_layers=2)
+    before, values = settings(), {name: array.copy() for name, (_, array) in result.arrays.items()}
+    rows = result.rows.copy()
+    draw(result).savefig(io.BytesIO())
+    assert settings() == before
+    for name, array in values.items():
+        np.testing.assert_array_equal(result.values(name), array)
+    pd.testing.assert_frame_equal(result.rows, rows)
+
+
+def test_the_same_result_gives_the_same_picture():
+    for draw in (scatter_by_layer, explained_variance_by_layer):
+        pictures = []
+        for _ in range(2):
+            pictures.append(io.BytesIO())
+            draw(made_up(n_layers=1)).savefig(pictures[-1], format="raw")
+        assert pictures[0].getvalue() == pictures[1].getvalue()
+
+
+def test_no_display_and_no_pyplot_are_needed(monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it now fails
+    spec = importlib.util.find_spec("geometry.figures.scatter")
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    for draw in (figures.scatter_by_layer, figures.explained_variance_by_layer):
+        picture = io.BytesIO()
+        draw(made_up(n_layers=1)).savefig(picture, format="png")
+        assert picture.getvalue().startswith(b"\x89PNG")
