@@ -17,7 +17,8 @@ spellings   months and their abbreviations; letters A-K, L-V and their lower cas
             plurals, verbs and their past and -ing forms: lists in no order. Wanted: all pairs shared, the ordered ones
             by an index (order matters), the others by their words.
 
-Beside the increasing lists of numbers and spellings stand forty reorderings (`reordered:0-39`, in three quotes).
+Beside the increasing lists of numbers and spellings stand sixty reorderings (`reordered:0-59`, in two quotes): four
+ordered pairs among twelve can then have q at .05.
 """
 
 import argparse
@@ -91,14 +92,14 @@ def dataset(families: Sequence[str]) -> str:
 
 
 def prompts_of(study: Study, controls: str, templates: int, orders: str) -> Prompts:
-    """The increasing lists beside their controls, and the reordered ones in at most three templates of one frame."""
+    """The increasing lists beside their controls, and the reordered ones in two templates of one frame."""
     design = SequenceDesign(
         (FAMILIES["digits"],), frames=("quote", "list"), lengths=(3,), starts=tuple(range(10)), templates=templates
     )
     increasing = load_dataset(f"{dataset(study.families)},{controls}", design)
     if not study.reordered or not orders:
         return increasing
-    design = replace(design, frames=("quote",), kinds=(orders,), templates=min(templates, 3))
+    design = replace(design, frames=("quote",), kinds=(orders,), templates=2)
     return Prompts((*increasing, *load_dataset(dataset(study.reordered), design)), design.seed)
 
 
@@ -138,7 +139,7 @@ def main() -> None:
     parser.add_argument("figures", type=Path, help="folder of the tables")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--controls", default=CONTROLS)
-    parser.add_argument("--orders", default="reordered:0-39", help="kind of the reordered lists; '' for none")
+    parser.add_argument("--orders", default="reordered:0-59", help="kind of the reordered lists; '' for none")
     parser.add_argument("--templates", type=int, default=6, help="of the increasing lists")
     parser.add_argument("--quick", action="store_true", help="three pairs of each study, two templates, two orders")
     arguments = parser.parse_args()
