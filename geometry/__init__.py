@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from geometry.between.summary import summary as summary
     from geometry.layers.demix import demix_by_layer as demix_by_layer
     from geometry.layers.loadings import loadings as loadings
-    from geometry.layers.parts import nmf_by_layer as nmf_by_layer
-    from geometry.layers.parts import umap_by_layer as umap_by_layer
+    from geometry.layers.nmf import nmf_by_layer as nmf_by_layer
     from geometry.layers.principal import pca_by_layer as pca_by_layer
     from geometry.layers.principal import svd_by_layer as svd_by_layer
     from geometry.layers.result import LayerResult as LayerResult
     from geometry.layers.result import per_layer as per_layer
     from geometry.layers.result import site_hooks as site_hooks
+    from geometry.layers.umap import umap_by_layer as umap_by_layer
     from geometry.report import write_report as write_report
     from geometry.rows.cells import CellPlan as CellPlan
     from geometry.rows.cells import load_cells as load_cells
@@ -69,7 +69,7 @@ _HOMES = {
     "loadings": "geometry.layers.loadings",
     "matched_cosine": "geometry.similarity.of_families",
     "nmf": "geometry.bases.nonnegative",
-    "nmf_by_layer": "geometry.layers.parts",
+    "nmf_by_layer": "geometry.layers.nmf",
     "pca": "geometry.bases.principal",
     "pca_by_layer": "geometry.layers.principal",
     "per_layer": "geometry.layers.result",
@@ -86,7 +86,7 @@ _HOMES = {
     "svd": "geometry.bases.principal",
     "svd_by_layer": "geometry.layers.principal",
     "umap": "geometry.bases.embedding",
-    "umap_by_layer": "geometry.layers.parts",
+    "umap_by_layer": "geometry.layers.umap",
     "write_report": "geometry.report",
 }
 __all__ = sorted(_HOMES)

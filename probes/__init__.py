@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from probes.directions.members import reversal as reversal
     from probes.directions.subspaces import index_subspace as index_subspace
     from probes.directions.subspaces import leace as leace
-    from probes.directions.subspaces import random_subspace as random_subspace
     from probes.edits.edit import Addition as Addition
     from probes.edits.edit import Exchange as Exchange
     from probes.edits.edit import Removal as Removal
@@ -64,7 +63,6 @@ _HOMES = {
     "member_positions": "probes.edits.positions",
     "nested_cells": "probes.steering.cells",
     "probe_by_layer": "probes.linear.by_layer",
-    "random_subspace": "probes.directions.subspaces",
     "reversal": "probes.directions.members",
     "save_direction": "probes.directions.files",
     "steer": "probes.edits.hooks",

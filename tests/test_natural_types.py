@@ -134,9 +134,8 @@ def test_a_site_that_no_store_knows_may_be_named_too(site):
         probes.direction_of(x[0, 0], site, "by hand"),
         probes.index_subspace(x, 1, site),
         probes.leace(x[0], ["a", "b", "a"], hook=site),
-        probes.random_subspace(x[0], 1, 0, site),
     ]
-    assert [one.hook for one in made] == [Hook("resid_post", 1)] * 4
+    assert [one.hook for one in made] == [Hook("resid_post", 1)] * 3
 
 
 BARE = """

@@ -103,7 +103,6 @@ CALLS = {
     "probes.leace": lambda rig: ((rig.x, [i % 3 for i in range(24)]), {}),
     "probes.member_edit": lambda rig: ((rig.store, Hook("resid_post", 1), "digits"), {"i": 1, "j": 2}),
     "probes.probe_by_layer": lambda rig: ((rig.store, "angle"), LAST | {"n_permutations": 1, "families": ["months"]}),
-    "probes.random_subspace": lambda rig: ((rig.x,), {"rank": 2, "seed": 0}),
     "probes.steer": lambda rig: (
         (rig.model, probes.direction_of(torch.ones(33), Hook("resid_post", 1), "ones")),
         {},

@@ -1,15 +1,13 @@
 """Decompositions of activations into orthonormal directions: SVD and PCA, from rows or from their moments."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
 from cache.errors import InputError
-from cache.seeds import check_seed
 from geometry.bases.basis import FeatureBasis, orthonormal_basis
 from geometry.stats.linalg import check_finite, eigen, fix_signs
 from geometry.stats.moments import Moments
@@ -140,45 +138,6 @@ def subspace_overlap(
     products = (a.double() @ b.double().T).square().numpy()
     k = len(products)
     return np.array([products[:j, :j].sum() / j for j in range(1, k + 1)])
-
-
-def split_half_stability(
-    x: Float[Tensor, "row d"],
-    units: Shaped[np.ndarray, " row"],
-    fit: Callable[[Float[Tensor, "_ d"]], Decomposition],
-    *,
-    n_splits: int = 10,
-    seed: int = 0,
-) -> Float[np.ndarray, " component"]:
-    """Overlap of the subspaces found in two halves of the units, mean over random splits.
-
-    Args:
-        x: activations.
-        units: the unit (member, template) of each row; a unit's rows fall into the same half.
-        fit: what is fitted to each half: `lambda rows: pca(rows, k=3)`.
-        n_splits: how many splits.
-        seed: seeds the splits.
-
-    Returns:
-        `subspace_overlap` for the first 1, 2, ... components; nan where a half is too small for the fit.
-    """
-    seed = check_seed(seed)
-    rng = np.random.default_rng(seed)
-    labels, codes = np.unique(units, return_inverse=True)
-    overlaps = []
-    for _ in range(n_splits):
-        half = np.isin(codes, rng.permutation(len(labels))[: len(labels) // 2])
-        try:
-            pair = [_orthonormal(fit(x[torch.from_numpy(side)]).directions) for side in (half, ~half)]
-        except InputError:
-            return np.full(len(fit(x).directions), np.nan)
-        overlaps.append(subspace_overlap(*pair))
-    stability: Float[np.ndarray, " component"] = np.mean(overlaps, axis=0)
-    return stability
-
-
-def _orthonormal(directions: Float[Tensor, "component d"]) -> Float[Tensor, "component d"]:
-    return torch.linalg.qr(directions.double().T)[0].T
 
 
 def _principal(

@@ -1,7 +1,7 @@
 """What a number is worth: standard errors over members, and what chance would give."""
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.stats
@@ -18,30 +18,6 @@ LEAST_MEMBERS = 5
 
 LEAST_CONTROLS = 19
 """So many control families it takes for a value above all of them to be rarer than one in twenty."""
-
-Statistic = Callable[[Float[Tensor, "row d"]], Float[np.ndarray, " component"]]
-
-
-def jackknife_se(
-    x: Float[Tensor, "row d"], members: Sequence[Hashable], statistic: Statistic
-) -> Float[np.ndarray, " component"]:
-    """Standard error of a statistic over members: all rows of one member are left out together.
-
-    Args:
-        x: activations.
-        members: the member of each row.
-        statistic: what is computed from rows.
-
-    Returns:
-        One standard error for each value of the statistic; nan below 5 members.
-
-    References: Efron and Tibshirani 1993, eq. 11.5.
-    """
-    labels = list(dict.fromkeys(members))
-    codes = np.array([labels.index(member) for member in members])
-    if len(labels) < LEAST_MEMBERS:
-        return np.full_like(statistic(x), np.nan)
-    return jackknife(np.stack([statistic(x[torch.from_numpy(codes != i)]) for i in range(len(labels))]))
 
 
 def explained_variance_null(

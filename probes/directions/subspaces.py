@@ -81,33 +81,6 @@ def leace(
     return LinearBasis(mean, torch.from_numpy(directions), torch.from_numpy(readers), site)
 
 
-def random_subspace(x: Float[Tensor, "row d"], rank: int, seed: int, hook: HookLike | None = None) -> LinearBasis:
-    """A subspace as random as the activations are: spanned by Gaussian combinations of centred rows.
-
-    Each combination has the rows' covariance; isotropic directions would mostly miss what the rows span.
-
-    Args:
-        x: activations.
-        rank: how many directions; fewer where the rows span fewer dimensions.
-        seed: seeds the combinations.
-        hook: the site: a `Hook`, its name, or kind and layer.
-
-    Returns:
-        Orthonormal directions, float64; the offset is the mean activation.
-
-    Raises:
-        InputError: the rank is below 1.
-        NumbersError: activations are not finite.
-    """
-    seed = check_seed(seed)
-    _check(rank, x)
-    wide = x.double()
-    mean = wide.mean(dim=0)
-    drawn = np.random.default_rng(seed).normal(size=(min(rank, *x.shape), len(x))) @ (wide - mean).numpy()
-    scale = float(wide.abs().max()) * np.sqrt(len(x))
-    return orthonormal_basis(_leading(drawn, rank, scale), mean, hook)
-
-
 def within_members(cells: Float[Tensor, "context member d"]) -> Float[Tensor, "row d"]:
     """What varies while the member stays the same: cells less their means over contexts and over members.
 

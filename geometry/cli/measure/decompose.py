@@ -75,7 +75,7 @@ def nmf(
     quiet: options.Quiet = False,
 ) -> None:
     """Non-negative factors at every layer; signed activations are split by sign. At home on mlp_post."""
-    from geometry.layers.parts import nmf_by_layer
+    from geometry.layers.nmf import nmf_by_layer
 
     folder = options.results_folder(out, f"{file.stem}-nmf")
     with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
@@ -123,7 +123,7 @@ def umap(
     quiet: options.Quiet = False,
 ) -> None:
     """UMAP pictures at every layer, on 50 principal components; seeded, and so on one thread. No evidence."""
-    from geometry.layers.parts import umap_by_layer
+    from geometry.layers.umap import umap_by_layer
 
     folder = options.results_folder(out, f"{file.stem}-umap")
     with _opened(file, site, layers, quiet=quiet) as (store, on_hook):

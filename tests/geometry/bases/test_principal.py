@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA, TruncatedSVD
 
 from cache.errors import InputError, NumbersError
-from geometry.bases.principal import pca, pca_of_moments, split_half_stability, subspace_overlap, svd, svd_of_moments
+from geometry.bases.principal import pca, pca_of_moments, subspace_overlap, svd, svd_of_moments
 from geometry.stats.linalg import spectrum
 from geometry.stats.moments import moments
 
@@ -322,49 +322,3 @@ def test_overlap_is_the_mean_squared_cosine_of_principal_angles():
         assert found[j - 1] == pytest.approx((cosines**2).mean())
     np.testing.assert_allclose(subspace_overlap(a, a), 1, atol=1e-6)
     np.testing.assert_allclose(subspace_overlap(a, rotation_of(12, 1)[4:8]), 0, atol=1e-6)
-
-
-def test_a_planted_subspace_is_stable_and_isotropic_noise_is_near_chance():
-    rng = np.random.default_rng(0)
-    d, k, units = 60, 3, np.repeat(np.arange(100), 4)
-    noise = rng.normal(size=(400, d))
-    planted = noise * 0.05 + rng.normal(size=(400, k)) * [6, 4, 2] @ np.linalg.qr(rng.normal(size=(d, k)))[0].T
-    stable = split_half_stability(torch.from_numpy(planted.astype(np.float32)), units, lambda x: pca(x, k=k))
-    assert stable.shape == (k,)
-    assert stable[-1] > 0.99
-    loose = split_half_stability(
-        torch.from_numpy(noise.astype(np.float32)), units, lambda x: pca(x, k=k), n_splits=10, seed=1
-    )
-    assert loose[-1] == pytest.approx(k / d, abs=0.08)
-
-
-def test_a_units_rows_fall_into_the_same_half():
-    x, units, seen = sample(30, 4), np.array(list("abcdefghij") * 3), []
-
-    def fit(rows):
-        seen.append([x.tolist().index(row) for row in rows.tolist()])
-        return pca(rows, k=2)
-
-    split_half_stability(x, units, fit, n_splits=6)
-    assert len(seen) == 12
-    for first, second in zip(seen[::2], seen[1::2], strict=True):
-        assert not set(units[first]) & set(units[second])
-        assert sorted(first + second) == list(range(30))
-        assert len(first) == len(second) == 15
-    assert len({tuple(half) for half in seen}) > 6
-
-
-def test_splits_follow_the_seed():
-    x, units = sample(40, 8), np.arange(40)
-    one, same, other = (split_half_stability(x, units, lambda rows: pca(rows, k=2), seed=seed) for seed in (3, 3, 4))
-    np.testing.assert_array_equal(one, same)
-    assert (one != other).any()
-
-
-def test_stability_is_nan_where_a_half_is_too_small_for_the_fit():
-    x = sample(12, 8)
-    for units in (np.arange(12) // 2, np.zeros(12, dtype=int)):
-        found = split_half_stability(x, units, lambda rows: pca(rows, k=6))
-        assert found.shape == (6,)
-        assert np.isnan(found).all()
-    assert np.isfinite(split_half_stability(x, np.arange(12) // 2, lambda rows: pca(rows, k=5))).all()

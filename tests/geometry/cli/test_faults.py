@@ -44,7 +44,7 @@ def no_layout(monkeypatch):
         turn = torch.linspace(0, 6, len(x))
         return Embedding(torch.stack([turn.cos(), turn.sin()], dim=1), 1.0, 2)
 
-    monkeypatch.setattr("geometry.layers.parts.umap", circle)
+    monkeypatch.setattr("geometry.layers.umap.umap", circle)
 
 
 def test_every_command_is_tried():

@@ -1,4 +1,4 @@
-"""NMF and UMAP of a store: the same as of the rows loaded by hand, planted parts found, and rows drawn."""
+"""NMF of a store: the same as of the rows loaded by hand, planted parts found, and rows drawn."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,9 @@ import torch
 from cache import ActivationStore, Hook, plan_recording, record
 from cache.errors import InputError
 from geometry.bases.nonnegative import matched_cosines, nmf
-from geometry.layers import parts as module
-from geometry.layers.parts import N_NULL, nmf_by_layer, umap_by_layer
+from geometry.layers import nmf as module
+from geometry.layers.nmf import N_NULL, nmf_by_layer
+from tests.geometry.layers.planted_parts import chosen_by_hand, planted_parts
 from tests.rerecording import rerecorded
 
 COLUMNS = ["layer", "site", "hook", "component", "explained_variance_ratio", "agreement", "stability"]
@@ -17,20 +18,8 @@ COLUMNS += ["null_mean", "null_max", "reconstruction_error", "n_members", "n_tem
 
 @pytest.fixture(scope="module")
 def planted(gpt2, prompts, tmp_path_factory):
-    """Layer 0: three parts in turn, by the member. Layer 1: four groups far apart, signed. Layer 2: rows all equal."""
-    path = tmp_path_factory.mktemp("parts") / "a.h5"
-    plan = plan_recording(gpt2, prompts.subset(range(0, 105, 2)), sites="mlp", positions="members")
-    record(gpt2, plan, path).close()
-    with ActivationStore.open(path) as store:
-        value = store.rows["value"].to_numpy()
-    rng = np.random.default_rng(0)
-    parts = np.kron(np.eye(3), np.ones(11))
-    weights = rng.uniform(0, 1, (len(value), 3)) * (rng.uniform(size=(len(value), 3)) < 0.6) + 2 * np.eye(3)[value % 3]
-    centres = 20 * rng.normal(size=(4, 33))
-    layers = [weights @ parts, centres[value % 4] + rng.normal(size=(len(value), 33)), np.ones((len(value), 33))]
-    with rerecorded(path) as file:
-        for layer, x in enumerate(layers):
-            file["activations"][f"blocks.{layer}.hook_mlp_out"][:] = x
+    path = tmp_path_factory.mktemp("nmf") / "a.h5"
+    parts = planted_parts(gpt2, prompts, path)
     with ActivationStore.open(path) as store:
         yield store, parts
 
@@ -38,10 +27,6 @@ def planted(gpt2, prompts, tmp_path_factory):
 @pytest.fixture(scope="module")
 def result(planted):
     return nmf_by_layer(planted[0], "mlp_out", layers="0-1", k=3)
-
-
-def chosen_by_hand(store):
-    return [i for i, row in store.rows.iterrows() if row["member"] >= 0 and row["position"] > 0]
 
 
 def test_every_layer_is_nmf_of_the_rows_chosen_by_hand(planted, result):
@@ -143,77 +128,17 @@ def test_of_too_many_rows_some_are_drawn_for_the_fit_and_all_are_read(planted, m
     assert matched_cosines(found.values("directions")[0], planted[1]).min() > 0.99
 
 
-# --- UMAP
-
-
-@pytest.fixture(scope="module")
-def picture(planted):
-    return umap_by_layer(planted[0], "mlp_out", layers="1-2", n_neighbors=10, seed=3)
-
-
-def test_a_picture_keeps_planted_groups_apart_and_says_how_far_it_can_be_trusted(planted, picture):
-    points, groups = picture.values("scores")[0], picture.rows["unit"].to_numpy() % 4
-    centres = np.stack([points[groups == group].mean(axis=0) for group in range(4)])
-    nearest = np.linalg.norm(points[:, None] - centres, axis=2).argmin(axis=1)
-    assert (nearest == groups).mean() > 0.95
-    assert 0.8 < picture.values("trustworthiness")[0] <= 1
-
-
-def test_equal_rows_have_no_picture(picture):
-    assert not picture.values("scores")[1].any()
-    assert np.isnan(picture.values("trustworthiness")[1])
-
-
-def test_a_picture_has_the_axes_the_table_and_the_parameters_that_it_names(planted, picture):
-    assert {name: axes for name, (axes, _) in picture.arrays.items()} == {
-        "scores": ("hook", "row", "axis"),
-        "trustworthiness": ("hook",),
-    }
-    n_rows = len(chosen_by_hand(planted[0]))
-    assert picture.values("scores").shape == (2, n_rows, 2)
-    assert list(picture.table.columns) == [
-        *("layer", "site", "hook", "trustworthiness", "n_members", "n_templates", "n_rows")
-    ]
-    assert picture.table["layer"].tolist() == [1, 2]
-    np.testing.assert_array_equal(picture.table["trustworthiness"], picture.values("trustworthiness"))
-    assert picture.table["n_rows"].eq(n_rows).all()
-    assert picture.parameters == {
-        "site": "mlp_out",
-        "layers": "1-2",
-        "where": "member >= 0 and position > 0",
-        "n_neighbors": 10,
-        "seed": 3,
-    }
-    assert (picture.name, picture.source) == ("umap", planted[0].fingerprint)
-
-
-def test_of_too_many_rows_some_are_drawn_for_the_picture_in_their_order(planted, monkeypatch):
-    monkeypatch.setattr(module, "MOST_ROWS", 40)
-    drawn, again = (umap_by_layer(planted[0], "mlp_out", layers="2", seed=1) for _ in range(2))
-    all_rows = chosen_by_hand(planted[0])
-    kept = np.sort(np.random.default_rng(1).choice(len(all_rows), 40, replace=False))
-    expected = planted[0].rows.iloc[[all_rows[i] for i in kept]].reset_index(drop=True)
-    assert drawn.values("scores").shape == (1, 40, 2)
-    assert drawn.rows[["prompt", "position"]].equals(expected[["prompt", "position"]])
-    assert drawn.rows["unit"].tolist() == expected["value"].tolist()
-    assert drawn.table["n_rows"].tolist() == [40]
-    assert again.rows.equals(drawn.rows)
-
-
 @pytest.mark.parametrize(
-    ("analysis", "choices", "message"),
+    ("choices", "message"),
     [
-        (nmf_by_layer, {"layers": "0", "k": 34}, "rows of width 33 have at most 33 components; got k = 34"),
-        (nmf_by_layer, {"site": "z"}, "the store has no 'z'; it has mlp_out"),
-        (nmf_by_layer, {"where": "position == -1"}, "no row fits .*position == -1"),
-        (umap_by_layer, {"where": "prompt == 2 and member >= 0"}, "UMAP needs 5 rows and 2 neighbours; got 4 and 15"),
-        (umap_by_layer, {"layers": "0", "n_neighbors": 1}, "UMAP needs 5 rows and 2 neighbours; got .* and 1"),
-        (umap_by_layer, {"layers": "9"}, "the store has mlp_out at layers 0, 1, 2; got '9'"),
+        ({"layers": "0", "k": 34}, "rows of width 33 have at most 33 components; got k = 34"),
+        ({"site": "z"}, "the store has no 'z'; it has mlp_out"),
+        ({"where": "position == -1"}, "no row fits .*position == -1"),
     ],
 )
-def test_what_cannot_be_analysed_is_told(planted, analysis, choices, message):
+def test_what_cannot_be_analysed_is_told(planted, choices, message):
     with pytest.raises(InputError, match=message):
-        analysis(planted[0], **({"site": "mlp_out"} | choices))
+        nmf_by_layer(planted[0], **({"site": "mlp_out"} | choices))
 
 
 def test_activations_of_zeros_have_no_parts(gpt2, tmp_path):
@@ -230,5 +155,4 @@ def test_activations_of_zeros_have_no_parts(gpt2, tmp_path):
 def test_each_layer_is_told_when_it_is_done(planted):
     told = []
     nmf_by_layer(planted[0], "mlp_out", layers="0,2", k=1, on_hook=told.append)
-    umap_by_layer(planted[0], "mlp_out", layers="2", on_hook=told.append)
-    assert told == [Hook("mlp_out", 0), Hook("mlp_out", 2), Hook("mlp_out", 2)]
+    assert told == [Hook("mlp_out", 0), Hook("mlp_out", 2)]

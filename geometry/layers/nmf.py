@@ -1,6 +1,5 @@
-"""NMF and UMAP of the same rows at every layer."""
+"""NMF of the same rows at every layer."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +13,6 @@ from cache.errors import InputError
 from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
 from cache.store.rows import Where
-from geometry.bases.embedding import umap
 from geometry.bases.nonnegative import Factorization, matched_cosines, nmf
 from geometry.layers.result import LayerResult, Named, site_hooks
 from geometry.rows.analysed import Rows, chosen_rows, row_counts
@@ -62,82 +60,17 @@ def nmf_by_layer(
         found.append(_factors(store.load(hook, rows.chosen), rows, k, seed))
         on_hook(hook)
     arrays = {key: (("hook", *axes), np.stack([one[key][1] for one in found])) for key, (axes, _) in found[0].items()}
-    parameters = {**_parameters(site, layers, rows, seed), "k": k, "n_null": N_NULL}
+    parameters = {
+        "site": site,
+        "layers": layers_text(layers),
+        "where": rows.where,
+        "seed": seed,
+        "k": k,
+        "n_null": N_NULL,
+    }
     return LayerResult(
         "nmf", hooks, arrays, rows.table, parameters, store.fingerprint, _table(site, hooks, arrays, rows)
     )
-
-
-def umap_by_layer(
-    store: ActivationStore,
-    site: str = "resid_post",
-    *,
-    layers: Layers = "all",
-    where: Where = None,
-    n_neighbors: int = 15,
-    seed: int = 0,
-    on_hook: Callable[[Hook], None] = lambda hook: None,
-) -> LayerResult:
-    """UMAP of one site at each layer by itself: pictures only, each with its trustworthiness.
-
-    Args:
-        store: the store.
-        site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
-        where: a query over `store.rows`, or a mask; None for shown members. BOS is left out.
-        n_neighbors: neighbours that count as near.
-        seed: seeds the layout, and the rows drawn where there are more than 8,192.
-        on_hook: called after every layer.
-
-    Returns:
-        Arrays `scores` (hook, row, 2) and `trustworthiness`; 0 and nan where all rows are equal.
-
-    Raises:
-        InputError: no such site, layer or row, or fewer than 5 rows.
-        NumbersError: a value is not finite.
-    """
-    seed = check_seed(seed)
-    hooks, rows = site_hooks(store, site, layers), _drawn(chosen_rows(store, where), seed)
-    coordinates, trust = [], []
-    for hook in hooks:
-        x = store.load(hook, rows.chosen)
-        flat = len(x) >= 5 and bool((x == x[0]).all())
-        embedding = None if flat else umap(x, n_neighbors=n_neighbors, seed=seed)
-        coordinates.append(
-            np.zeros((len(x), 2), dtype=np.float32) if embedding is None else embedding.coordinates.numpy()
-        )
-        trust.append(math.nan if embedding is None else embedding.trustworthiness)
-        on_hook(hook)
-    lines = [
-        {"layer": hook.table_layer, "site": site, "hook": hook.name, "trustworthiness": value} | row_counts(rows)
-        for hook, value in zip(hooks, trust, strict=True)
-    ]
-    return LayerResult(
-        name="umap",
-        hooks=hooks,
-        arrays={
-            "scores": (("hook", "row", "axis"), np.stack(coordinates)),
-            "trustworthiness": (("hook",), np.array(trust)),
-        },
-        rows=rows.table,
-        parameters={**_parameters(site, layers, rows, seed), "n_neighbors": n_neighbors},
-        source=store.fingerprint,
-        table=pd.DataFrame(lines),
-    )
-
-
-def _parameters(site: str, layers: Layers, rows: Rows, seed: int) -> dict[str, object]:
-    return {"site": site, "layers": layers_text(layers), "where": rows.where, "seed": seed}
-
-
-def _drawn(rows: Rows, seed: int) -> Rows:
-    """At most 8,192 of the rows, in their order."""
-    if len(rows.table) <= MOST_ROWS:
-        return rows
-    kept = np.sort(np.random.default_rng(seed).choice(len(rows.table), MOST_ROWS, replace=False))
-    chosen = np.zeros_like(rows.chosen)
-    chosen[np.flatnonzero(rows.chosen)[kept]] = True
-    return Rows(rows.where, chosen, rows.table.iloc[kept].reset_index(drop=True), rows.units[kept])
 
 
 def _factors(x: Float[Tensor, "row d"], rows: Rows, k: int, seed: int) -> Named:
