@@ -226,8 +226,7 @@ def head_outputs(
         raise InputError(
             f"{store.paths[0].name} was not recorded from {model.name}; give the model that it was recorded from"
         )
-    z = store.load(Hook("z", layer), where)
-    w_o = model.bridge.blocks[layer].attn.W_O.detach().float().cpu()
+    z, w_o = store.load(Hook("z", layer), where), model.output_projection(layer)
     return torch.einsum("rhd,hdm->rhm", z.reshape(len(z), *w_o.shape[:2]), w_o)
 
 

@@ -41,9 +41,8 @@ def readout_map(model: LoadedModel) -> Float[Tensor, "d_model d_vocab"]:
     """
     check_loaded(model)
     model.require("readout")
-    unembedding = model.bridge.W_U.detach().float().cpu()
-    gain, centres = _final_norm(model)
-    columns = unembedding * gain[:, None]
+    gain, centres = _gain_and_centring(model)
+    columns = model.unembedding * gain[:, None]
     return columns - columns.mean(dim=0) if centres else columns
 
 
@@ -76,18 +75,11 @@ def family_words(store: ActivationStore) -> Mapping[str, Mapping[int, str]]:
     return words
 
 
-def _final_norm(model: LoadedModel) -> tuple[Float[Tensor, " d_model"], bool]:
+def _gain_and_centring(model: LoadedModel) -> tuple[Float[Tensor, " d_model"], bool]:
     """The final norm's gain, and whether it takes the mean over dimensions away."""
-    device = model.bridge.W_U.device
-    probe = torch.ones(1, 1, model.bridge.cfg.d_model, device=device)
-    probe[..., 1::2] = -1
-
-    def normed(x: Float[Tensor, "1 1 d_model"]) -> Float[Tensor, " d_model"]:
-        return torch.as_tensor(model.bridge.ln_final(x.to(model.bridge.W_U.dtype)))[0, 0].float().cpu()
-
-    with torch.no_grad():
-        ahead, behind, moved = normed(probe), normed(-probe), normed(probe + 3)
+    probe = torch.ones(model.d_model)
+    probe[1::2] = -1
+    ahead, behind, moved = (model.final_norm(x) for x in (probe, -probe, probe + 3))
     centres = bool(torch.allclose(ahead, moved, rtol=1e-2, atol=1e-3))
-    plain = probe[0, 0].cpu()
-    plain = plain - plain.mean() if centres else plain
+    plain = probe - probe.mean() if centres else probe
     return (ahead - behind) / 2 / (plain / plain.square().mean().sqrt()), centres

@@ -427,7 +427,7 @@ def test_the_model_must_be_the_one_recorded_and_the_site_one_that_it_reads(store
     with (
         stored(gpt2, prompts_of("digits,months", range(1, 5)), folder / "z.h5", sites="z,attn_out") as heads,
     ):
-        assert heads.load(("z", 0)).shape[1] == gpt2.bridge.cfg.d_model
+        assert heads.load(("z", 0)).shape[1] == gpt2.d_model
         with pytest.raises(InputError, match=r"the readout is removed from resid_pre, .* only; got z"):
             between_families(heads, "digits", "months", site="z", model=gpt2)
         assert len(between_families(heads, "digits", "months", site="z", measures=["retrieval"]).table) == 3

@@ -44,7 +44,7 @@ def test_what_lies_beside_the_directions_says_nothing_of_the_words(loaded, name)
     model = loaded[name]
     directions = readout_directions(model, WORDS)
     tokens = tokens_of(model, WORDS)
-    assert directions.shape == (8, model.bridge.cfg.d_model) == (len(tokens), directions.shape[1])
+    assert directions.shape == (8, model.d_model) == (len(tokens), directions.shape[1])
     rng = np.random.default_rng(0)
     x = torch.from_numpy(10 * rng.normal(size=(5, directions.shape[1]))).float()
     step = torch.from_numpy(remove_span(10 * rng.normal(size=x.shape), directions.numpy())).float()
