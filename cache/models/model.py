@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cache.errors import InputError, NotAvailableError
+from cache.errors import FingerprintError, InputError, NotAvailableError
 from cache.models.findings import Finding
 from cache.models.hooks import Hook
 from cache.models.wrapping import longest_text, type_of
@@ -166,6 +166,23 @@ class LoadedModel:
             raise InputError(
                 f"{self.tokenizer.decode([highest])!r}, in {what}, is token {highest} of the tokenizer; {self.name} "
                 f"knows {self.d_vocab}: they do not belong together"
+            )
+
+    def check_weights(self, weights: str, what: str, named: str = "") -> None:
+        """Refuse what comes from another model: one with other weights.
+
+        Args:
+            weights: content hash of the weights that it comes from.
+            what: how the message calls it.
+            named: that model's name, for the message.
+
+        Raises:
+            FingerprintError: the weights are not this model's.
+        """
+        if weights != self.weights:
+            raise FingerprintError(
+                f"{what} comes from other weights than {self.name}'s; give the model that it came from"
+                + (f" ({named})" if named else "")
             )
 
     def run(self, tokens: Int[Tensor, "batch pos"]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cache.errors import FingerprintError, InputError
 from cache.models.hooks import Hook, HookLike, in_order, recorded_hook
-from cache.models.model import LoadedModel
+from cache.models.model import LoadedModel, check_loaded
 from cache.store.file import StoreFile, open_store_file, site_name
 from cache.store.manifest import differences
 from cache.store.rows import Where, join_labels, row_mask
@@ -189,6 +189,19 @@ def check_open(store: ActivationStore) -> None:
         raise InputError(f"an analysis takes a store, as ActivationStore.open gives it; got {type(given).__name__}")
 
 
+def check_source(store: ActivationStore, model: LoadedModel) -> None:
+    """Make sure that a store was recorded from a model with these weights.
+
+    Raises:
+        InputError: the store is not open but a path, or the model is a name.
+        FingerprintError: it was recorded from another model.
+    """
+    check_open(store)
+    check_loaded(model)
+    named = store.manifest["soft"].get("model", "its name is not noted")
+    model.check_weights(store.manifest["hard"]["model weights"], store.paths[0].name, named)
+
+
 def open_stores(paths: Iterable[str | Path]) -> ActivationStore:
     """Several files as one store: files with the same prompts add sites, files with others add rows.
 
@@ -219,13 +232,10 @@ def head_outputs(
     """What each head writes to the residual stream: `z @ W_O`; their sum plus `b_O` is attn_out.
 
     Raises:
-        InputError: the store has no z of that layer, or comes from a model with other weights.
+        InputError: the store has no z of that layer.
+        FingerprintError: it was recorded from another model.
     """
-    check_open(store)
-    if store.manifest["hard"]["model weights"] != model.weights:
-        raise InputError(
-            f"{store.paths[0].name} was not recorded from {model.name}; give the model that it was recorded from"
-        )
+    check_source(store, model)
     z, w_o = store.load(Hook("z", layer), where), model.output_projection(layer)
     return torch.einsum("rhd,hdm->rhm", z.reshape(len(z), *w_o.shape[:2]), w_o)
 

@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache import ActivationStore, LoadedModel
-from cache.errors import FingerprintError, InputError
+from cache.errors import InputError
 from cache.models.model import check_loaded
-from cache.store.store import check_open
 
 
 def readout_directions(model: LoadedModel, words: Iterable[str]) -> Float[Tensor, "token d_model"]:
@@ -44,22 +43,6 @@ def readout_map(model: LoadedModel) -> Float[Tensor, "d_model d_vocab"]:
     gain, centres = _gain_and_centring(model)
     columns = model.unembedding * gain[:, None]
     return columns - columns.mean(dim=0) if centres else columns
-
-
-def check_source(store: ActivationStore, model: LoadedModel) -> None:
-    """Make sure that a store was recorded from a model with these weights.
-
-    Raises:
-        InputError: the store is not open but a path.
-        FingerprintError: it was not.
-    """
-    check_open(store)
-    check_loaded(model)
-    if store.manifest["hard"]["model weights"] != model.weights:
-        raise FingerprintError(
-            f"{store.paths[0].name} was recorded from other weights than {model.name}'s; give the model that it came "
-            f"from ({store.manifest['soft'].get('model', 'its name is not noted')})"
-        )
 
 
 def family_words(store: ActivationStore) -> Mapping[str, Mapping[int, str]]:

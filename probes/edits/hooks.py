@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cache import Hook, LoadedModel
-from cache.errors import FingerprintError, InputError
+from cache.errors import InputError
 from cache.models.model import check_loaded
 from geometry.bases.basis import FeatureBasis
 from probes.directions.direction import Direction
@@ -174,10 +174,8 @@ def _attach_sum_check(model: LoadedModel, hook: Hook, before: dict[str, Tensor])
 
 def _check_site(model: LoadedModel, edit: Edit) -> None:
     hook = edit.hook
-    if edit.weights and edit.weights != model.weights:
-        raise FingerprintError(
-            f"the direction comes from a model with other weights than {model.name}'s; give the model that it came from"
-        )
+    if edit.weights:
+        model.check_weights(edit.weights, "the direction")
     if hook.kind not in EDITABLE:
         raise InputError(f"{hook.name} cannot be edited; sites that can are {', '.join(EDITABLE)}")
     if hook.layer >= model.n_layers:
