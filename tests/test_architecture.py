@@ -18,6 +18,8 @@ MAY_IMPORT = {"cache": {"cache"}, "geometry": {"cache", "geometry"}, "probes": {
 PACKAGES = {"cache": cache, "geometry": geometry, "probes": probes}
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 MOST_MODULES = 9
+OF_THE_BRIDGE = {"bridge", "original_model", "hook_dict"}
+RIVALS = {f"scripts/bench/cache_{name}.py" for name in ("models", "recording", "saelens")}  # TransformerLens's own ways
 HOMES = {
     "transformer_lens": ["cache/models/wrapping.py"],
     "h5py": [
@@ -173,6 +175,14 @@ def test_heavy_libraries_stay_in_their_place(library):
     users = [name_of(p) for p in SOURCES if any(m.split(".")[0] == library for m in imports(p))]
     strays = [user for user in users if not any(user.startswith(home) for home in HOMES[library])]
     assert strays == []
+
+
+def test_only_a_loaded_model_reads_its_bridge():
+    """Another version of TransformerLens is a matter of one room."""
+    paths = [*SOURCES, *(ROOT / "scripts").rglob("*.py")]
+    named = {p: {n.attr for n in ast.walk(ast.parse(p.read_text())) if isinstance(n, ast.Attribute)} for p in paths}
+    readers = {name_of(path) for path, attributes in named.items() if attributes & OF_THE_BRIDGE}
+    assert {reader for reader in readers if not reader.startswith("cache/models/")} == RIVALS
 
 
 def test_only_sealed_files_open_hdf5():

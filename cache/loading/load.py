@@ -18,11 +18,11 @@ from cache.loading.hashes import tokenizer_hash, weights_hash
 from cache.loading.sources import find_model
 from cache.models.checks import check_generation, check_readout, check_whole, plain_logits, sample_tokens
 from cache.models.findings import Finding, Findings
-from cache.models.model import LoadedModel, longest_text
+from cache.models.model import LoadedModel
 from cache.models.restart import check_restart
 from cache.models.site_checks import check_sites
 from cache.models.tokens import bos_token_id
-from cache.models.wrapping import is_bridge, own_copy, quiet, running, wrap
+from cache.models.wrapping import is_bridge, longest_text, own_copy, quiet, running, type_of, unwrapped, wrap
 
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -132,7 +132,7 @@ def _from_files(name: str, revision: str | None, dtype: str, device: str) -> _Gi
 
 def _from_memory(model: Any, tokenizer: Any, *, processed: bool) -> _Given:
     """A user's model: a bridge as it is; of a Hugging Face model a copy, since wrapping changes what it is given."""
-    inner = getattr(model, "original_model", model)
+    inner = unwrapped(model)
     if not isinstance(inner, torch.nn.Module) or not hasattr(inner, "config") or not hasattr(inner, "base_model"):
         raise InputError(
             f"a model is a name, a folder, a Hugging Face causal model or a TransformerBridge; got "
@@ -156,36 +156,27 @@ def _from_memory(model: Any, tokenizer: Any, *, processed: bool) -> _Given:
 
 def _wrapped(given: _Given, *, processing: str, bos: bool) -> LoadedModel:
     """The model in its bridge, with what is found about it."""
-    inner = getattr(given.model, "original_model", given.model)
+    inner = unwrapped(given.model)
     bos_id = bos_token_id(given.tokenizer, bos=bos)
     if getattr(given.model, "compatibility_mode", False):
         processing = "compatibility"  # as a bridge that was given may be
-    with running(inner, given.name, "be read"):
+    with running(given.name, type_of(inner), "be read"):
         weights = weights_hash(inner)  # before the bridge splits fused weights
         content = _content(inner, weights, processing, bos_id)
         tokens = sample_tokens(int(inner.get_input_embeddings().weight.shape[0]), longest_text(inner.config), bos_id)
     plain = None if is_bridge(given.model) else plain_logits(inner, tokens, given.name)
-    bridge = given.model if is_bridge(given.model) else wrap(given.model, given.name)
-    if int(bridge.cfg.n_layers) < 1:
-        raise NotAvailableError(
-            f"{given.name!r} has {bridge.cfg.n_layers} blocks by its configuration, so none to record"
-        )
+    bridge = wrap(given.model, given.name, processing=processing)
     if processing == "compatibility" and not is_bridge(given.model):
-        bridge.enable_compatibility_mode(disable_warnings=True)
-        weights = weights_hash(bridge.original_model)
-    loaded = LoadedModel(
-        bridge=bridge.eval(),
+        weights = weights_hash(unwrapped(bridge))  # as processing left them
+    loaded = LoadedModel.around(
+        bridge,
         tokenizer=given.tokenizer,
-        points=MappingProxyType(dict(bridge.hook_dict)),
         name=given.name,
         revision=given.revision,
         processing=processing,
         bos=bos,
-        device=str(bridge.cfg.device),
-        dtype=str(next(bridge.parameters()).dtype).removeprefix("torch."),
         weights=weights,
         tokenizer_rules=tokenizer_hash(given.tokenizer),
-        findings=MappingProxyType({}),
     )
     return _checked(loaded, plain, Findings(content, given.place))
 
@@ -199,7 +190,7 @@ def _checked(model: LoadedModel, plain: Tensor | None, known: Findings) -> Loade
         "generation": check_generation,
         "restart": check_restart,
     }
-    with running(model.bridge.original_model, model.name, f"be run in {model.dtype} once it is wrapped"):
+    with running(model.name, model.model_type, f"be run in {model.dtype} once it is wrapped"):
         for name, check in checks.items():
             found = known.of(name, partial(check, model))
             model = replace(model, findings=MappingProxyType(dict(model.findings) | {one.check: one for one in found}))

@@ -11,7 +11,7 @@ from cache.errors import NumbersError
 from cache.models.findings import Finding
 from cache.models.hooks import Hook
 from cache.models.model import LoadedModel
-from cache.models.wrapping import reason_of, running
+from cache.models.wrapping import reason_of, running, type_of
 
 _TOKENS, _MORE = 9, 2  # eleven in all: heads, of which no model has as many, cannot be taken for tokens
 _FULL = 1e-4  # of the largest value at a token; right models differ by 1e-6
@@ -90,7 +90,7 @@ def plain_logits(hf_model: Any, tokens: Int[Tensor, "2 pos"], name: str) -> Floa
         NumbersError: they are not finite.
     """
     device = next(hf_model.parameters()).device
-    with torch.inference_mode(), running(hf_model, name):
+    with torch.inference_mode(), running(name, type_of(hf_model)):
         logits = hf_model(beginning(tokens).to(device), use_cache=False).logits[0].float().cpu()
     check_finite(logits, name)
     return logits

@@ -4,17 +4,17 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cache.errors import InputError, NotAvailableError
+from cache.errors import FingerprintError, InputError, NotAvailableError
 from cache.models.findings import Finding
 from cache.models.hooks import Hook
-
-_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len")  # what configurations call their longest text
+from cache.models.wrapping import longest_text, type_of
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,13 @@ class LoadedModel:
     """A model ready to be recorded, with what a store must know of it.
 
     Attributes:
-        bridge: the `TransformerBridge`; its hooks have TransformerLens's classic names.
+        bridge: the `TransformerBridge`, which nothing outside `cache.models` reads.
         tokenizer: the tokenizer, as its files give it.
         points: the bridge's hook points by classic name, resolved once: asking the bridge takes 15 ms a time.
         name: the name that it was asked for by; of a folder or file its absolute path.
         revision: the Hub's commit, the GGUF file's SHA-256, or empty.
         processing: what was done to the weights after loading: `none` or `compatibility`.
         bos: whether BOS is put before every text.
-        device: where it runs.
         dtype: what it computes in.
         weights: content hash of the loaded tensors.
         tokenizer_rules: content hash of the tokenizer.
@@ -44,22 +43,37 @@ class LoadedModel:
     revision: str
     processing: str
     bos: bool
-    device: str
     dtype: str
     weights: str
     tokenizer_rules: str
     findings: Mapping[str, Finding] = field(repr=False)
 
+    @classmethod
+    def around(cls, bridge: Any, **known: Any) -> "LoadedModel":
+        """The model in a bridge, unchecked; `known` are the attributes that a bridge does not tell."""
+        points = MappingProxyType(dict(bridge.hook_dict))
+        dtype = str(next(bridge.parameters()).dtype).removeprefix("torch.")
+        return cls(bridge=bridge, points=points, dtype=dtype, findings=MappingProxyType({}), **known)
+
     @property
     def model_type(self) -> str:
         """The architecture, as its configuration names it: `gpt2`, `llama`."""
-        config = self.bridge.original_model.config
-        return str(getattr(config, "model_type", "") or type(self.bridge.original_model).__name__)
+        return type_of(self.bridge.original_model)
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return str(self.bridge.cfg.device)
 
     @property
     def n_layers(self) -> int:
         """Blocks of the model."""
         return int(self.bridge.cfg.n_layers)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return int(self.bridge.cfg.d_model)
 
     @property
     def d_vocab(self) -> int:
@@ -75,6 +89,20 @@ class LoadedModel:
     def attention(self) -> str:
         """The implementation of attention, as Hugging Face names it: values depend on it in their last digits."""
         return str(getattr(self.bridge.original_model.config, "_attn_implementation", None) or "")
+
+    @property
+    def blocks(self) -> Sequence[torch.nn.Module]:
+        """The blocks, for hooks around a whole one; `points` are the sites inside."""
+        return tuple(self.bridge.blocks)
+
+    @property
+    def unembedding(self) -> Float[Tensor, "d_model d_vocab"]:
+        """What logits are read off with after the final norm (W_U), float32 on the CPU."""
+        return self.bridge.W_U.detach().float().cpu()
+
+    def output_projection(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
+        """What takes each head's z to the residual stream (W_O), float32 on the CPU."""
+        return self.bridge.blocks[layer].attn.W_O.detach().float().cpu()
 
     def shows(self, hook: Hook) -> bool:
         """Whether the model has a site and was found to show there what its name says."""
@@ -140,16 +168,33 @@ class LoadedModel:
                 f"knows {self.d_vocab}: they do not belong together"
             )
 
+    def check_weights(self, weights: str, what: str, named: str = "") -> None:
+        """Refuse what comes from another model: one with other weights.
+
+        Args:
+            weights: content hash of the weights that it comes from.
+            what: how the message calls it.
+            named: that model's name, for the message.
+
+        Raises:
+            FingerprintError: the weights are not this model's.
+        """
+        if weights != self.weights:
+            raise FingerprintError(
+                f"{what} comes from other weights than {self.name}'s; give the model that it came from"
+                + (f" ({named})" if named else "")
+            )
+
     def run(self, tokens: Int[Tensor, "batch pos"]) -> None:
         """One forward pass through all blocks without the unembedding; hooks fire.
 
         Right-padded batches need no mask: no token of a causal model sees what comes after it.
         """
-        self.bridge.original_model.base_model(tokens.to(self.bridge.cfg.device), use_cache=False)
+        self.bridge.original_model.base_model(tokens.to(self.device), use_cache=False)
 
     def logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
         """Logits at every position, float32 on the CPU."""
-        output = self.bridge.original_model(tokens.to(self.bridge.cfg.device), use_cache=False)
+        output = self.bridge.original_model(tokens.to(self.device), use_cache=False)
         logits: Tensor = output.logits.float().cpu()
         return logits
 
@@ -170,8 +215,15 @@ class LoadedModel:
         model = self.bridge.original_model
         last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         given = {} if past is None else {"past_key_values": past}
-        output = model(tokens.to(self.bridge.cfg.device), use_cache=use_cache, **given, **last)
+        output = model(tokens.to(self.device), use_cache=use_cache, **given, **last)
         return output.logits[:, -1].float().cpu(), getattr(output, "past_key_values", None) if use_cache else None
+
+    def final_norm(self, stream: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        """What the final norm makes of a residual stream that leaves the last block, float32 on the CPU."""
+        unembedding = self.bridge.W_U
+        with torch.no_grad():
+            normed = self.bridge.ln_final(stream.to(unembedding.device, unembedding.dtype).unsqueeze(0))
+            return torch.as_tensor(normed)[0].float().cpu()
 
     def logits_of(self, stream: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab"]:
         """Logits of a residual stream that leaves the last block, float32.
@@ -182,20 +234,6 @@ class LoadedModel:
             logits = self.bridge.unembed(self.bridge.ln_final(stream.unsqueeze(0)))[0]
             scaled: Tensor = self.bridge.adapter.apply_output_logits_transform(logits).float()
             return scaled
-
-
-def longest_text(config: Any) -> int:
-    """Tokens that a text may have by a Hugging Face configuration; 0 where it sets no limit.
-
-    Under `longrope` the angles of every token of a batch depend on its longest text, once that passes the length of
-    the original training: texts end there.
-    """
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    rope = getattr(text, "rope_parameters", None) or {}
-    scaled = isinstance(rope, Mapping) and rope.get("rope_type") == "longrope"
-    first = rope.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
-    limits = [first] if scaled else [getattr(text, name, None) for name in _CONTEXT]
-    return next((int(limit) for limit in limits if isinstance(limit, int) and limit > 0), 0)
 
 
 def check_loaded(model: LoadedModel) -> None:

@@ -100,7 +100,7 @@ def clean_run(model: LoadedModel, tokens: Int[Tensor, "batch pos"]) -> CleanRun:
 def _clean_run(model: LoadedModel, tokens: Int[Tensor, "batch pos"]) -> CleanRun:
     from transformers import DynamicCache
 
-    blocks = list(model.bridge.blocks)
+    blocks = model.blocks
     entering: list[Tensor] = []
     arguments: list[dict[str, Any]] = []
     leaving: list[Tensor] = []
@@ -116,7 +116,7 @@ def _clean_run(model: LoadedModel, tokens: Int[Tensor, "batch pos"]) -> CleanRun
     cache = DynamicCache()  # without the config: a windowed model's own cache drops what its window has passed
     try:
         with torch.inference_mode():
-            base(tokens.to(model.bridge.cfg.device), use_cache=True, past_key_values=cache)
+            base(tokens.to(model.device), use_cache=True, past_key_values=cache)
     finally:
         for handle in handles:
             handle.remove()
@@ -226,7 +226,7 @@ def _run_blocks(
     clean: CleanRun, stream: Float[Tensor, "copies new d_model"], layer: int, prefix: Prefix
 ) -> Float[Tensor, "copies new d_model"]:
     new = stream.shape[1]
-    for block, given in zip(list(clean.model.bridge.blocks)[layer:], clean.arguments[layer:], strict=True):
+    for block, given in zip(clean.model.blocks[layer:], clean.arguments[layer:], strict=True):
         arguments = {name: _last(value, new, len(stream)) for name, value in given.items()}
         if new < clean.tokens.shape[1]:
             arguments[clean.cache_name] = prefix

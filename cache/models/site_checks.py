@@ -75,7 +75,7 @@ def _one_pass(
 
 def _projections(model: LoadedModel) -> Iterator[tuple[Hook, torch.nn.Module]]:
     """The linear maps that write attention's and the MLP's share to the stream, and the site that each reads."""
-    for layer, block in enumerate(model.bridge.blocks):
+    for layer, block in enumerate(model.blocks):
         for part, names, kind in (("attn", ("o",), "z"), ("mlp", ("out", "dense_out"), "mlp_post")):
             submodules = getattr(getattr(block, part, None), "submodules", None) or {}
             for name in names:

@@ -5,7 +5,7 @@ import importlib.metadata
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from cache.errors import GeometryError, InputError, NotAvailableError
 
 _LONGEST_REASON = 200
+_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len")  # what configurations call their longest text
 
 
 def is_bridge(model: Any) -> bool:
@@ -23,14 +24,55 @@ def is_bridge(model: Any) -> bool:
     return isinstance(model, TransformerBridge)
 
 
-def wrap(hf_model: Any, name: str) -> Any:
-    """The bridge around a Hugging Face model, whose modules it renames and replaces.
+def unwrapped(model: Any) -> Any:
+    """The Hugging Face model inside a bridge; anything else as it is."""
+    return getattr(model, "original_model", model)
 
-    Built from the model alone: TransformerLens's own `boot_transformers` would also load a tokenizer and, for models
-    that see or hear, a processor, for which it reaches for the Hub and installs packages.
+
+def type_of(hf_model: Any) -> str:
+    """The architecture of a Hugging Face model, as its configuration names it, else its class."""
+    return str(getattr(hf_model.config, "model_type", "") or type(hf_model).__name__)
+
+
+def longest_text(config: Any) -> int:
+    """Tokens that a text may have by a Hugging Face configuration; 0 where it sets no limit.
+
+    Under `longrope` the angles of every token of a batch depend on its longest text, once that passes the length of
+    the original training: texts end there.
+    """
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    rope = getattr(text, "rope_parameters", None) or {}
+    scaled = isinstance(rope, Mapping) and rope.get("rope_type") == "longrope"
+    first = rope.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
+    limits = [first] if scaled else [getattr(text, name, None) for name in _CONTEXT]
+    return next((int(limit) for limit in limits if isinstance(limit, int) and limit > 0), 0)
+
+
+def wrap(model: Any, name: str, *, processing: str) -> Any:
+    """The bridge around a Hugging Face model, whose modules it renames and replaces; a bridge as it is.
+
+    Args:
+        model: the model, or a bridge.
+        name: how messages call it.
+        processing: `none`, or `compatibility` to fold and centre the weights of what is no bridge yet.
 
     Raises:
-        NotAvailableError: TransformerLens has no bridge for the architecture, or it does not fit the model.
+        NotAvailableError: TransformerLens has no bridge for the architecture, or it does not fit the model; or the
+            model has no blocks.
+    """
+    bridge = model if is_bridge(model) else _bridge_around(model, name)
+    if int(bridge.cfg.n_layers) < 1:
+        raise NotAvailableError(f"{name!r} has {bridge.cfg.n_layers} blocks by its configuration, so none to record")
+    if processing == "compatibility" and bridge is not model:
+        bridge.enable_compatibility_mode(disable_warnings=True)
+    return bridge.eval()
+
+
+def _bridge_around(hf_model: Any, name: str) -> Any:
+    """A new bridge, built from the model alone.
+
+    TransformerLens's own `boot_transformers` would also load a tokenizer and, for models that see or hear, a
+    processor, for which it reaches for the Hub and installs packages.
     """
     from transformer_lens.model_bridge.sources import build_bridge_from_module
     from transformer_lens.model_bridge.sources.transformers import determine_architecture_from_hf_config
@@ -41,16 +83,17 @@ def wrap(hf_model: Any, name: str) -> Any:
             hf_model, architecture, hf_config=copy.deepcopy(hf_model.config), model_name=name
         )
     except Exception as error:  # each of its hundred adapters fails in a way of its own
-        raise NotAvailableError(f"{_who(name, hf_model)} cannot be wrapped by {_lens()}: {reason_of(error)}") from error
+        who = f"{name!r} (type {type_of(hf_model)})"
+        raise NotAvailableError(f"{who} cannot be wrapped by {_lens()}: {reason_of(error)}") from error
 
 
 @contextmanager
-def running(hf_model: Any, name: str, how: str = "be run") -> Iterator[None]:
+def running(name: str, model_type: str, how: str = "be run") -> Iterator[None]:
     """Tell a model that cannot be run in one sentence, whatever it raises.
 
     Args:
-        hf_model: the model.
-        name: how the message calls it.
+        name: how the message calls the model.
+        model_type: its architecture, for the message.
         how: what it cannot, for the message.
 
     Raises:
@@ -61,7 +104,7 @@ def running(hf_model: Any, name: str, how: str = "be run") -> Iterator[None]:
     except GeometryError:
         raise
     except Exception as error:  # a model's forward pass can fail in any way
-        raise NotAvailableError(f"{_who(name, hf_model)} cannot {how}: {reason_of(error)}") from error
+        raise NotAvailableError(f"{name!r} (type {model_type}) cannot {how}: {reason_of(error)}") from error
 
 
 def own_copy(hf_model: torch.nn.Module) -> torch.nn.Module:
@@ -114,7 +157,3 @@ def reason_of(error: BaseException) -> str:
 
 def _lens() -> str:
     return f"transformer-lens {importlib.metadata.version('transformer-lens')}"
-
-
-def _who(name: str, hf_model: Any) -> str:
-    return f"{name!r} (type {getattr(hf_model.config, 'model_type', '') or type(hf_model).__name__})"

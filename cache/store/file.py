@@ -1,6 +1,7 @@
-"""One file of a store, opened: its tables, checked against each other, and a reader of its rows."""
+"""One file of a store, opened: its tables, checked against each other, and a reader; and files that belong together."""
 
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from cache.errors import CorruptFileError, InputError
+from cache.errors import CorruptFileError, FingerprintError, InputError
 from cache.models.hooks import Hook, in_order, layers_by_kind
 from cache.sealed.log import Log, read_log
 from cache.sealed.opening import open_beside, read_attribute, safe_open
 from cache.sealed.reader import SiteReader
+from cache.store.manifest import differences
 from cache.store.tables import read_manifest, read_prompt_table, read_rows
 
+_MODEL_FIELDS = ("model weights", "model processing", "compute dtype", "tokenizer", "bos")
 _SITES = "activations/"
 _STORED = (np.dtype("<f4"), np.dtype("<f2"))
 
@@ -57,6 +60,24 @@ class StoreFile:
         return self.log.sites[site_name(hook)].row_shape
 
 
+@dataclass(frozen=True)
+class FileGroup:
+    """Files with the same rows (the same prompts at the same positions), each with sites of its own.
+
+    Attributes:
+        files: the files.
+        recorded: the rows that every file has recorded.
+    """
+
+    files: tuple[StoreFile, ...]
+    recorded: Int[np.ndarray, "row"]
+
+    def file_of(self, hook: Hook) -> StoreFile:
+        """The file that has a site."""
+        name = Hook(hook.kind, hook.layer)
+        return next(file for file in self.files if name in file.hooks)
+
+
 def site_name(hook: Hook) -> str:
     """The dataset of a hook's activations."""
     return _SITES + hook.name
@@ -79,6 +100,40 @@ def open_store_file(path: Path) -> StoreFile:
         hooks = _hooks(path, log, manifest["hard"]["hooks"])
         reader = SiteReader(path, open_beside(file), log)
     return StoreFile(path, manifest, fingerprint, created, command, hooks, prompts, rows, log, reader)
+
+
+def check_joinable(files: list[StoreFile]) -> None:
+    """Refuse to read files of different models as one store.
+
+    Raises:
+        FingerprintError: a field of the model differs; the message names every one.
+    """
+    first = files[0]
+    for file in files[1:]:
+        fields = [{name: one.manifest["hard"].get(name) for name in _MODEL_FIELDS} for one in (first, file)]
+        unlike = differences(*fields)
+        if unlike:
+            raise FingerprintError(f"{first.path} and {file.path} cannot be joined: another {', '.join(unlike)}")
+
+
+def grouped(files: list[StoreFile]) -> list[FileGroup]:
+    """Files of the same prompts together.
+
+    Raises:
+        InputError: two keep other positions of the same prompts.
+    """
+    members: dict[str, list[StoreFile]] = {}
+    for file in files:
+        hard = file.manifest["hard"]
+        key = str([hard[name] for name in ("prompt order", "prompt labels", "prompt tokens")])
+        first = members.setdefault(key, [file])[0]
+        if file is not first:
+            members[key].append(file)
+        if hard["positions"] != first.manifest["hard"]["positions"] or len(file.rows) != len(first.rows):
+            raise InputError(f"{first.path} and {file.path} keep other positions of the same prompts")
+    return [
+        FileGroup(tuple(group), reduce(np.intersect1d, (file.recorded for file in group))) for group in members.values()
+    ]
 
 
 def _check_log(path: Path, log: Log) -> None:

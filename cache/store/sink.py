@@ -44,7 +44,7 @@ class Sink:
         tokens, flat = batch_of(self._plan, block)
         everything = len(flat) == tokens.numel()
         self._block, self._texts, self._checksums = block, (tokens.shape[0], tokens.shape[1]), {}
-        self._rows = None if everything else torch.from_numpy(flat).to(self._model.bridge.cfg.device)
+        self._rows = None if everything else torch.from_numpy(flat).to(self._model.device)
         self._model.run(tokens)
         silent = [hook.name for hook in self._plan.hooks if f"activations/{hook.name}" not in self._checksums]
         if silent:

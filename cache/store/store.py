@@ -3,8 +3,6 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from types import TracebackType
 
@@ -14,27 +12,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cache.errors import FingerprintError, InputError
+from cache.errors import InputError
 from cache.models.hooks import Hook, HookLike, in_order, recorded_hook
-from cache.models.model import LoadedModel
-from cache.store.file import StoreFile, open_store_file, site_name
-from cache.store.manifest import differences
+from cache.models.model import LoadedModel, check_loaded
+from cache.store.file import FileGroup, StoreFile, check_joinable, grouped, open_store_file, site_name
 from cache.store.rows import Where, join_labels, row_mask
 
-_MODEL_FIELDS = ("model weights", "model processing", "compute dtype", "tokenizer", "bos")
 _AT_ONCE = 1 << 16  # rows that `load` reads and checks at a time
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Files with the same rows (the same prompts at the same positions), each with sites of its own."""
-
-    files: tuple[StoreFile, ...]
-    recorded: Int[np.ndarray, "row"]  # the file's rows that every file of the group has
-
-    def file_of(self, hook: Hook) -> StoreFile:
-        name = Hook(hook.kind, hook.layer)
-        return next(file for file in self.files if name in file.hooks)
 
 
 class ActivationStore:
@@ -59,7 +43,7 @@ class ActivationStore:
         command: the command that created it.
     """
 
-    def __init__(self, paths: tuple[Path, ...], groups: list[_Group]) -> None:
+    def __init__(self, paths: tuple[Path, ...], groups: list[FileGroup]) -> None:
         self.paths = paths
         self._groups = groups
         files = [file for group in groups for file in group.files]
@@ -189,6 +173,19 @@ def check_open(store: ActivationStore) -> None:
         raise InputError(f"an analysis takes a store, as ActivationStore.open gives it; got {type(given).__name__}")
 
 
+def check_source(store: ActivationStore, model: LoadedModel) -> None:
+    """Make sure that a store was recorded from a model with these weights.
+
+    Raises:
+        InputError: the store is not open but a path, or the model is a name.
+        FingerprintError: it was recorded from another model.
+    """
+    check_open(store)
+    check_loaded(model)
+    named = store.manifest["soft"].get("model", "its name is not noted")
+    model.check_weights(store.manifest["hard"]["model weights"], store.paths[0].name, named)
+
+
 def open_stores(paths: Iterable[str | Path]) -> ActivationStore:
     """Several files as one store: files with the same prompts add sites, files with others add rows.
 
@@ -205,8 +202,8 @@ def open_stores(paths: Iterable[str | Path]) -> ActivationStore:
         for path in resolved:
             files.append(open_store_file(path))
             stack.callback(files[-1].reader.close)
-        _check_joinable(files)
-        store = ActivationStore(resolved, _grouped(files))
+        check_joinable(files)
+        store = ActivationStore(resolved, grouped(files))
         if not store.hooks:
             raise InputError(f"no site is in all of {', '.join(map(str, resolved))}")
         stack.pop_all()  # the store closes them from here on
@@ -219,15 +216,11 @@ def head_outputs(
     """What each head writes to the residual stream: `z @ W_O`; their sum plus `b_O` is attn_out.
 
     Raises:
-        InputError: the store has no z of that layer, or comes from a model with other weights.
+        InputError: the store has no z of that layer.
+        FingerprintError: it was recorded from another model.
     """
-    check_open(store)
-    if store.manifest["hard"]["model weights"] != model.weights:
-        raise InputError(
-            f"{store.paths[0].name} was not recorded from {model.name}; give the model that it was recorded from"
-        )
-    z = store.load(Hook("z", layer), where)
-    w_o = model.bridge.blocks[layer].attn.W_O.detach().float().cpu()
+    check_source(store, model)
+    z, w_o = store.load(Hook("z", layer), where), model.output_projection(layer)
     return torch.einsum("rhd,hdm->rhm", z.reshape(len(z), *w_o.shape[:2]), w_o)
 
 
@@ -236,32 +229,7 @@ def _empty(n_rows: int, width: int) -> Float[Tensor, "chosen d"]:
     return torch.from_numpy(np.empty((n_rows, width), dtype=np.float32))
 
 
-def _check_joinable(files: list[StoreFile]) -> None:
-    first = files[0]
-    for file in files[1:]:
-        fields = [{name: one.manifest["hard"].get(name) for name in _MODEL_FIELDS} for one in (first, file)]
-        unlike = differences(*fields)
-        if unlike:
-            raise FingerprintError(f"{first.path} and {file.path} cannot be joined: another {', '.join(unlike)}")
-
-
-def _grouped(files: list[StoreFile]) -> list[_Group]:
-    """Files of the same prompts together."""
-    members: dict[str, list[StoreFile]] = {}
-    for file in files:
-        hard = file.manifest["hard"]
-        key = str([hard[name] for name in ("prompt order", "prompt labels", "prompt tokens")])
-        first = members.setdefault(key, [file])[0]
-        if file is not first:
-            members[key].append(file)
-        if hard["positions"] != first.manifest["hard"]["positions"] or len(file.rows) != len(first.rows):
-            raise InputError(f"{first.path} and {file.path} keep other positions of the same prompts")
-    return [
-        _Group(tuple(group), reduce(np.intersect1d, (file.recorded for file in group))) for group in members.values()
-    ]
-
-
-def _tables(groups: list[_Group]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _tables(groups: list[FileGroup]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All prompts, and all recorded rows with the labels of their prompts."""
     prompts, rows = [], []
     first = 0

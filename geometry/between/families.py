@@ -15,6 +15,7 @@ from cache.errors import InputError
 from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
 from cache.store.rows import Where, where_text
+from cache.store.store import check_source
 from geometry.between.table import Found, comparison_result
 from geometry.layers.order_effect import NO_LISTS, OrderedLists, ordered_lists, set_apart, shared_by_list
 from geometry.layers.result import LayerResult, site_hooks
@@ -27,7 +28,7 @@ from geometry.similarity.pair_evidence import directions_of, enough_controls, me
 from geometry.stats.linalg import RANK_TOLERANCE, remove_span
 from geometry.stats.permutations import member_permutations
 from geometry.stats.unrelated_codes import Directions, draw_weights
-from geometry.weights.readout import check_source, family_words, readout_directions
+from geometry.weights.readout import family_words, readout_directions
 
 RESIDUAL = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 """The sites in the coordinates that the unembedding reads; others may be as wide by chance."""

@@ -33,7 +33,7 @@ def loadings(result: LayerResult, model: LoadedModel | None = None, *, n: int = 
     if model is not None:
         check_loaded(model)
     directions, scores = result.values("directions"), result.values("scores")
-    if model is not None and directions.shape[2] != model.bridge.cfg.d_model:
+    if model is not None and directions.shape[2] != model.d_model:
         model = None
     n_components = directions.shape[1]
     flat = np.nan_to_num(directions.reshape(-1, directions.shape[2]))
@@ -58,10 +58,8 @@ def top_tokens(
     Raises:
         InputError: the directions are not of the model's width.
     """
-    if directions.shape[1] != model.bridge.cfg.d_model:
-        raise InputError(
-            f"{model.name} has d_model {model.bridge.cfg.d_model}; got directions of {directions.shape[1]}"
-        )
+    if directions.shape[1] != model.d_model:
+        raise InputError(f"{model.name} has d_model {model.d_model}; got directions of {directions.shape[1]}")
     readout = readout_map(model)
     effects = directions.float() @ (readout - readout.mean(dim=1, keepdim=True))
     high, low = effects.topk(n, dim=1).indices.tolist(), (-effects).topk(n, dim=1).indices.tolist()

@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache import ActivationStore, LoadedModel
-from cache.errors import FingerprintError, InputError
+from cache.errors import InputError
 from cache.models.model import check_loaded
-from cache.store.store import check_open
 
 
 def readout_directions(model: LoadedModel, words: Iterable[str]) -> Float[Tensor, "token d_model"]:
@@ -41,26 +40,9 @@ def readout_map(model: LoadedModel) -> Float[Tensor, "d_model d_vocab"]:
     """
     check_loaded(model)
     model.require("readout")
-    unembedding = model.bridge.W_U.detach().float().cpu()
-    gain, centres = _final_norm(model)
-    columns = unembedding * gain[:, None]
+    gain, centres = _gain_and_centring(model)
+    columns = model.unembedding * gain[:, None]
     return columns - columns.mean(dim=0) if centres else columns
-
-
-def check_source(store: ActivationStore, model: LoadedModel) -> None:
-    """Make sure that a store was recorded from a model with these weights.
-
-    Raises:
-        InputError: the store is not open but a path.
-        FingerprintError: it was not.
-    """
-    check_open(store)
-    check_loaded(model)
-    if store.manifest["hard"]["model weights"] != model.weights:
-        raise FingerprintError(
-            f"{store.paths[0].name} was recorded from other weights than {model.name}'s; give the model that it came "
-            f"from ({store.manifest['soft'].get('model', 'its name is not noted')})"
-        )
 
 
 def family_words(store: ActivationStore) -> Mapping[str, Mapping[int, str]]:
@@ -76,18 +58,11 @@ def family_words(store: ActivationStore) -> Mapping[str, Mapping[int, str]]:
     return words
 
 
-def _final_norm(model: LoadedModel) -> tuple[Float[Tensor, " d_model"], bool]:
+def _gain_and_centring(model: LoadedModel) -> tuple[Float[Tensor, " d_model"], bool]:
     """The final norm's gain, and whether it takes the mean over dimensions away."""
-    device = model.bridge.W_U.device
-    probe = torch.ones(1, 1, model.bridge.cfg.d_model, device=device)
-    probe[..., 1::2] = -1
-
-    def normed(x: Float[Tensor, "1 1 d_model"]) -> Float[Tensor, " d_model"]:
-        return torch.as_tensor(model.bridge.ln_final(x.to(model.bridge.W_U.dtype)))[0, 0].float().cpu()
-
-    with torch.no_grad():
-        ahead, behind, moved = normed(probe), normed(-probe), normed(probe + 3)
+    probe = torch.ones(model.d_model)
+    probe[1::2] = -1
+    ahead, behind, moved = (model.final_norm(x) for x in (probe, -probe, probe + 3))
     centres = bool(torch.allclose(ahead, moved, rtol=1e-2, atol=1e-3))
-    plain = probe[0, 0].cpu()
-    plain = plain - plain.mean() if centres else plain
+    plain = probe - probe.mean() if centres else probe
     return (ahead - behind) / 2 / (plain / plain.square().mean().sqrt()), centres

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cache import Hook, LoadedModel
-from cache.errors import FingerprintError, InputError
+from cache.errors import InputError
 from cache.models.model import check_loaded
 from geometry.bases.basis import FeatureBasis
 from probes.directions.direction import Direction
@@ -108,7 +108,7 @@ def _attach(model: LoadedModel, edit: Edit, positions: Positions) -> list[Any]:
         places, ends = passing["places"]
         return edited_slots(positions, places, passing["texts"][0], ends=ends)
 
-    handles = [model.bridge.blocks[hook.layer].register_forward_pre_hook(note, with_kwargs=True)]
+    handles = [model.blocks[hook.layer].register_forward_pre_hook(note, with_kwargs=True)]
     if hook.kind == "resid_mid":
         return handles + _attach_resid_mid(model, edit, slots)
 
@@ -156,7 +156,7 @@ def _attach_sum_check(model: LoadedModel, hook: Hook, before: dict[str, Tensor])
     """Refuse a block whose resid_mid is another sum than `before["resid"] + attn_out`, all edits included."""
     adding = model.points[Hook("attn_out", hook.layer).name]
     # what the hook's module gives is attn_out after every edit, those of later `with` blocks among them
-    giving = next(one for one in model.bridge.blocks[hook.layer].modules() if adding in one.children())
+    giving = next(one for one in model.blocks[hook.layer].modules() if adding in one.children())
 
     def add(_: Any, __: Any, output: Any) -> None:
         before["mid"] = before["resid"] + (output[0] if isinstance(output, tuple) else output)
@@ -174,10 +174,8 @@ def _attach_sum_check(model: LoadedModel, hook: Hook, before: dict[str, Tensor])
 
 def _check_site(model: LoadedModel, edit: Edit) -> None:
     hook = edit.hook
-    if edit.weights and edit.weights != model.weights:
-        raise FingerprintError(
-            f"the direction comes from a model with other weights than {model.name}'s; give the model that it came from"
-        )
+    if edit.weights:
+        model.check_weights(edit.weights, "the direction")
     if hook.kind not in EDITABLE:
         raise InputError(f"{hook.name} cannot be edited; sites that can are {', '.join(EDITABLE)}")
     if hook.layer >= model.n_layers:

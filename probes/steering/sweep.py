@@ -14,10 +14,10 @@ from cache.models.hooks import Layers, layers_text
 from cache.models.restart import first_block
 from cache.seeds import check_seed
 from cache.store.rows import Where, where_text
+from cache.store.store import check_source
 from geometry.layers.result import LayerResult, Named, site_hooks
 from geometry.rows.names import names_of
 from geometry.stats.uncertainty import LEAST_MEMBERS, share_error
-from geometry.weights.readout import check_source
 from probes.directions.contrasts import contrast
 from probes.directions.direction import METHODS
 from probes.steering.cells import GRID, compared_cells

@@ -13,10 +13,10 @@ from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.models.hooks import Layers
 from cache.seeds import check_seed
+from cache.store.store import check_source
 from geometry.bases.basis import LinearBasis, orthonormal_basis
 from geometry.layers.result import LayerResult
 from geometry.stats.uncertainty import LEAST_CONTROLS
-from geometry.weights.readout import check_source
 from probes.directions.codes import IndexCodes
 from probes.directions.subspaces import index_subspace, subspaces_within
 from probes.edits.edit import Removal

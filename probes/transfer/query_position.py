@@ -13,11 +13,12 @@ from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
+from cache.store.store import check_source
 from geometry.layers.result import LayerResult
 from geometry.rows.analysed import families_text
 from geometry.rows.cells import CONTROL_PREFIX
 from geometry.rows.names import names_of
-from geometry.weights.readout import check_source, family_words
+from geometry.weights.readout import family_words
 from probes.directions.codes import CodePlan, IndexCodes, load_codes, plan_codes, shown_length
 from probes.transfer.receivers import (
     ReceiverBatch,

@@ -13,9 +13,9 @@ from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.models.hooks import Layers
 from cache.seeds import check_seed
+from cache.store.store import check_source
 from geometry.layers.result import LayerResult
 from geometry.rows.cells import CONTROL_PREFIX
-from geometry.weights.readout import check_source
 from probes.directions.codes import IndexCodes
 from probes.transfer.donors import unrelated_donors
 from probes.transfer.families import Cast, cast_families, cast_parameters

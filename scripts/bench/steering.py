@@ -64,7 +64,7 @@ def compare(ours: Callable[[], object], theirs: Callable[[], object], rounds: in
 def steps(model: LoadedModel, layers: list[int], variants: int) -> torch.Tensor:
     """What is added: `(layer, variant, d_model)`, large enough to be seen and not constant over dimensions."""
     generator = torch.Generator().manual_seed(0)
-    return 3 * torch.randn(len(layers), variants, model.bridge.cfg.d_model, generator=generator)
+    return 3 * torch.randn(len(layers), variants, model.d_model, generator=generator)
 
 
 def by_restart(

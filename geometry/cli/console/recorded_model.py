@@ -79,7 +79,7 @@ def _named(store: "ActivationStore") -> str:
 def _load(store: "ActivationStore", name: str, *, quiet: bool) -> "LoadedModel":
     """Load a model as it was recorded, and make sure that it is the one."""
     from cache.models.findings import places_of
-    from geometry.weights.readout import check_source
+    from cache.store.store import check_source
 
     fields = store.manifest["hard"]
     commit = str(fields["model revision"])

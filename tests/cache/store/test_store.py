@@ -11,6 +11,7 @@ import sys
 import warnings
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 from cache import ActivationStore, Hook, Prompts, head_outputs, open_stores, plan_recording, record, verify_store
 from cache.errors import CorruptFileError, FingerprintError, InputError, InterruptedRecordingError, NotAvailableError
 from cache.prompts.prompt import Prompt
+from cache.store.store import check_source
 
 SITES = "resid_pre,z,attn_out,resid_post"
 SMALL = ["1,2,3,", "Van done in one. Car", "one", "x y z"]
@@ -651,8 +653,14 @@ def test_a_heads_output_is_its_z_times_its_rows_of_the_output_weights(gpt2, stor
 
 
 def test_head_outputs_need_z_and_the_model_it_was_recorded_from(loaded, gpt2, store, parts):
-    with pytest.raises(InputError, match=rf"a\.h5 was not recorded from {re.escape(loaded['llama'].name)}; give the"):
-        head_outputs(store, loaded["llama"], 0)
+    check_source(store, gpt2)
+    message = (
+        rf"a\.h5 comes from other weights than {re.escape(loaded['llama'].name)}'s; give the model that it came from "
+        rf"\({re.escape(gpt2.name)}\)$"
+    )
+    for refused in (check_source, partial(head_outputs, layer=0)):
+        with pytest.raises(FingerprintError, match=message):
+            refused(store, loaded["llama"])
     with (
         ActivationStore.open(parts["b_first"]) as without,
         pytest.raises(InputError, match=r"b_first\.h5 has no 'blocks\.0\.attn\.hook_z'; near it are "),

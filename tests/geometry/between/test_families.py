@@ -421,13 +421,13 @@ def test_a_code_in_the_readout_disappears_and_one_beside_it_stays(gpt2, folder):
 
 
 def test_the_model_must_be_the_one_recorded_and_the_site_one_that_it_reads(store, gpt2, loaded, folder):
-    with pytest.raises(FingerprintError, match=r"a.h5 was recorded from other weights than .*llama's; give the model"):
+    with pytest.raises(FingerprintError, match=r"a.h5 comes from other weights than .*llama's; give the model"):
         between_families(store, "digits", "months", model=loaded["llama"])
     # z of this model is as wide as the residual stream, and yet none of its coordinates is one
     with (
         stored(gpt2, prompts_of("digits,months", range(1, 5)), folder / "z.h5", sites="z,attn_out") as heads,
     ):
-        assert heads.load(("z", 0)).shape[1] == gpt2.bridge.cfg.d_model
+        assert heads.load(("z", 0)).shape[1] == gpt2.d_model
         with pytest.raises(InputError, match=r"the readout is removed from resid_pre, .* only; got z"):
             between_families(heads, "digits", "months", site="z", model=gpt2)
         assert len(between_families(heads, "digits", "months", site="z", measures=["retrieval"]).table) == 3

@@ -52,6 +52,6 @@ def make_place(model, folder: Path, model_folder: Path) -> Place:
     )
     prompts = load_dataset("digits,numwords,months,control:0-1", design)
     record(model, plan_recording(model, prompts, sites="resid", positions="members"), folder / "a.h5").close()
-    step = torch.randn(model.bridge.cfg.d_model, generator=torch.Generator().manual_seed(3))
+    step = torch.randn(model.d_model, generator=torch.Generator().manual_seed(3))
     drawn = direction_of(step, Hook("resid_post", 1), "drawn", source="a", target="b")
     return Place(model_folder, folder / "a.h5", save_direction(drawn, folder / "d.safetensors"))

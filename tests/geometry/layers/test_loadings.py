@@ -23,7 +23,7 @@ def store(gpt2, tmp_path_factory):
 def test_tokens_are_those_whose_logits_rise_most_when_the_direction_is_added(loaded, name):
     """A step small beside a large stream: the norm's scale stays, and the logits move along the direction alone."""
     model = loaded[name]
-    d_model = model.bridge.cfg.d_model
+    d_model = model.d_model
     directions = torch.nn.functional.normalize(
         torch.randn(2, d_model, generator=torch.Generator().manual_seed(0)), dim=1
     )
@@ -90,7 +90,7 @@ def test_a_result_without_directions_is_refused():
 
 
 def test_what_is_not_plain_text_is_escaped(gpt2):
-    directions = torch.eye(gpt2.bridge.cfg.d_model)
+    directions = torch.eye(gpt2.d_model)
     words = " ".join(word for pair in top_tokens(gpt2, directions, n=20) for word in pair)
     assert words.isascii()
     assert np.all([word.isprintable() for word in words.split(" ")])

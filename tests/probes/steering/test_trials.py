@@ -51,7 +51,7 @@ def test_restarted_edits_are_what_steering_the_whole_model_gives(loaded, kind, p
     design = SequenceDesign((FAMILIES["digits"],), ("quote",), ("increasing",), (3,), starts=(1, 2, 3), templates=2)
     prompts = load_dataset("digits,numwords", design)
     tokenized = tokenize(prompts, model.tokenizer, bos=model.bos)
-    steps = torch.randn(2, len(prompts), model.bridge.cfg.d_model, generator=torch.Generator().manual_seed(0))
+    steps = torch.randn(2, len(prompts), model.d_model, generator=torch.Generator().manual_seed(0))
     for batch in run_batches(model, tokenized):
         got = list(edited_logits(batch, hook, steps[:, list(batch.numbers)], positions))
         for copy in range(2):

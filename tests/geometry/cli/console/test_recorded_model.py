@@ -40,5 +40,5 @@ def test_another_model_in_its_place_is_refused(here, model_folders):
     folder, store = here
     shutil.rmtree(folder)
     shutil.copytree(model_folders["llama"], folder)
-    with pytest.raises(FingerprintError, match="was recorded from other weights than"):
+    with pytest.raises(FingerprintError, match="comes from other weights than"):
         needed_model(store, None, quiet=True)

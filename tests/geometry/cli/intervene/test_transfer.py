@@ -94,7 +94,7 @@ def test_without_the_model_recorded_there_is_no_edit(run, store, model_folders):
     with pytest.raises(NotAvailableError) as missing:
         run("transfer", store, "--model", "/no/such/folder")
     assert missing.value.exit_code == 3
-    with pytest.raises(FingerprintError, match="was recorded from other weights"):
+    with pytest.raises(FingerprintError, match="comes from other weights"):
         run("erase", store, "--model", model_folders["llama"])
 
 
