@@ -26,7 +26,7 @@ def shared_index_by_layer(result: LayerResult, *, measure: str = "matched_cosine
 
     Colour: the value, with its 95 % interval; filled points are called `shared`; layers whose codes are not reliable
     are left out. Grey: from the lowest to the highest control family. Dashed: the members' readout directions removed.
-    Dotted: the mean of both families' similarity to a family whose order is its own (`private`), if the result has it.
+    Dotted: both families' mean similarity, where reliable, to one whose order is its own (`private`), if it is there.
     Inset: the lag profile at the layer that the summary shows.
     """
     table = _plain(result.table[result.table["measure"] == measure])
@@ -145,8 +145,8 @@ def _curve(axis: Axes, mine: pd.DataFrame, colour: str, label: str) -> None:
 
 def _reference(axis: Axes, tables: Sequence[pd.DataFrame], name: str) -> None:
     if tables:
-        mean = np.nanmean(np.stack([one["value"].fillna(0).to_numpy() for one in tables]), axis=0)
-        axis.plot(tables[0]["layer"], mean, color="black", linestyle=":", linewidth=1.1, label=f"with {name}")
+        mean = pd.concat(tables).groupby("layer")["value"].mean()
+        axis.plot(mean.index, mean, color="black", linestyle=":", linewidth=1.1, label=f"with {name}")
 
 
 def _lag_inset(axis: Axes, result: LayerResult, measure: str, pair: str, mine: pd.DataFrame, colour: str) -> None:
