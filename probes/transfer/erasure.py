@@ -67,7 +67,8 @@ def erasure_matrix(
     `p`: less accuracy is left than by unrelated donors at this layer; where as much is left, the change of the logit
     gap decides. `p_layers` holds for all layers, `q` for all pairs of families too. `necessary` (`with_decisions`): q
     is at most .05, and less is left than by 19 of 20 subspaces of either null and by every control donor's; else no, or
-    undecided with what would decide it.
+    undecided with what would decide it. Where members' codes lie along a line, p comes out too small: in simulations
+    with 20 controls unrelated donors have p <= .05 in .07 at one layer and .12 over eight; `necessary` asks for more.
 
     Args:
         store: increasing prompts; of several lengths those of the longest are used.
