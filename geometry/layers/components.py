@@ -6,6 +6,7 @@ from functools import partial, reduce
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from cache.errors import InputError
@@ -58,6 +59,8 @@ def components(blocks: Blocks, units: Int[np.ndarray, " row"], fit: Fit, *, k: i
     directions, mean = result.directions.double().numpy(), result.mean.double().numpy()
     scores, squares = _second_pass(turned(), result, n_rows)
     there = result.explained_variance_ratio > RANK_TOLERANCE**2  # a component without variance is none to be stable
+    with threadpool_limits(1):  # dozens of small decompositions: threads only wait for each other
+        se, stability = _errors(whole, parts, fit, k), _stability(parts, fit, k, seed)
     if back is not None:
         signs = entry_signs(directions @ back)
         directions, mean, scores = (
@@ -68,8 +71,8 @@ def components(blocks: Blocks, units: Int[np.ndarray, " row"], fit: Fit, *, k: i
     return {
         "explained_variance_ratio": (("component",), result.explained_variance_ratio),
         "explained_variance": (("component",), result.explained_variance),
-        "se": (("component",), _errors(whole, parts, fit, k)),
-        "stability": (("component",), np.where(there, _stability(parts, fit, k, seed), np.nan)),
+        "se": (("component",), se),
+        "stability": (("component",), np.where(there, stability, np.nan)),
         "null": (("permutation", "component"), _null(blocks(), n_rows, k, seed, centre=fit is pca_of_moments)),
         "spectrum": (("all",), _padded(result.spectrum, min(n_rows, d))),
         "participation_ratio": ((), np.array(participation_ratio(result.spectrum))),
