@@ -1,4 +1,4 @@
-"""Codes that donors unrelated to anything could have, in directions of control families' codes: nulls of edits."""
+"""Codes that donors unrelated to anything could have: the donor's and the control families' codes, rotated together."""
 
 from collections.abc import Sequence
 
@@ -8,61 +8,65 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache.seeds import check_seed
-from geometry.stats.linalg import row_space
-from geometry.stats.unrelated_codes import LEAST_FAMILIES, draw_directions, draw_weights, unrelated_codes
+from geometry.stats.unrelated_codes import LEAST_FAMILIES, root
+from probes.directions.codes import IndexCodes
 
 
 def unrelated_donors(
-    code: Float[Tensor, "member d"], controls: Sequence[Float[Tensor, "_ d"]], n_draws: int, seed: int
+    code: Float[Tensor, "member d"], controls: Sequence[Float[Tensor, "member d"]], n_draws: int, seed: int
 ) -> Float[Tensor, "draw member d"]:
-    """Codes with a donor's member-by-member structure, in directions of control codes (`unrelated_codes`).
+    """Codes with a donor's member-by-member structure, in directions that it and control families could have had.
+
+    A draw is a combination of the donor's own code and of the controls' with weights on a sphere, all at one size: were
+    the donor a control like the others, of normal codes, it would be one draw among them (a rotation test: Langsrud
+    2005, Statistics and Computing 15, section 3). Combinations of the controls alone vary too little: with 20 of them
+    and codes along a line, p <= .05 over eight layers in one case of eight. Members of the controls are mixed first so
+    that their mean structure becomes the donor's: numbers may lie along a line where unordered words do not.
 
     Args:
         code: the donor's mean code.
-        controls: those of control families, 10 or more.
+        controls: those of the same members of control families, 10 or more.
         n_draws: how many.
-        seed: seeds them; the same draws serve for codes of the same shape, as at other places, contexts and layers.
+        seed: seeds the weights; the same serve at all places, contexts and layers.
 
     Returns:
-        Members centred; no draw with fewer control families.
+        Members centred, each draw of the donor's size: zero where its members, or those of too many controls, are all
+        alike. No draw with fewer control families.
     """
-    codes = [_centred(one) for one in controls]
-    if len(codes) < LEAST_FAMILIES or not n_draws or not any(one.any() for one in codes):
+    if len(controls) < LEAST_FAMILIES:
         return code.new_empty(0, *code.shape)
-    directions = draw_directions(codes, draw_weights(n_draws, len(code), sum(map(len, codes)), seed=seed))
-    return torch.from_numpy(unrelated_codes(_centred(code), directions) @ directions.axes).to(code)
+    own, others = _centred(code), [one for one in map(_centred, controls) if one.any()]
+    if len(others) < LEAST_FAMILIES or not own.any():
+        return code.new_zeros(n_draws, *code.shape)
+    pool = np.stack([own, *others]) / [[[np.linalg.norm(one)]] for one in (own, *others)]
+    pool[1:] = _mixing(pool[0], pool[1:]) @ pool[1:]
+    weights = np.random.default_rng([check_seed(seed), 13]).normal(size=(n_draws, len(pool)))
+    drawn = np.einsum("bf,fmd->bmd", weights, pool, optimize=True)
+    sizes = np.linalg.norm(drawn, axis=(1, 2), keepdims=True)
+    return torch.from_numpy(drawn * (np.linalg.norm(own) / sizes)).to(code)
 
 
-def unrelated_subspaces(
-    controls: Sequence[Float[Tensor, "_ d"]], rank: int, n_draws: int, seed: int
-) -> tuple[Float[Tensor, "direction d"], ...]:
-    """Index subspaces of unrelated families: of Gaussian combinations of whole control codes.
+def unrelated_to(
+    donor: IndexCodes, controls: Sequence[IndexCodes], context: str, place: int, n_draws: int, seed: int
+) -> Float[Tensor, "draw member d"]:
+    """Null donors at one place, from all contexts but one; controls that lack a member of the donor take no part."""
+    whole = [one for one in controls if set(donor.members) <= set(one.members) and one.family != donor.family]
+    codes = [one.without(context)[[one.members.index(m) for m in donor.members], place] for one in whole]
+    return unrelated_donors(donor.without(context)[:, place], codes, n_draws, seed)
 
-    All members of a draw have the same weights, so that a draw is structured as control codes are. Directions drawn
-    for each member on its own would vary less from draw to draw than those of families do: of line-like codes of 9
-    members, unrelated subspaces then come out below 19 of 20 in one case of eleven.
 
-    Args:
-        controls: mean codes of control families, 10 or more of the same members; others are left out.
-        rank: directions of a subspace.
-        n_draws: how many subspaces.
-        seed: seeds the weights; the same serve for codes of the same shape, as at other places, contexts and layers.
-
-    Returns:
-        Orthonormal rows, the directions in which a draw's members differ most, float64; no draw with fewer families.
-    """
-    n_members = max(map(len, controls), default=0)
-    codes = [_centred(one) for one in controls if len(one) == n_members]
-    if len(codes) < LEAST_FAMILIES or not any(one.any() for one in codes):
-        return ()
-    scores, sizes, axes = row_space(np.concatenate(codes))
-    small = (scores * sizes).reshape(len(codes), n_members, -1)
-    weights = np.random.default_rng([check_seed(seed), 13]).normal(size=(n_draws, len(codes)))
-    drawn = np.einsum("bf,fma->bma", weights, small)
-    leading = np.linalg.svd(drawn, full_matrices=False)[2][:, :rank] @ axes
-    return tuple(torch.from_numpy(one) for one in leading)
+def _mixing(
+    own: Float[np.ndarray, "member d"], others: Float[np.ndarray, "family member d"]
+) -> Float[np.ndarray, "member member"]:
+    """What makes the mean of the others' products between members the donor's own."""
+    values, vectors = np.linalg.eigh(np.einsum("fid,fjd->ij", others, others) / len(others))
+    kept = values > 1e-9 * values.max()
+    whitening = (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T
+    return root(own).astype(np.float64) @ whitening
 
 
 def _centred(code: Float[Tensor, "member d"]) -> Float[np.ndarray, "member d"]:
+    """The code less its mean over members; zero where that is rounding error."""
     wide = code.double()
-    return (wide - wide.mean(dim=0)).numpy()
+    centred = (wide - wide.mean(dim=0)).numpy()
+    return np.where(np.abs(centred).max() > 1e-12 * float(wide.abs().max()), centred, 0.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -16,15 +17,16 @@ from cache.seeds import check_seed
 from cache.store.store import check_source
 from geometry.bases.basis import LinearBasis, orthonormal_basis
 from geometry.layers.result import LayerResult
+from geometry.rows.cells import CONTROL_PREFIX
 from geometry.stats.uncertainty import LEAST_CONTROLS
 from probes.directions.codes import IndexCodes
 from probes.directions.subspaces import index_subspace, subspaces_within
 from probes.edits.edit import Removal
-from probes.transfer.donors import unrelated_subspaces
-from probes.transfer.erasure_table import UNRELATED, WITHIN, Removed, erasure_lines, with_decisions
+from probes.transfer.donors import unrelated_to
+from probes.transfer.erasure_table import OWN, UNRELATED, WITHIN, Removed, erasure_lines, with_decisions
 from probes.transfer.families import Cast, cast_families, cast_parameters
 from probes.transfer.receivers import ReceiverBatch, edited_hooks
-from probes.transfer.table import transfer_arrays
+from probes.transfer.table import stacked, transfer_arrays
 
 MOST_NULL = 10_000
 N_NULL = 99
@@ -59,16 +61,16 @@ def erasure_matrix(
 
     The subspace is the donor's (`index_subspace`), from other contexts than the edited one, of `rank` directions or
     one fewer than the donor has indices; it is removed around the mean of the receiver's activations in its other
-    contexts. Subspaces of unrelated donors (`unrelated_subspaces`) have the same rank, and come from combinations of
-    the codes of the store's control families, 10 or more: with the same weights at all layers and in all contexts and
-    receivers. Beside them stand 20 subspaces of what varies within members (`subspaces_within`) in 3 control families
-    or more: no index effect can be in these, nor what tells one family from another.
+    contexts. Unrelated donors have a donor's member-by-member structure, in directions that it and the store's control
+    families, 10 or more, could have had (`transfer.donors`), the same draws at all layers and in all contexts and
+    receivers; they are drawn for donors that are no control. Beside them stand 20 subspaces of what varies within
+    members (`subspaces_within`) in 3 control families or more: no index effect can be in these, nor what tells one
+    family from another.
 
     `p`: less accuracy is left than by unrelated donors at this layer; where as much is left, the change of the logit
     gap decides. `p_layers` holds for all layers, `q` for all pairs of families too. `necessary` (`with_decisions`): q
     is at most .05, and less is left than by 19 of 20 subspaces of either null and by every control donor's; else no, or
-    undecided with what would decide it. Where members' codes lie along a line, p comes out too small: in simulations
-    with 20 controls unrelated donors have p <= .05 in .07 at one layer and .12 over eight; `necessary` asks for more.
+    undecided with what would decide it.
 
     Args:
         store: increasing prompts; of several lengths those of the longest are used.
@@ -118,13 +120,13 @@ def erasure_matrix(
                 cells = pd.concat([erased_cells(batch, places, spaces) for batch in batches], ignore_index=True)
                 found = erasure_lines(cells, receiver, spaces.removed)
                 lines += [label | line for line, _ in found]
-                nulls += [null if len(null) else np.full((n_null, 2), np.nan) for _, null in found]
+                nulls += [null for _, null in found]
         on_hook(hook)
-    table = with_decisions(pd.DataFrame(lines), np.stack(nulls))
+    table = with_decisions(pd.DataFrame(lines), stacked(nulls))
     return LayerResult(
         name="erasure",
         hooks=hooks,
-        arrays=_arrays(table, np.stack(nulls), hooks, cast),
+        arrays=_arrays(table, stacked(nulls), hooks, cast),
         rows=pd.DataFrame(),
         parameters=cast_parameters(cast, site, layers, seed) | {"rank": rank, "n_null": n_null},
         source=store.fingerprint,
@@ -132,8 +134,8 @@ def erasure_matrix(
     )
 
 
-Drawn = Mapping[tuple[str, int, str, int], Sequence[Float[Tensor, "direction d"]]]
-"""By name of the null, rank, context and place: directions of its subspaces."""
+Drawn = Mapping[tuple[str, str, int, str, int], Sequence[Float[Tensor, "direction d"]]]
+"""By kind, donor, rank, context and place: directions of a null's subspaces."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class Spaces:
         receiver: the family that is edited.
         hook: the site.
         rank: directions of a subspace.
-        drawn: by name of the null, rank, context and place its subspaces; empty without one.
+        drawn: the subspaces of both nulls; empty without one.
     """
 
     codes: Mapping[str, IndexCodes] = field(repr=False)
@@ -158,20 +160,19 @@ class Spaces:
 
     @property
     def removed(self) -> Removed:
-        """What each copy removes, and its rank."""
-        donors = [(donor, _rank_of(self.codes[donor], self.rank)) for donor in self.donors]
-        sizes = {(null, rank): len(drawn) for (null, rank, _, _), drawn in self.drawn.items()}
+        """What each copy removes: donors' subspaces, then those of the nulls."""
+        sizes = {(kind, donor, rank): len(drawn) for (kind, donor, rank, _, _), drawn in self.drawn.items()}
+        donors = [(OWN, donor, _rank_of(self.codes[donor], self.rank)) for donor in self.donors]
         return donors + [one for one, n_drawn in sizes.items() for _ in range(n_drawn)]
 
     def at(self, context: str, place: int) -> list[LinearBasis]:
         """The subspaces, in the order of `removed`, around the receiver's mean in other contexts."""
         mean = self.codes[self.receiver].others(context)[:, :, place].mean(dim=(0, 1))
         own = [
-            index_subspace(self.codes[donor].others(context)[:, :, place], rank).directions
-            for donor, rank in self.removed
-            if donor in self.donors
+            index_subspace(code.others(context)[:, :, place], _rank_of(code, self.rank)).directions
+            for code in map(self.codes.__getitem__, self.donors)
         ]
-        nulls = [one for (_, _, *where), drawn in self.drawn.items() if where == [context, place] for one in drawn]
+        nulls = [one for (*_, c, p), drawn in self.drawn.items() if (c, p) == (context, place) for one in drawn]
         return [orthonormal_basis(directions, mean, self.hook) for directions in (*own, *nulls)]
 
 
@@ -183,18 +184,23 @@ def _rank_of(codes: IndexCodes, rank: int) -> int:
 def drawn_subspaces(codes: Mapping[str, IndexCodes], cast: Cast, rank: int, n_null: int, seed: int) -> Drawn:
     """The subspaces of both nulls at one site, for every context that is edited; none with too few control families."""
     controls = [codes[name] for name in cast.controls]
-    contexts = {context for batches in cast.receivers.values() for batch in batches for context in batch.contexts}
+    contexts = sorted(
+        {context for batches in cast.receivers.values() for batch in batches for context in batch.contexts}
+    )
+    where = list(product(contexts, sorted({place for places in cast.places.values() for place in places})))
+    found: dict[tuple[str, str, int, str, int], Sequence[Float[Tensor, "direction d"]]] = {}
+    for donor in (name for name in cast.donors if not name.startswith(CONTROL_PREFIX)):
+        for context, place in where:
+            key = (UNRELATED, donor, _rank_of(codes[donor], rank), context, place)
+            drawn = unrelated_to(codes[donor], controls, context, place, n_null, seed)
+            found[key] = [index_subspace(one[None], key[2]).directions for one in drawn]
+    if len(controls) < LEAST_WITHIN:
+        return found
     n_members = max(len(codes[name].members) for name in (*cast.receivers, *cast.donors))
-    found: dict[tuple[str, int, str, int], Sequence[Float[Tensor, "direction d"]]] = {}
     for one in sorted({_rank_of(codes[donor], rank) for donor in cast.donors}):
-        for place in sorted({place for places in cast.places.values() for place in places}):
-            within: Sequence[Float[Tensor, "direction d"]] = ()
-            if len(controls) >= LEAST_WITHIN:
-                within = subspaces_within([c.cells[:, :, place] for c in controls], one, n_members, N_WITHIN, seed)
-            for context in sorted(contexts):
-                means = [c.without(context)[:, place] for c in controls]
-                found[UNRELATED, one, context, place] = unrelated_subspaces(means, one, n_null, seed)
-                found[WITHIN, one, context, place] = within
+        for place in {place for _, place in where}:
+            within = subspaces_within([c.cells[:, :, place] for c in controls], one, n_members, N_WITHIN, seed)
+            found |= {(WITHIN, "", one, context, place): within for context in contexts}
     return found
 
 

@@ -14,33 +14,32 @@ from probes.transfer.table import CASE, donor_kind
 
 NECESSARY = 0.05
 
-UNRELATED = "(unrelated)"
-WITHIN = "(within members)"
-"""Names of what is removed for a null, in the place of a donor's."""
+OWN, UNRELATED, WITHIN = "own", "unrelated", "within"
+"""Subspaces: a donor's, one of an unrelated donor like it, and one of what varies within members."""
 
-Removed = Sequence[tuple[str, int]]
-"""What each copy of a receiver's prompts had removed, a donor's subspace or one of a null, and its rank."""
+Removed = Sequence[tuple[str, str, int]]
+"""What each copy of a receiver's prompts had removed: the kind of subspace, its donor (or none), and its rank."""
 
 
 def erasure_lines(
     cells: pd.DataFrame, receiver: str, removed: Removed
 ) -> list[tuple[dict[str, object], Float[np.ndarray, "draw 2"]]]:
-    """For each donor a table line, and what unrelated donors of its rank leave: the share, and the gap's change.
+    """For each donor a table line, and what unrelated donors like it leave: the share, and the gap's change.
 
     Args:
         cells: one line a prompt and copy: copy (its number in `removed`, -1 for no edit), context, index, hit, right
             (unedited), gap (its change).
         receiver: the family whose prompts they are.
-        removed: what the copies had removed, donors first.
+        removed: what the copies had removed.
     """
     means = cells.groupby("copy")[["hit", "gap"]].mean()
     found = []
-    for number, (donor, rank) in enumerate(removed):
-        if donor in (UNRELATED, WITHIN):
+    for number, (kind, donor, rank) in enumerate(removed):
+        if kind != OWN:
             continue
         null, within = (
-            means.loc[[i for i, one in enumerate(removed) if one == (name, rank)]].to_numpy(np.float64).reshape(-1, 2)
-            for name in (UNRELATED, WITHIN)
+            means.loc[[i for i, one in enumerate(removed) if one == beside]].to_numpy(np.float64).reshape(-1, 2)
+            for beside in ((UNRELATED, donor, rank), (WITHIN, "", rank))
         )
         label = {"receiver": receiver, "donor": donor, "donor_kind": donor_kind(receiver, donor), "rank": rank}
         unedited = float(cells.loc[cells["copy"] == -1, "hit"].mean())

@@ -17,7 +17,7 @@ from cache.store.store import check_source
 from geometry.layers.result import LayerResult
 from geometry.rows.cells import CONTROL_PREFIX
 from probes.directions.codes import IndexCodes
-from probes.transfer.donors import unrelated_donors
+from probes.transfer.donors import unrelated_to
 from probes.transfer.families import Cast, cast_families, cast_parameters
 from probes.transfer.receivers import ReceiverBatch, edited_hooks
 from probes.transfer.table import transfer_arrays, transfer_table
@@ -48,8 +48,8 @@ def transfer_matrix(
     leave out one member at a time, with the edits that lead from it and those that lead to it; limits are exact at 0
     and 1 (`geometry.stats.uncertainty.share_interval`).
 
-    Null donors have the donor's member-by-member structure, in directions drawn from the codes of the store's control
-    families, 10 or more (`transfer.donors`): the same draws at all layers. They and the donor are compared in the
+    Null donors have the donor's member-by-member structure, in directions that it and the store's control families, 10
+    or more, could have had (`transfer.donors`): the same draws at all layers. They and the donor are compared in the
     first of the edited contexts. `p`: a null donor succeeds at least as often at this layer; where as often, the effect
     decides. `p_layers`, of the effect, holds for all layers, `q` for all pairs of families too (`transfer.table`).
 
@@ -157,16 +157,18 @@ def steps_to(
     receiver: str, codes: Mapping[str, IndexCodes], cast: Cast, n_null: int, null_context: str, seed: int
 ) -> Steps:
     """The steps to one receiver at one site, with null donors drawn from the cast's control families."""
-    drawn: dict[str, Tensor] = {}
-    controls = [codes[name].without(null_context) for name in cast.controls]
-    for donor in cast.donors:
-        if not donor.startswith(CONTROL_PREFIX):
-            code = codes[donor].without(null_context)
-            places = [
-                unrelated_donors(code[:, place], [one[:, place] for one in controls], n_null, seed)
-                for place in range(code.shape[1])
-            ]
-            drawn[donor] = torch.stack(places, dim=2)
+    controls = [codes[name] for name in cast.controls]
+    drawn = {
+        donor: torch.stack(
+            [
+                unrelated_to(codes[donor], controls, null_context, place, n_null, seed)
+                for place in range(codes[donor].cells.shape[2])
+            ],
+            dim=2,
+        )
+        for donor in cast.donors
+        if not donor.startswith(CONTROL_PREFIX)
+    }
     return Steps(codes, cast.donors, receiver, null_context, drawn)
 
 

@@ -45,10 +45,7 @@ def transfer_table(cells: pd.DataFrame, hooks: Sequence[Hook], axes: Axes) -> pd
             nulls.append(mine[mine["with_null"]].groupby("draw")[["success", "effect"]].mean().to_numpy(np.float64))
             lines.append(line | _counted(mine[mine["draw"] < 0]) | _set_against(nulls[-1]))
     table = pd.DataFrame(lines)
-    scores = np.full((len(nulls), max(len(one) for one in nulls), 2), np.nan)
-    for line_scores, one in zip(scores, nulls, strict=True):
-        line_scores[: len(one)] = one
-    found = corrected(table, scores[..., 1], CASE, (table["donor_kind"] == "family").to_numpy())
+    found = corrected(table, stacked(nulls)[..., 1], CASE, (table["donor_kind"] == "family").to_numpy())
     return table.assign(p_layers=found["p_layers"], q=found["q"])
 
 
@@ -68,6 +65,14 @@ def strongest(table: pd.DataFrame, columns: Sequence[str], *, falling: bool = Fa
     mine["order"] = mine[columns[0]] if falling else -mine[columns[0]]
     mine = mine.sort_values(["p_layers", "p", "order"], kind="stable").drop_duplicates(CASE).sort_index()
     return mine.sort_values(CASE, kind="stable", key=in_order)[[*CASE, "layer", *columns]].reset_index(drop=True)
+
+
+def stacked(nulls: Sequence[Float[np.ndarray, "_ 2"]]) -> Float[np.ndarray, "line draw 2"]:
+    """What null donors do, line by line; nan where a line has fewer than another."""
+    found = np.full((len(nulls), max(map(len, nulls)), 2), np.nan)
+    for line, one in zip(found, nulls, strict=True):
+        line[: len(one)] = one
+    return found
 
 
 def donor_kind(receiver: str, donor: str) -> str:

@@ -15,7 +15,7 @@ from probes.transfer.erasure_table import erasure_lines, with_decisions
 from probes.transfer.families import Cast
 from probes.transfer.receivers import ReceiverBatch
 from probes.transfer.steps import edited_cells, steps_to
-from probes.transfer.table import transfer_table
+from probes.transfer.table import stacked, transfer_table
 
 KINDS = ("independent", "windowed", "walk", "line")
 HOOK = Hook("resid_post", 0)
@@ -121,7 +121,7 @@ def erasures(seed, kind, n_members, n_layers, *, donors=("a",), n_null=19, n_con
         found = erasure_lines(cells, "r", spaces.removed)
         lines += [{"layer": layer, "positions": "last"} | line for line, _ in found]
         nulls += [null for _, null in found]
-    return with_decisions(pd.DataFrame(lines), np.stack(nulls))
+    return with_decisions(pd.DataFrame(lines), stacked(nulls))
 
 
 def transfers(seed, kind, n_members, n_layers, *, donors=("a",), n_null=19, n_controls=20):

@@ -121,14 +121,15 @@ def test_erasing_a_shared_code_takes_the_answers_away_and_a_private_one_does_not
         line = table.loc[(receiver, donor)]
         assert (line["left"], line["necessary"]) == (1, "control" if donor.startswith("control") else "no")
         assert line["logit_gap"] == pytest.approx(0, abs=1e-4)
-    assert (table["null_min"] == 1).all()
+    assert (table.loc[table["donor_kind"] != "control", "null_low"] >= 0.7).all()
+    assert table["null_low"].isna().eq(table["donor_kind"] == "control").all()
     assert table["q"].isna().eq(table["donor_kind"] == "control").all()
 
 
 def test_the_arrays_are_the_table_with_all_null_draws(lines):
     assert lines.values("left").shape == (1, 2, 4, 9)
     assert lines.values("null").shape == (1, 2, 4, 9, 99)
-    line = lines.table.iloc[7]
+    line = lines.table[lines.table["donor_kind"] == "family"].iloc[3]
     r, d = (lines.parameters[key].index(line[key[:-1]]) for key in ("receivers", "donors"))
     p = lines.parameters["positions"].index(line["positions"])
     assert lines.values("left")[0, p, r, d] == line["left"]
@@ -152,7 +153,7 @@ def test_a_donor_with_few_members_gives_fewer_directions_and_has_a_null_of_its_o
     assert table.loc[("digits", "digits"), "p_floor"] == 1 / 22
     wide, narrow, control = result.values("null_gap")[0, 0, 0, :3]
     assert not np.isclose(wide, narrow).any()
-    np.testing.assert_array_equal(wide, control)
+    assert np.isnan(control).all()
 
 
 def test_without_ten_control_families_there_is_no_null(store, gpt2):
@@ -166,8 +167,8 @@ def test_a_planted_index_is_necessary_and_survives_what_varies_within_members(ki
     table = erasures(0, kind, 9, 3, donors=("r", "a", "control:0"), n_null=99).set_index(["layer", "donor"])
     own = table.xs("r", level="donor")
     assert (own["unedited"] >= 0.9).all()
-    assert (own["null_mean"] >= own["unedited"] - 0.02).all()
-    assert (own["left"] <= own["null_low"] - 0.15).all()
+    assert (own["null_mean"] >= own["unedited"] - 0.03).all()
+    assert (own["left"] <= own["null_low"] - 0.1).all()
     assert (own["necessary"] == "yes").all()
     assert (own["q"] == 0.02).all()  # the floor, .01, for two donors that are tested
     assert (table.xs("a", level="donor")["necessary"] == "no").all()

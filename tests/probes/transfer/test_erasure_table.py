@@ -4,12 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probes.transfer.erasure_table import UNRELATED, WITHIN, erasure_lines, with_decisions
+from probes.transfer.erasure_table import OWN, UNRELATED, WITHIN, erasure_lines, with_decisions
 
-REMOVED = [("a", 2), ("b", 1), (UNRELATED, 1), (UNRELATED, 2), (UNRELATED, 2), (WITHIN, 2), (WITHIN, 1)]
+REMOVED = [
+    *((OWN, "a", 2), (OWN, "b", 1), (UNRELATED, "b", 1), (UNRELATED, "a", 2), (UNRELATED, "a", 2)),
+    *((WITHIN, "", 2), (WITHIN, "", 1)),
+]
 
 
-def test_lines_are_set_against_the_nulls_subspaces_of_their_rank():
+def test_lines_are_set_against_the_nulls_of_their_donor_and_rank():
     hits = {-1: [1, 1, 1], 0: [1, 0, 0], 1: [1, 1, 0], 2: [1, 1, 1], 3: [1, 0, 0], 4: [0, 0, 0]}
     hits |= {5: [1, 1, 0], 6: [1, 1, 1]}
     gaps = {-1: 0.0, 0: -3.0, 1: -2.0, 2: -1.0, 3: -2.0, 4: -9.0, 5: -9.0, 6: 0.0}

@@ -171,7 +171,8 @@ def test_shared_codes_transfer_and_private_ones_do_not(planted, positions):
         assert table.loc[(layer, "digits", "months"), ["success", "unchanged"]].tolist() == [0, 1]
         assert table.loc[(layer, "letters", "digits"), "success"] == 0
         for donor in ("numwords", "digits"):
-            assert table.loc[(layer, "digits", donor), ["p", "p_layers", "null_max"]].tolist() == [0.05, 0.05, 0]
+            assert table.loc[(layer, "digits", donor), ["p", "p_layers"]].tolist() == [0.05, 0.05]
+            assert table.loc[(layer, "digits", donor), "null_mean"] <= 0.2
         assert table.loc[(layer, "digits", "letters"), "p"] > 0.05
     assert table["q"].notna().eq(table["donor_kind"] == "family").all()
     assert set(table["donor_kind"]) == {"own", "family", "control"}
