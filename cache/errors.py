@@ -49,7 +49,7 @@ class NumbersError(GeometryError):
     exit_code = 8
 
 
-class InterruptedRecordingError(GeometryError):
-    """A recording stopped on request after a whole block; the same call continues it."""
+class StoppedError(GeometryError):
+    """Work stopped on request after a whole block or site; the same call continues it."""
 
     exit_code = 130

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from geometry.layers.nmf import nmf_by_layer as nmf_by_layer
     from geometry.layers.principal import pca_by_layer as pca_by_layer
     from geometry.layers.principal import svd_by_layer as svd_by_layer
-    from geometry.layers.result import LayerResult as LayerResult
-    from geometry.layers.result import per_layer as per_layer
-    from geometry.layers.result import site_hooks as site_hooks
     from geometry.layers.umap import umap_by_layer as umap_by_layer
     from geometry.report import write_report as write_report
+    from geometry.results.result import LayerResult as LayerResult
+    from geometry.results.result import per_layer as per_layer
+    from geometry.results.result import site_hooks as site_hooks
     from geometry.rows.cells import CellPlan as CellPlan
     from geometry.rows.cells import load_cells as load_cells
     from geometry.rows.cells import plan_cells as plan_cells
@@ -51,7 +51,7 @@ _HOMES = {
     "Decomposition": "geometry.bases.principal",
     "Demixed": "geometry.bases.demixing",
     "FeatureBasis": "geometry.bases.basis",
-    "LayerResult": "geometry.layers.result",
+    "LayerResult": "geometry.results.result",
     "LinearBasis": "geometry.bases.basis",
     "Moments": "geometry.stats.moments",
     "between_families": "geometry.between.families",
@@ -72,7 +72,7 @@ _HOMES = {
     "nmf_by_layer": "geometry.layers.nmf",
     "pca": "geometry.bases.principal",
     "pca_by_layer": "geometry.layers.principal",
-    "per_layer": "geometry.layers.result",
+    "per_layer": "geometry.results.result",
     "plan_cells": "geometry.rows.cells",
     "principal_angles": "geometry.similarity.of_rows",
     "procrustes": "geometry.similarity.of_rows",
@@ -80,7 +80,7 @@ _HOMES = {
     "retrieval": "geometry.similarity.of_families",
     "rsa": "geometry.similarity.of_rows",
     "shared_share": "geometry.similarity.of_families",
-    "site_hooks": "geometry.layers.result",
+    "site_hooks": "geometry.results.result",
     "summary": "geometry.between.summary",
     "svcca": "geometry.bases.canonical",
     "svd": "geometry.bases.principal",

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cache.whole_files import write_whole
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 
 
 def write_report(

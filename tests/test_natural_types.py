@@ -16,7 +16,7 @@ import geometry
 import probes
 from cache import Hook
 from cache.errors import InputError
-from cache.store.rows import query_rows, where_text
+from cache.store.view import query_rows, where_text
 from tests.probes.sweeps import small_store
 
 PAIR = ("digits", "numwords")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cache import plan_recording, record
-from cache.errors import InterruptedRecordingError
+from cache.errors import StoppedError
 
 PAGE = (Path(__file__).parents[1] / "docs" / "store.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -44,7 +44,7 @@ def test_the_page_finds_a_store_sound_that_is_not_complete(gpt2, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     plan = plan_recording(gpt2, ["1,2,3,", "one two"], sites="resid,z", batch_tokens=8)
     done = []
-    with pytest.raises(InterruptedRecordingError):
+    with pytest.raises(StoppedError):
         record(gpt2, plan, "store.h5", on_block=done.append, should_stop=lambda: bool(done))
     said = run(1)
     assert [said[name] for name in CHECKED] == [True, True, True]

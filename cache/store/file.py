@@ -15,7 +15,7 @@ from cache.sealed.log import Log, read_log
 from cache.sealed.opening import open_beside, read_attribute, safe_open
 from cache.sealed.reader import SiteReader
 from cache.store.manifest import differences
-from cache.store.tables import read_manifest, read_prompt_table, read_rows
+from cache.store.tables import join_labels, read_manifest, read_prompt_table, read_rows
 
 _MODEL_FIELDS = ("model weights", "model processing", "compute dtype", "tokenizer", "bos")
 _SITES = "activations/"
@@ -172,3 +172,17 @@ def _hooks(path: Path, log: Log, planned: dict[str, list[int]]) -> tuple[Hook, .
     if not ordered or layers_by_kind(ordered) != planned:
         raise CorruptFileError(f"{path} has other sites than its manifest names")
     return ordered
+
+
+def joined_tables(groups: list[FileGroup]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All prompts, and all recorded rows with the labels of their prompts."""
+    prompts, rows = [], []
+    first = 0
+    for group in groups:
+        file = group.files[0]
+        prompts.append(file.prompts)
+        recorded = file.rows.iloc[group.recorded]
+        rows.append(recorded.assign(prompt=recorded["prompt"] + first))
+        first += len(file.prompts)
+    prompt_table = pd.concat(prompts, ignore_index=True)
+    return prompt_table, join_labels(prompt_table, pd.concat(rows, ignore_index=True))

@@ -13,7 +13,7 @@ import torch
 from cache.errors import (
     CorruptFileError,
     FingerprintError,
-    InterruptedRecordingError,
+    StoppedError,
 )
 from cache.loading.load import load_model
 from cache.models.model import LoadedModel
@@ -117,7 +117,7 @@ def record(
         LockedError: another process is writing it.
         NoSpaceError: it does not fit; found before the first forward pass.
         NumbersError: a value is not finite or too large for float16; names hook, prompt and position.
-        InterruptedRecordingError: `should_stop` said so; the same call goes on.
+        StoppedError: `should_stop` said so; the same call goes on.
     """
     loaded = load_model(model)
     plan = prompts if isinstance(prompts, RecordingPlan) else plan_recording(loaded, prompts)
@@ -172,7 +172,7 @@ def _record_blocks(
     with sink.attached(), torch.inference_mode():
         for number in pending:
             if should_stop():
-                raise InterruptedRecordingError(f"stopped after {done} of {len(plan.blocks)} blocks")
+                raise StoppedError(f"stopped after {done} of {len(plan.blocks)} blocks")
             writer.commit(number, sink.run(number))
             done += 1
             on_block(Progress(done, len(plan.blocks), int(plan.tokenized.lengths[list(plan.blocks[number])].sum())))

@@ -13,10 +13,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cache.errors import InputError
-from cache.models.hooks import Hook, HookLike, in_order, recorded_hook
+from cache.models.hooks import Hook, HookLike, Layers, in_order, recorded_hook
 from cache.models.model import LoadedModel, check_loaded
-from cache.store.file import FileGroup, StoreFile, check_joinable, grouped, open_store_file, site_name
-from cache.store.rows import Where, join_labels, row_mask
+from cache.store.file import (
+    FileGroup,
+    StoreFile,
+    check_joinable,
+    grouped,
+    joined_tables,
+    open_store_file,
+    site_name,
+)
+from cache.store.view import View, Where, row_mask, view_of
 
 _AT_ONCE = 1 << 16  # rows that `load` reads and checks at a time
 
@@ -53,7 +61,7 @@ class ActivationStore:
         self.n_planned = sum(len(group.files[0].rows) for group in groups)
         self.complete = self.n_planned == sum(len(group.recorded) for group in groups)
         self.hooks = in_order(set.intersection(*({hook for file in g.files for hook in file.hooks} for g in groups)))
-        self.prompts, self.rows = _tables(groups)
+        self.prompts, self.rows = joined_tables(groups)
 
     @classmethod
     def open(cls, path: str | Path) -> "ActivationStore":
@@ -71,7 +79,7 @@ class ActivationStore:
         Args:
             hook: a `Hook`, its name, or kind and layer: `("resid_post", 6)`. A negative layer counts from the
                 last one that the store has of that kind.
-            where: which rows: a mask over `rows`, or a query over its columns (`cache.store.rows.query_rows`), such as
+            where: which rows: a mask over `rows`, or a query over its columns (`cache.store.view.query_rows`), such as
                 `family == 'digits' and is_last`; None for all.
 
         Raises:
@@ -107,6 +115,20 @@ class ActivationStore:
             raise InputError(f"n_rows must be 1 or more; got {n_rows}")
         chosen = self.site(hook)
         return self._pieces(chosen, self._parts(chosen, row_mask(self.rows, where), n_rows))
+
+    def view(self, site: str = "resid_post", layers: Layers = "all", where: Where = None) -> View:
+        """Sites of one kind at some layers, and some rows: what every analysis takes.
+
+        Args:
+            site: the kind of site; those of `resid_post` begin with the embedding, layer -1.
+            layers: `all`, numbers (3, or [0, 1]), a string of layers and ranges, or `spread`: eight, evenly, up to the
+                last.
+            where: which rows, as for `load`; None for what an analysis takes by itself. BOS is left out either way.
+
+        Raises:
+            InputError: the store has no such site at those layers, or `where` is no query or mask over its rows.
+        """
+        return view_of(self, site, layers, where)
 
     def site(self, hook: HookLike) -> Hook:
         """The recorded site that is meant: by a `Hook`, its name, or kind and layer (-1 is the kind's last).
@@ -227,17 +249,3 @@ def head_outputs(
 def _empty(n_rows: int, width: int) -> Float[Tensor, "chosen d"]:
     """Memory to read into: numpy's, which takes large pages where torch takes many small ones."""
     return torch.from_numpy(np.empty((n_rows, width), dtype=np.float32))
-
-
-def _tables(groups: list[FileGroup]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All prompts, and all recorded rows with the labels of their prompts."""
-    prompts, rows = [], []
-    first = 0
-    for group in groups:
-        file = group.files[0]
-        prompts.append(file.prompts)
-        recorded = file.rows.iloc[group.recorded]
-        rows.append(recorded.assign(prompt=recorded["prompt"] + first))
-        first += len(file.prompts)
-    prompt_table = pd.concat(prompts, ignore_index=True)
-    return prompt_table, join_labels(prompt_table, pd.concat(rows, ignore_index=True))

@@ -148,3 +148,12 @@ def _column(file: h5py.File, name: str) -> Any:
 
 def _has_fields(hard: Any) -> bool:
     return isinstance(hard, dict) and all(type(hard.get(name)) is kind for name, kind in HARD_TYPES.items())
+
+
+def join_labels(prompts: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with what their prompts say of them: the columns of `ActivationStore.rows`."""
+    labels = ["family", "frame", "template", "kind", "group", "answer", "distractor", "pair_key"]
+    pairs: list[tuple[Any, Any]] = list(zip(rows["prompt"], rows["member"], strict=True))
+    value = [prompts["values"][p][m] if m >= 0 else -1 for p, m in pairs]
+    shown = [prompts["members"][p][m] if m >= 0 else "" for p, m in pairs]
+    return rows.assign(value=value, shown=shown).join(prompts[labels], on="prompt")

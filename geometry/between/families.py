@@ -14,11 +14,11 @@ from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
-from cache.store.rows import Where, where_text
 from cache.store.store import check_source
+from cache.store.view import Where, where_text
 from geometry.between.table import Found, comparison_result
 from geometry.layers.order_effect import NO_LISTS, OrderedLists, ordered_lists, set_apart, shared_by_list
-from geometry.layers.result import LayerResult, site_hooks
+from geometry.results.result import LayerResult, site_hooks
 from geometry.rows.analysed import families_text
 from geometry.rows.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
 from geometry.rows.names import names_of, pairs_of

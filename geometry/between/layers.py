@@ -15,8 +15,8 @@ from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
-from cache.store.rows import Where, where_text
-from geometry.layers.result import LayerResult, site_hooks
+from cache.store.view import Where, where_text
+from geometry.results.result import LayerResult, site_hooks
 from geometry.rows.analysed import text_rows, unit_of_rows
 from geometry.similarity.layer_measures import GRID_MEASURES, GridMeasure
 from geometry.similarity.of_rows import DEBIASED_ROWS

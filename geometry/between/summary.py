@@ -5,7 +5,7 @@ import pandas as pd
 from cache.errors import InputError
 from geometry.between.table import DESCRIBES
 from geometry.layers.order_effect import LEAST_LISTS
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from geometry.similarity.sharing_null import LEAST_RELIABILITY
 from geometry.similarity.verdict import ALPHA, PRIVATE
 from geometry.stats.uncertainty import LEAST_CONTROLS, LEAST_MEMBERS

@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 
 from cache import Hook
 from geometry.layers.order_effect import SharedByList
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from geometry.similarity.family_measures import MEASURES
 from geometry.similarity.of_families import MAX_LAG
 from geometry.similarity.pair_evidence import Known, Measured

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cache.errors import GeometryError, InputError, InterruptedRecordingError, NoSpaceError
+from cache.errors import GeometryError, InputError, StoppedError, NoSpaceError
 from geometry.cli.console.surroundings import silence_output
 from geometry.cli.console.system_errors import is_memory_error, system_error
 from geometry.cli.intervene.direction import direction
@@ -81,7 +81,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         told = _told(error, arguments)
         if debug or told is None:
             raise
-        _say(str(told) if isinstance(told, InterruptedRecordingError) else f"error: {told}")
+        _say(str(told) if isinstance(told, StoppedError) else f"error: {told}")
         return told.exit_code
 
 

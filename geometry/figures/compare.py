@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from geometry.between.summary import loudest
 from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import PALETTE, layer_ticks
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from geometry.similarity.of_families import MAX_LAG
 from geometry.stats.uncertainty import LEAST_CONTROLS
 

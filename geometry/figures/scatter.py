@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 
 from cache import Hook
 from geometry.figures.plain import PlainFigure
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from geometry.rows.cells import CONTROL_PREFIX
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A6761D")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from geometry.bases.demixing import PARTS
 from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import PALETTE, layer_ticks
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 
 
 def spectra_by_layer(result: LayerResult) -> Figure:

@@ -11,10 +11,10 @@ from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
-from cache.store.rows import Where, where_text
+from cache.store.view import Where, where_text
 from geometry.bases.demixing import N_DRAWS, PARTS, Demixed, demix
 from geometry.layers.order_effect import set_apart
-from geometry.layers.result import LayerResult, site_hooks
+from geometry.results.result import LayerResult, site_hooks
 from geometry.rows.cells import CONTROL_PREFIX, balance, complete_controls, load_cells, plan_cells, take
 from geometry.similarity.pair_evidence import enough_controls
 from geometry.stats.ranks import rank_p_over_layers

@@ -12,9 +12,9 @@ from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
-from cache.store.rows import Where
+from cache.store.view import Where
 from geometry.bases.nonnegative import Factorization, matched_cosines, nmf
-from geometry.layers.result import LayerResult, Named, site_hooks
+from geometry.results.result import LayerResult, Named, site_hooks
 from geometry.rows.analysed import Rows, chosen_rows, row_counts
 
 MOST_ROWS = 8192

@@ -9,9 +9,9 @@ import pandas as pd
 from cache import ActivationStore, Hook
 from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
-from cache.store.rows import Where
+from cache.store.view import Where
 from geometry.bases.embedding import umap
-from geometry.layers.result import LayerResult, site_hooks
+from geometry.results.result import LayerResult, site_hooks
 from geometry.rows.analysed import Rows, chosen_rows, row_counts
 
 MOST_ROWS = 8192

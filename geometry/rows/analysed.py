@@ -8,8 +8,7 @@ from jaxtyping import Bool, Int
 
 from cache import ActivationStore
 from cache.errors import InputError
-from cache.store.rows import Where, row_mask, where_text
-from cache.store.store import check_open
+from cache.store.view import View, check_view
 
 
 @dataclass(frozen=True)
@@ -29,26 +28,16 @@ class Rows:
     units: Int[np.ndarray, " chosen"]
 
 
-def text_rows(store: ActivationStore, where: Where, default: str = "is_last") -> Bool[np.ndarray, " row"]:
-    """The rows that a query or a mask chooses, and those of `default` for None, BOS left out.
-
-    Raises:
-        InputError: the store is not open but a path, or `where` is neither a query nor a mask over its rows.
-    """
-    check_open(store)
-    return row_mask(store.rows, default if where is None else where) & (store.rows["position"] >= 0).to_numpy()
-
-
-def chosen_rows(store: ActivationStore, where: Where) -> Rows:
-    """The rows that a query or a mask names, or those of `default_rows`, BOS left out, with their members.
+def chosen_rows(view: View) -> Rows:
+    """The rows that a view asks for, or those of `default_rows`, BOS left out, with their members.
 
     Raises:
         InputError: no row is chosen.
     """
-    check_open(store)
-    default = default_rows(store)
-    chosen = text_rows(store, where, default)
-    query = default if where is None else f"({where_text(where, default)}) and position >= 0"
+    check_view(view)
+    store, default = view.store, default_rows(view.store)
+    chosen = view.chosen(default)
+    query = default if view.where is None else f"({view.noted(default)}) and position >= 0"
     table = store.rows[chosen].reset_index(drop=True)
     if not len(table):
         raise InputError(f"no row fits {query!r}; columns are {', '.join(store.rows.columns)}")

@@ -12,8 +12,8 @@ from torch import Tensor
 from cache import ActivationStore
 from cache.errors import InputError
 from cache.models.hooks import HookLike
-from cache.store.rows import Where, where_text
 from cache.store.store import check_open
+from cache.store.view import Where, where_text
 from geometry.rows.analysed import families_text, text_rows, unit_of_rows
 from geometry.rows.names import names_of
 

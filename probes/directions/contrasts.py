@@ -12,7 +12,7 @@ from cache import ActivationStore
 from cache.errors import InputError
 from cache.models.hooks import HookLike
 from cache.prompts.prompt import Prompt, Prompts
-from cache.store.rows import Where, where_text
+from cache.store.view import Where, where_text
 from geometry.rows.analysed import text_rows
 
 

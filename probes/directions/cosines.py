@@ -12,8 +12,8 @@ from torch import Tensor
 from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.models.hooks import Layers, layers_text
-from cache.store.rows import Where, where_text
-from geometry.layers.result import LayerResult, site_hooks
+from cache.store.view import Where, where_text
+from geometry.results.result import LayerResult, site_hooks
 from geometry.rows.analysed import unit_of_rows
 from geometry.rows.names import pairs_of
 from geometry.stats.linalg import check_finite

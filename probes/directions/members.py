@@ -8,7 +8,7 @@ from torch import Tensor
 from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.models.hooks import HookLike
-from cache.store.rows import Where, where_text
+from cache.store.view import Where, where_text
 from geometry.rows.analysed import text_rows
 from probes.directions.direction import Direction, direction_of
 

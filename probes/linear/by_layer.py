@@ -12,8 +12,8 @@ from torch import Tensor
 from cache import ActivationStore, Hook
 from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
-from cache.store.rows import Where, where_text
-from geometry.layers.result import LayerResult, site_hooks
+from cache.store.view import Where, where_text
+from geometry.results.result import LayerResult, site_hooks
 from geometry.stats.ranks import rank_p_over_layers
 from geometry.stats.uncertainty import share_error, share_interval
 from probes.linear.probe import (

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cache.errors import InputError
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import adjusted
 
 

@@ -12,7 +12,7 @@ from cache import ActivationStore
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from cache.seeds import check_seed
-from cache.store.rows import Where
+from cache.store.view import Where
 from geometry.rows.analysed import families_text
 from geometry.rows.cells import CONTROL_PREFIX, Balance, CellPlan, balance, complete_controls, plan_cells
 from geometry.rows.names import names_of

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import LEAST_MEMBERS, share_error, share_interval
 
 SUCCESSFUL = 0.9

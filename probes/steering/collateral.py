@@ -13,8 +13,8 @@ from cache.errors import InputError
 from cache.models.tokens import tokenize
 from cache.prompts.prompt import Prompts
 from cache.seeds import check_seed
-from cache.store.rows import Where, where_text
-from geometry.layers.result import LayerResult
+from cache.store.view import Where, where_text
+from geometry.results.result import LayerResult
 from probes.directions.contrasts import contrast, load_pairs, stored_prompts
 from probes.steering.cells import modal_cell, nested_cells
 from probes.steering.sentences import PLAIN_SENTENCES

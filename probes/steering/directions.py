@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
-from cache.store.rows import Where
+from cache.store.view import Where
 from probes.directions.contrasts import Contrast, contrast, load_pairs
 from probes.directions.direction import METHODS, Estimator, unembedding_directions
 

@@ -13,9 +13,9 @@ from cache.errors import InputError
 from cache.models.hooks import Layers, layers_text
 from cache.models.restart import first_block
 from cache.seeds import check_seed
-from cache.store.rows import Where, where_text
 from cache.store.store import check_source
-from geometry.layers.result import LayerResult, Named, site_hooks
+from cache.store.view import Where, where_text
+from geometry.results.result import LayerResult, Named, site_hooks
 from geometry.rows.names import names_of
 from geometry.stats.uncertainty import LEAST_MEMBERS, share_error
 from probes.directions.contrasts import contrast

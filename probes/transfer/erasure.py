@@ -16,7 +16,7 @@ from cache.models.hooks import Layers
 from cache.seeds import check_seed
 from cache.store.store import check_source
 from geometry.bases.basis import LinearBasis, orthonormal_basis
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from geometry.rows.cells import CONTROL_PREFIX
 from geometry.stats.uncertainty import LEAST_CONTROLS
 from probes.directions.codes import IndexCodes

@@ -11,7 +11,7 @@ from matplotlib.image import AxesImage
 
 from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import PALETTE, layer_ticks
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from geometry.rows.cells import CONTROL_PREFIX
 from geometry.stats.uncertainty import LEAST_MEMBERS
 

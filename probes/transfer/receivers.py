@@ -15,7 +15,7 @@ from cache.models.hooks import Layers
 from cache.models.restart import CleanRun, clean_run, first_block, restart
 from cache.models.tokens import TokenizedPrompts, tokenize
 from cache.prompts.prompt import Prompts
-from geometry.layers.result import site_hooks, spread_hooks
+from geometry.results.result import site_hooks, spread_hooks
 from geometry.stats.uncertainty import LEAST_MEMBERS, jackknife, share_error, share_interval
 from probes.directions.codes import LAST, CodePlan
 from probes.directions.contrasts import stored_prompts

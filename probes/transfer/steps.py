@@ -14,7 +14,7 @@ from cache.errors import InputError
 from cache.models.hooks import Layers
 from cache.seeds import check_seed
 from cache.store.store import check_source
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from geometry.rows.cells import CONTROL_PREFIX
 from probes.directions.codes import IndexCodes
 from probes.transfer.donors import unrelated_to

@@ -13,7 +13,7 @@ EXIT_CODES = {
     "LockedError": 6,
     "NoSpaceError": 7,
     "NumbersError": 8,
-    "InterruptedRecordingError": 130,
+    "StoppedError": 130,
 }
 
 

@@ -15,8 +15,8 @@ from cache import Hook, plan_recording, record
 from cache.errors import InputError, NoSpaceError
 from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
 from geometry.layers.principal import pca_by_layer
-from geometry.layers.result import LayerResult
 from geometry.report import write_report
+from geometry.results.result import LayerResult
 
 RESULT_FILES = ["result.npz", "result.json", "table.csv"]
 

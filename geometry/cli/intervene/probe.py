@@ -14,7 +14,7 @@ from geometry.cli.record.store import StoreFile
 
 if TYPE_CHECKING:
     from cache.store.store import ActivationStore
-    from geometry.layers.result import LayerResult
+    from geometry.results.result import LayerResult
 
 _SHORT = [
     "layer",
@@ -60,7 +60,7 @@ def probe(
 ) -> None:
     """What can be read linearly off unseen members and templates: family, member, number, angle; beside chance."""
     from cache.store.store import ActivationStore
-    from geometry.layers.result import site_hooks, spread_hooks
+    from geometry.results.result import site_hooks, spread_hooks
     from probes.linear.by_layer import probe_by_layer
     from probes.linear.joined import join_probes
 

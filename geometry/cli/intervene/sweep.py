@@ -15,7 +15,7 @@ from geometry.cli.record.store import StoreFile
 if TYPE_CHECKING:
     import pandas as pd
 
-    from geometry.layers.result import LayerResult
+    from geometry.results.result import LayerResult
 
 
 def sweep(
@@ -35,8 +35,8 @@ def sweep(
 ) -> None:
     """Turn every prompt of one family into another's answer, by directions that have not seen that answer."""
     from cache.store.store import ActivationStore
-    from geometry.layers.result import site_hooks
     from geometry.report import write_report
+    from geometry.results.result import site_hooks
     from probes.steering.cells import before_and_after, nested_cells, sweep_summary
     from probes.steering.collateral import collateral
     from probes.steering.sweep import check_choices

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cache.models.model import LoadedModel
     from cache.store.store import ActivationStore
-    from geometry.layers.result import LayerResult
+    from geometry.results.result import LayerResult
 
 EditedSite = Annotated[str, typer.Option("--site", help="resid_post (with the embedding) or resid_pre.")]
 EditedPositions = Annotated[

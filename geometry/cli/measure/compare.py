@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cache.store.store import ActivationStore
-    from geometry.layers.result import LayerResult
+    from geometry.results.result import LayerResult
 
 
 def compare(
@@ -77,7 +77,7 @@ def _families(
     quiet: bool,
 ) -> "LayerResult":
     from geometry.between.families import DEFAULT_MEASURES, RESIDUAL, between_pairs
-    from geometry.layers.result import site_hooks
+    from geometry.results.result import site_hooks
     from geometry.rows.analysed import families_text
     from geometry.rows.cells import CONTROL_PREFIX
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cache import ActivationStore
-    from geometry.layers.result import LayerResult
+    from geometry.results.result import LayerResult
 
 
 def pca(
@@ -34,9 +34,9 @@ def pca(
     from geometry.layers.principal import pca_by_layer
 
     folder = options.results_folder(out, f"{file.stem}-pca")
-    with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
-        result = pca_by_layer(store, site, layers=layers, where=where, k=components, seed=seed, on_hook=on_hook)
-        tables = {"loadings": _loadings(store, result, model, quiet=quiet)}
+    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
+        result = pca_by_layer(view, k=components, seed=seed, loop=loop)
+        tables = {"loadings": _loadings(view.store, result, model, quiet=quiet)}
     _write(result, tables, folder, _shares(result), as_json=as_json, quiet=quiet)
 
 
@@ -56,9 +56,9 @@ def svd(
     from geometry.layers.principal import svd_by_layer
 
     folder = options.results_folder(out, f"{file.stem}-svd")
-    with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
-        result = svd_by_layer(store, site, layers=layers, where=where, k=components, seed=seed, on_hook=on_hook)
-        tables = {"loadings": _loadings(store, result, model, quiet=quiet)}
+    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
+        result = svd_by_layer(view, k=components, seed=seed, loop=loop)
+        tables = {"loadings": _loadings(view.store, result, model, quiet=quiet)}
     _write(result, tables, folder, _shares(result), as_json=as_json, quiet=quiet)
 
 
@@ -138,7 +138,7 @@ def _opened(
 ) -> "Iterator[tuple[ActivationStore, Callable[[Any], None]]]":
     """The store, and a progress bar that moves with every layer."""
     from cache.store.store import ActivationStore
-    from geometry.layers.result import site_hooks
+    from geometry.results.result import site_hooks
 
     with ActivationStore.open(file) as store:
         if not store.complete:

@@ -111,7 +111,7 @@ def _usable(prompts: "Prompts", model: "LoadedModel", *, quiet: bool) -> "Prompt
 
 
 def _record(model: "LoadedModel", plan: "RecordingPlan", path: Path, *, overwrite: bool, quiet: bool) -> None:
-    from cache.errors import InterruptedRecordingError
+    from cache.errors import StoppedError
     from cache.store.recording import record, recording_state
 
     say = console(quiet=quiet)
@@ -141,8 +141,8 @@ def _record(model: "LoadedModel", plan: "RecordingPlan", path: Path, *, overwrit
 
         try:
             record(model, plan, path, overwrite=overwrite, on_block=on_block, should_stop=lambda: bool(stop)).close()
-        except InterruptedRecordingError as error:
-            stopped = InterruptedRecordingError(f"{error}; nothing is lost; go on with: {_continuation()}")
+        except StoppedError as error:
+            stopped = StoppedError(f"{error}; nothing is lost; go on with: {_continuation()}")
             stopped.exit_code = 128 + stop[0]
             raise stopped from error
     seconds = time.monotonic() - started
@@ -163,7 +163,7 @@ def _continuation() -> str:
 @contextmanager
 def _before_recording() -> Iterator[None]:
     """Work that leaves nothing behind: a signal ends it at once, in one line."""
-    from cache.errors import InterruptedRecordingError
+    from cache.errors import StoppedError
 
     stop: list[int] = []
     try:
@@ -173,7 +173,7 @@ def _before_recording() -> Iterator[None]:
         if not stop:
             raise
     if stop:  # also where a library that was being imported swallowed the exception
-        stopped = InterruptedRecordingError(f"stopped before recording began; begin with: {this_command()}")
+        stopped = StoppedError(f"stopped before recording began; begin with: {this_command()}")
         stopped.exit_code = 128 + stop[0]
         raise stopped
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cache import ActivationStore, Hook, Prompts, plan_recording, record, verify_store
-from cache.errors import CorruptFileError, InterruptedRecordingError
+from cache.errors import CorruptFileError, StoppedError
 from cache.prompts.prompt import Prompt
 from cache.sealed.verify import Damage
 from cache.sealed.writer import open_writer
@@ -93,7 +93,7 @@ def test_hooks_stand_in_the_order_of_a_forward_pass_whatever_their_names(gpt2, t
 def test_the_recorded_rows_are_those_of_finished_blocks(gpt2, small, tmp_path, blocks):
     asked = itertools.count()
     if blocks < 4:
-        with pytest.raises(InterruptedRecordingError):
+        with pytest.raises(StoppedError):
             record(gpt2, small, tmp_path / "a.h5", should_stop=lambda: next(asked) >= blocks)
     else:
         record(gpt2, small, tmp_path / "a.h5").close()

@@ -16,7 +16,7 @@ from cache.errors import (
     CorruptFileError,
     FingerprintError,
     InputError,
-    InterruptedRecordingError,
+    StoppedError,
     LockedError,
     NoSpaceError,
     NotAvailableError,
@@ -196,7 +196,7 @@ def test_a_broken_off_recording_goes_on_to_the_same_content(gpt2, prompts, tmp_p
     plan = plan_recording(gpt2, prompts, batch_tokens=200)
     record(gpt2, plan, tmp_path / "whole.h5").close()
     done = []
-    with pytest.raises(InterruptedRecordingError, match=r"stopped after 3 of \d+ blocks"):
+    with pytest.raises(StoppedError, match=r"stopped after 3 of \d+ blocks"):
         record(gpt2, plan, tmp_path / "a.h5", on_block=done.append, should_stop=lambda: len(done) == 3)
     assert recording_state(gpt2, plan, tmp_path / "a.h5").n_pending == len(plan.blocks) - 3
     with ActivationStore.open(tmp_path / "a.h5") as partial, ActivationStore.open(tmp_path / "whole.h5") as whole:

@@ -12,7 +12,7 @@ import pytest
 
 from cache.errors import InputError
 from cache.store.row_query import DEEPEST, LONGEST
-from cache.store.rows import query_rows
+from cache.store.view import query_rows
 
 BIG = 2**53
 TABLE = pd.DataFrame(

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import ActivationStore, Hook, Prompts, head_outputs, open_stores, plan_recording, record, verify_store
-from cache.errors import CorruptFileError, FingerprintError, InputError, InterruptedRecordingError, NotAvailableError
+from cache.errors import CorruptFileError, FingerprintError, InputError, StoppedError, NotAvailableError
 from cache.prompts.prompt import Prompt
 from cache.store.store import check_source
 
@@ -370,7 +370,7 @@ def small_store(small_path):
 def test_a_broken_off_store_shows_its_finished_blocks_aligned_over_hooks(gpt2, few, store, tmp_path):
     plan = plan_recording(gpt2, few, sites=SITES, batch_tokens=64)
     assert len(plan.blocks) >= 4
-    with pytest.raises(InterruptedRecordingError, match=f"stopped after 2 of {len(plan.blocks)} blocks"):
+    with pytest.raises(StoppedError, match=f"stopped after 2 of {len(plan.blocks)} blocks"):
         record(gpt2, plan, tmp_path / "a.h5", should_stop=stop_after(2))
     with ActivationStore.open(tmp_path / "a.h5") as part:
         assert not part.complete
@@ -553,7 +553,7 @@ def test_a_file_joined_with_itself_is_itself(path, store):
 
 def test_sites_joined_from_a_partial_file_have_the_rows_that_both_have(gpt2, few, parts, tmp_path):
     plan = plan_recording(gpt2, few.subset(range(5)), sites="mlp_out", batch_tokens=64)
-    with pytest.raises(InterruptedRecordingError):
+    with pytest.raises(StoppedError):
         record(gpt2, plan, tmp_path / "c.h5", should_stop=stop_after(1))
     with open_stores([parts["a_first"], tmp_path / "c.h5"]) as joined, ActivationStore.open(parts["a_first"]) as one:
         assert not joined.complete
@@ -565,7 +565,7 @@ def test_sites_joined_from_a_partial_file_have_the_rows_that_both_have(gpt2, few
 
 def test_rows_joined_to_a_partial_file_are_not_complete(gpt2, small, small_path, tmp_path):
     other = plan_recording(gpt2, ["another", "a b c d"], sites="z,resid_post", layers="0,2", batch_tokens=1)
-    with pytest.raises(InterruptedRecordingError):
+    with pytest.raises(StoppedError):
         record(gpt2, other, tmp_path / "b.h5", should_stop=stop_after(1))
     for paths in ([small_path, tmp_path / "b.h5"], [tmp_path / "b.h5", small_path]):
         with open_stores(paths) as joined:

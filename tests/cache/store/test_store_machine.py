@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from cache import ActivationStore, plan_recording, record, verify_store
-from cache.errors import CorruptFileError, FingerprintError, InterruptedRecordingError
+from cache.errors import CorruptFileError, FingerprintError, StoppedError
 from cache.store.recording import recording_state
 
 TEXTS = ["1,2,3,", "Van done in one. Car", "one", "x y z", "4,5,", "three"]
@@ -92,7 +92,7 @@ def machine_of(gpt2, plans, whole) -> type[RuleBasedStateMachine]:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("cache.sealed.writer.SealedWriter._pwrite", counted)
                 patch.setattr("cache.sealed.writer.SealedWriter.commit", noted)
-                with suppress(InterruptedRecordingError, Killed):
+                with suppress(StoppedError, Killed):
                     record(
                         gpt2,
                         plans[plan],

@@ -6,7 +6,7 @@ import pytest
 
 from cache import Hook
 from geometry.figures.compare import described_by_layer, layer_heatmap, shared_index_by_layer
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from tests.geometry import comparisons
 
 NAN = float("nan")

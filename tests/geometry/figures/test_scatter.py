@@ -14,7 +14,7 @@ from cache import Hook, plan_recording, record
 from cache.families.family import FAMILIES
 from geometry.figures.scatter import PALETTE, explained_variance_by_layer, layer_title, scatter_by_layer
 from geometry.layers.principal import pca_by_layer
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 
 N_VALUES = 5
 N_TEMPLATES = 3

@@ -6,7 +6,7 @@ import pandas as pd
 from cache import Hook
 from geometry.bases.demixing import PARTS
 from geometry.figures.spectra import demixed_by_layer, spectra_by_layer
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 
 HOOKS = (Hook("resid_pre", 0), Hook("resid_post", 0), Hook("resid_post", 1))
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cache import Hook
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from probes.linear.figures import probes_by_layer
 
 HOOKS = (Hook("resid_pre", 0), Hook("resid_post", 0), Hook("resid_post", 1))

@@ -6,7 +6,7 @@ import pytest
 
 from cache import Hook
 from cache.errors import InputError
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import adjusted
 from probes.linear.joined import join_probes
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from cache import Hook
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import share_interval
 from probes.steering.cells import (
     before_and_after,

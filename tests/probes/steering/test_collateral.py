@@ -6,7 +6,7 @@ import torch
 
 from cache import Hook
 from cache.errors import InputError
-from cache.store.rows import query_rows
+from cache.store.view import query_rows
 from probes.directions.contrasts import contrast, load_pairs
 from probes.directions.direction import direction_of
 from probes.edits.generation import text_tokens

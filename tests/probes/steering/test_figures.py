@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from cache import Hook
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from probes.steering.figures import steering_by_layer, steering_grid
 
 LAYERS = (-1, 0, 1, 2)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cache import Hook
-from geometry.layers.result import LayerResult
+from geometry.results.result import LayerResult
 from probes.transfer.figures import (
     erasure_by_layer,
     erasure_matrices,

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from cache.errors import InputError
 from cache.prompts.prompt import Prompt, Prompts
-from cache.store.rows import join_labels, query_rows, row_mask, where_text
+from cache.store.tables import join_labels
+from cache.store.view import query_rows, row_mask, where_text
 
 PROMPTS = Prompts(
     (

@@ -11,7 +11,7 @@ import pytest
 
 from cache import Hook, plan_recording, record
 from cache.errors import GeometryError, InputError
-from geometry.layers.result import LayerResult, per_layer, site_hooks, spread_hooks
+from geometry.results.result import LayerResult, per_layer, site_hooks, spread_hooks
 
 EMBED = Hook("resid_pre", 0)
 RESID = tuple(Hook("resid_post", layer) for layer in range(3))

@@ -13,11 +13,9 @@ import pandas as pd
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from cache import ActivationStore, Hook
+from cache import Hook
 from cache.errors import InputError
-from cache.models.hooks import HookLike, Layers, layers_text, parse_layers
-from cache.store.rows import Where, where_text
-from cache.store.store import check_open
+from cache.store.view import View, check_view
 from cache.whole_files import write_whole
 
 Named = Mapping[str, tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]]
@@ -94,71 +92,23 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def site_hooks(store: ActivationStore, site: str, layers: Layers = "all") -> tuple[Hook, ...]:
-    """A store's hooks of one kind, lowest first; `resid_post` begins with the embedding (layer -1).
-
-    Raises:
-        InputError: the store is not open but a path, or has no such site at those layers.
-    """
-    check_open(store)
-    hooks = [hook for hook in store.hooks if hook.kind == site]
-    if not hooks:
-        kinds = dict.fromkeys(hook.kind for hook in store.hooks)
-        raise InputError(f"the store has no {site!r}; it has {', '.join(kinds)}")
-    if site == "resid_post":
-        hooks = [hook for hook in store.hooks if hook == Hook("resid_pre", 0)] + hooks
-    text = layers_text(layers)
-    if text.strip() != "all":
-        there = sorted({hook.layer for hook in hooks})
-        try:
-            chosen = set(parse_layers(text, 1 + there[-1]))
-        except InputError:
-            chosen = set()
-        if not chosen or not chosen <= set(there):
-            raise InputError(f"the store has {site} at layers {', '.join(map(str, there))}; got {text!r}")
-        hooks = [hook for hook in hooks if hook.layer in chosen]
-    return tuple(hooks)
-
-
-def spread_hooks(store: ActivationStore, site: str, n: int = 8) -> tuple[Hook, ...]:
-    """Some of a store's hooks of one kind (all, if fewer), evenly spread up to the last, without the embedding.
-
-    Raises:
-        InputError: the store has no such site.
-    """
-    above = [hook for hook in site_hooks(store, site) if hook.table_layer >= 0]
-    if len(above) <= n:
-        return tuple(above)
-    return tuple(above[i] for i in np.linspace(0, len(above) - 1, n + 1)[1:].round().astype(int).tolist())
-
-
-def per_layer(
-    store: ActivationStore,
-    analysis: Analysis,
-    hooks: Sequence[HookLike],
-    where: Where = None,
-    *,
-    on_hook: Callable[[Hook], None] = lambda hook: None,
-) -> Named:
-    """Apply an analysis to the same rows of every hook and stack what it gives along a new first axis `hook`.
+def per_layer(view: View, analysis: Analysis) -> Named:
+    """Apply an analysis to the same rows of every site and stack what it gives along a new first axis `hook`.
 
     Args:
-        store: the store.
+        view: the sites and rows; all rows but BOS where it asks for none.
         analysis: takes activations and returns named arrays with their axis names.
-        hooks: the sites: hooks, their names, or kinds and layers.
-        where: a query over `store.rows`, or a mask; None for all rows.
-        on_hook: called after every site.
 
     Raises:
-        InputError: the store lacks a site, or no row is chosen.
+        InputError: no row is chosen.
     """
-    stacked: dict[str, tuple[tuple[str, ...], list[Shaped[np.ndarray, ...]]]] = {}
-    check_open(store)
-    for hook in map(store.site, hooks):
-        x = store.load(hook, where)
-        if not len(x):
-            raise InputError(f"no row fits {where_text(where, 'all')!r}; columns are {', '.join(store.rows.columns)}")
-        for name, (axes, values) in analysis(x).items():
-            stacked.setdefault(name, (("hook", *axes), []))[1].append(values)
-        on_hook(hook)
-    return {name: (axes, np.stack(values)) for name, (axes, values) in stacked.items()}
+    check_view(view)
+    chosen = view.chosen("position >= 0")
+    if not chosen.any():
+        raise InputError(f"no row fits {view.noted('all')!r}; columns are {', '.join(view.store.rows.columns)}")
+    return stacked([analysis(view.store.load(hook, chosen)) for hook in view.hooks])
+
+
+def stacked(found: Sequence[Named]) -> Named:
+    """The named arrays of several sites, along a new first axis `hook`."""
+    return {key: (("hook", *axes), np.stack([one[key][1] for one in found])) for key, (axes, _) in found[0].items()}

@@ -1,0 +1,60 @@
+"""What a command's analysis looks at, watched with a progress bar, and taken up where it was broken off."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cache.errors import StoppedError
+from geometry.cli.console.terminal import console, progress
+
+if TYPE_CHECKING:
+    from cache.store.view import View
+    from geometry.results.over import Loop
+
+
+@contextmanager
+def viewed(
+    file: Path, site: str, layers: str, where: str | None, folder: Path, *, quiet: bool
+) -> "Iterator[tuple[View, Loop]]":
+    """A view of a store, and a loop with a bar that moves with every site; finished sites are kept in the folder.
+
+    Raises:
+        StoppedError: Ctrl-C; the message says how to go on.
+    """
+    from cache.store.store import ActivationStore
+
+    with ActivationStore.open(file) as store:
+        if not store.complete:
+            rows = f"{len(store.rows)} rows are recorded so far"
+            console(quiet=quiet).print(f"{file} is not complete: {rows}")
+        view = store.view(site, layers, where)
+        with watched(len(view.hooks), folder, quiet=quiet) as loop:
+            yield view, loop
+
+
+@contextmanager
+def watched(n_sites: int, folder: Path, *, quiet: bool) -> "Iterator[Loop]":
+    """A loop over some sites with a bar that moves with each, which are kept in the folder.
+
+    Raises:
+        StoppedError: Ctrl-C; the message says how to go on.
+    """
+    from geometry.results.over import Loop
+
+    done = 0
+    with progress("layers", quiet=quiet) as bar:
+        task = bar.add_task("layers", total=n_sites, speed="")
+
+        def count(_: object) -> None:
+            nonlocal done
+            done += 1
+            bar.advance(task)
+
+        try:
+            yield Loop(on_hook=count, kept=folder, say=lambda text: bar.console.print(text))
+        except KeyboardInterrupt as error:
+            raise StoppedError(
+                f"interrupted; {min(done, n_sites)} of {n_sites} layers are kept in {folder}, and the same command "
+                "goes on from there"
+            ) from error
