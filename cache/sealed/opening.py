@@ -112,6 +112,26 @@ def reading(path: str | Path) -> Iterator[None]:
         raise CorruptFileError(f"{path} cannot be read: {reason}") from error
 
 
+def check_self_contained(path: Path) -> None:
+    """Make sure that an HDF5 file of any make is read without another: no links out of it, no data kept elsewhere.
+
+    Raises:
+        CorruptFileError: it cannot be read, or has such a link or such data.
+    """
+
+    def check(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and (item.is_virtual or item.id.get_create_plist().get_external_count()):
+            raise CorruptFileError(f"{path} has data kept in other files at {name}; results have none")
+
+    def check_link(name: str, link: object) -> None:
+        if not isinstance(link, h5py.HardLink):
+            raise CorruptFileError(f"{path} holds a link at {name}; results have none")
+
+    with reading(path), _open_shared(path) as file:
+        file.visititems_links(check_link)
+        file.visititems(check)
+
+
 def _open_shared(path: Path) -> h5py.File:
     """Open with HDF5's shared lock, which our writers ignore, or without where there is none to be had.
 

@@ -15,10 +15,11 @@ from threadpoolctl import threadpool_limits
 from cache import Hook
 from cache.whole_files import write_whole
 from geometry.results.packing import pack, unpack
+from geometry.results.result import LIBRARIES
 
 T = TypeVar("T")
 
-_LIBRARIES = ("representation-geometry", "numpy", "scipy", "scikit-learn", "torch", "pandas", "umap-learn")
+
 _FOLDER = re.compile(r"unfinished-[0-9a-f]{16}")
 
 
@@ -113,7 +114,7 @@ def _unit(hook: Hook, unit: Callable[[Hook], T], analysis: Analysis, folder: Pat
 def _opened(kept: Path, analysis: Analysis, say: Callable[[str], None]) -> Path:
     """The folder of an analysis's finished sites; those of other analyses are dropped."""
     described = {"name": analysis.name, "parameters": dict(analysis.parameters), "source": analysis.source}
-    described["versions"] = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    described["versions"] = {name: importlib.metadata.version(name) for name in LIBRARIES}
     text = json.dumps(described, sort_keys=True)
     mine = kept / f"unfinished-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     others = [folder for folder in _folders(kept) if folder != mine]
