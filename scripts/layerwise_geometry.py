@@ -19,7 +19,6 @@ from geometry import (
     loadings,
     nmf_by_layer,
     pca_by_layer,
-    site_hooks,
     summary,
     svd_by_layer,
     umap_by_layer,
@@ -33,31 +32,30 @@ from geometry.figures.spectra import demixed_by_layer, spectra_by_layer
 
 def decompositions(store: ActivationStore, model: LoadedModel, families: list[str], folder: Path) -> None:
     """SVD, PCA, NMF, UMAP and the demixed parts of the query rows of all families but the controls."""
-    where = f"is_last and family in {families}"
+    view = store.view(where=f"is_last and family in {families}")
     for name, by_layer in (("svd", svd_by_layer), ("pca", pca_by_layer), ("nmf", nmf_by_layer)):
-        result = by_layer(store, where=where)
+        result = by_layer(view)
         table = loadings(result, model)
         figures = {"scatter": scatter_by_layer(result), "loadings": loading_table(table, title=name)}
         if name != "nmf":
             figures |= {"spectra": spectra_by_layer(result), "variance": explained_variance_by_layer(result)}
         write_report(result, figures, folder / name, {"loadings": table})
-    every_fifth = ",".join(str(hook.layer) for hook in site_hooks(store, "resid_post")[1::5])
-    result = umap_by_layer(store, where=where, layers=every_fifth)
+    result = umap_by_layer(store.view(layers="spread", where=f"is_last and family in {families}"))
     write_report(result, {"scatter": scatter_by_layer(result)}, folder / "umap")
-    result = demix_by_layer(store, families[:3])
+    result = demix_by_layer(store.view(), families[:3])
     write_report(result, {"demixed": demixed_by_layer(result)}, folder / "demix")
 
 
 def comparisons(store: ActivationStore, model: LoadedModel, families: list[str], folder: Path) -> LayerResult:
     """Families against families: first what decides, then what merely describes; then layers against layers."""
-    deciding = between_pairs(store, list(combinations(families, 2)), model=model)
+    deciding = between_pairs(store.view(), list(combinations(families, 2)), model=model)
     figures = {name: shared_index_by_layer(deciding, measure=name) for name in deciding.parameters["measures"]}
     write_report(deciding, figures, folder / "families", {"summary": summary(deciding)})
     described = dict.fromkeys((families[1], families[2 % len(families)], families[-1]))
     pairs = [(families[0], other) for other in described if other != families[0]]
-    describing = between_pairs(store, pairs, measures=("cka", "cca"))
+    describing = between_pairs(store.view(), pairs, measures=("cka", "cca"))
     write_report(describing, {"described": described_by_layer(describing, ("cka", "cca"))}, folder / "described")
-    grid = between_layers(store, where=f"is_last and family in {families[:3]}")
+    grid = between_layers(store.view(where=f"is_last and family in {families[:3]}"))
     write_report(grid, {"grid": layer_heatmap(grid)}, folder / "layers")
     return deciding
 
@@ -67,7 +65,7 @@ def main(path: str, folder: str) -> None:
     check_folder(folder)
     started = time.perf_counter()
     with ActivationStore.open(path) as store:
-        families = [name for name in dict.fromkeys(store.rows["family"]) if not name.startswith("control:")]
+        families = list(store.families)
         model = load_model(store.manifest["soft"]["model"])
         decompositions(store, model, families, Path(folder))
         deciding = comparisons(store, model, families, Path(folder))

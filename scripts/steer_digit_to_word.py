@@ -16,11 +16,10 @@ def main(path: str, source: str = "digits", target: str = "numwords") -> None:
         model = load_model(store.manifest["soft"]["model"])
         last = model.n_layers - 1
         result = sweep(
-            store,
+            store.view(layers=f"{last - model.n_layers // 4}-{last}"),
             model,
             source,
             target,
-            layers=f"{last - model.n_layers // 4}-{last}",
             alphas=(1.0, 1.5, 2.0),
             positions=("last",),
             methods=("mean_difference",),

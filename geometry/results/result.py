@@ -66,9 +66,9 @@ class LayerResult:
         return np.asarray(self.dataset[name].to_numpy())
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write result.nc (netCDF: all of it), result.json (axes, parameters, source, versions), table.csv and rows.csv.
+        """Write result.nc (netCDF, all of it), result.json (axes, parameters, source, versions), table.csv, and rows.csv.
 
-        Each file is whole or not there; rows.csv is written if there are rows. The same result gives the same bytes.
+        Each file is whole or not there, rows.csv not without rows. The same result gives the same bytes.
 
         Raises:
             NotAvailableError: the folder cannot be made, or takes no file.
