@@ -95,7 +95,7 @@ def probe(
 
 def _probes(store: "ActivationStore", names: list[str] | None, target: str, leave_out: str) -> list[tuple[str, str]]:
     """Every target with everything that is left out, without what makes no sense unless nothing else is asked for."""
-    from cache.families.controls import CONTROL_PREFIX
+    from geometry.rows.cells import CONTROL_PREFIX
     from probes.linear.tasks import TARGETS
 
     known = names or [name for name in dict.fromkeys(store.rows["family"]) if not name.startswith(CONTROL_PREFIX)]

@@ -145,7 +145,7 @@ def _opened(
 
 def _donors(store: "ActivationStore", families: str | None) -> list[str] | None:
     """The named families, and the store's first controls beside them."""
-    from cache.families.controls import CONTROL_PREFIX
+    from geometry.rows.cells import CONTROL_PREFIX
     from probes.transfer.families import N_CONTROLS
 
     names = options.families_of(families)
