@@ -21,6 +21,9 @@ PARTS = ("shared index", "index x family", "family", "template", "remainder")
 N_DRAWS = 500
 """Draws of unrelated codes each way."""
 
+ROUNDING = 1e-12
+"""Shares of the variance up to this are none."""
+
 
 @dataclass(frozen=True)
 class Demixed:
@@ -91,7 +94,7 @@ def demix(x: Float[Tensor, "family context member d"], *, k: int = 4, directions
     flat = _small(wide)
     share = _shares(flat)
     total = float(flat.square().mean(dim=(0, 1, 2)).sum())
-    null = np.empty(0) if directions is None else _unrelated(wide, directions) / total
+    null = np.empty(0) if directions is None else _beyond_rounding(_unrelated(wide, directions) / total)
     grand = x.double().mean(dim=(0, 1, 2)).float()
     k = min(k, n_members - 1, d)
     halves = [_index_directions(wide[:, side::2], k) for side in (0, 1)]
@@ -128,7 +131,12 @@ def _shares(x: Float[Tensor, "family context member d"]) -> Float[np.ndarray, " 
     template = _across(contexts.flatten(1)) / n_contexts
     total = (x - x.mean(dim=(0, 1, 2))).square().sum(dim=3).mean().item()
     parts = [shared, own - shared, family, template]
-    return np.array([*parts, total - sum(parts)]) / total
+    return _beyond_rounding(np.array([*parts, total - sum(parts)]) / total)
+
+
+def _beyond_rounding(shares: Float[np.ndarray, " part"]) -> Float[np.ndarray, " part"]:
+    """Shares with what float64 leaves of nothing taken as 0: beside a null of 0 it would be a finding."""
+    return np.where(np.abs(shares) > ROUNDING, shares, 0.0)
 
 
 def _across(x: Float[Tensor, "copy *rest"]) -> float:
