@@ -18,6 +18,7 @@ from geometry.cli.console.terminal import console, load_model_aloud, progress, t
 
 if TYPE_CHECKING:
     from cache.models.model import LoadedModel
+    from cache.models.tokens import TokenizedPrompts
     from cache.prompts.prompt import Prompts
     from cache.store.plan import RecordingPlan
     from cache.store.recording import Progress
@@ -96,8 +97,8 @@ def _say_left_out(model: "LoadedModel", layers: str, *, quiet: bool) -> None:
         console(quiet=quiet).print(text, markup=False)
 
 
-def _usable(prompts: "Prompts", model: "LoadedModel", *, quiet: bool) -> "Prompts":
-    """The prompts that this tokenizer does not spoil; says which it does."""
+def _usable(prompts: "Prompts", model: "LoadedModel", *, quiet: bool) -> "TokenizedPrompts":
+    """The prompts that this tokenizer does not spoil, in tokens; says which it does."""
     from cache.models.tokens import drop_unusable, tokenize
 
     kept, dropped = drop_unusable(tokenize(prompts, model.tokenizer, bos=model.bos))
