@@ -700,9 +700,9 @@ def test_a_file_replaced_between_the_writers_two_looks_is_not_written(path, whol
 
     real = writer.safe_open
 
-    def swapped(place):
+    def swapped(place, known):
         os.replace(other, place)
-        return real(place)
+        return real(place, known)
 
     monkeypatch.setattr(writer, "safe_open", swapped)
     before = open_files()
