@@ -26,7 +26,6 @@ from cache.sealed.writer import SealedWriter, check_space, create_sealed, open_w
 from cache.store.manifest import differences, hard_fields
 from cache.store.plan import RecordingPlan, plan_recording
 from cache.store.sink import Sink
-from cache.store.store import ActivationStore
 from cache.store.tables import read_manifest, store_layout
 
 
@@ -97,7 +96,7 @@ def record(
     overwrite: bool = False,
     on_block: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> ActivationStore:
+) -> Path:
     """Record what a model computes on prompts, or go on with a recording that was broken off.
 
     Args:
@@ -110,7 +109,7 @@ def record(
         should_stop: asked after every block; true ends the recording there.
 
     Returns:
-        The complete store, opened.
+        Where the file is, absolute; `ActivationStore.open` opens it.
 
     Raises:
         FingerprintError: the file at `path` has another configuration; the message names the fields.
@@ -130,7 +129,7 @@ def record(
             _checked_log(path, loaded, plan)
         with open_writer(path) as writer:
             _record_blocks(loaded, plan, writer, on_block, should_stop)
-    return ActivationStore.open(path)
+    return path
 
 
 def check_same_recording(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> None:

@@ -141,7 +141,7 @@ def _record(model: "LoadedModel", plan: "RecordingPlan", path: Path, *, overwrit
             )
 
         try:
-            record(model, plan, path, overwrite=overwrite, on_block=on_block, should_stop=lambda: bool(stop)).close()
+            record(model, plan, path, overwrite=overwrite, on_block=on_block, should_stop=lambda: bool(stop))
         except InterruptedRecordingError as error:
             stopped = InterruptedRecordingError(f"{error}; nothing is lost; go on with: {_continuation()}")
             stopped.exit_code = 128 + stop[0]
