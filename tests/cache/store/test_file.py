@@ -13,7 +13,7 @@ from cache.prompts.prompt import Prompt
 from cache.sealed.verify import Damage
 from cache.sealed.writer import open_writer
 from cache.store.file import open_store_file, site_name
-from cache.store.recording import recording_state
+from cache.store.recording import prepare_recording
 from tests.cache.resealing import change
 from tests.cache.sealed_files import open_files
 
@@ -260,7 +260,7 @@ def test_a_damaged_record_is_refused_when_opened_and_mended_by_recording_again(g
             overwrite(path, at, bytes([whole[at] ^ 1]))
         with pytest.raises(CorruptFileError, match=MENDS):
             open_store_file(path)
-        state = recording_state(gpt2, small, path)
+        state = prepare_recording(gpt2, small, path)
         assert (state.n_pending, state.complete) == (len(blocks), False)
         record(gpt2, small, path)
         assert path.read_bytes() == whole
@@ -284,10 +284,10 @@ def test_a_damaged_mark_is_refused_when_opened_and_mended_by_recording_again(gpt
     overwrite(path, place_of(path, "log/complete"), b"\1\2\3\4\5\6\7\10")
     with pytest.raises(CorruptFileError, match=MENDS):
         open_store_file(path)
-    assert not recording_state(gpt2, small, path).complete
+    assert not prepare_recording(gpt2, small, path).complete
     record(gpt2, small, path, on_block=lambda _: pytest.fail("recorded again"))
     assert path.read_bytes() == whole
-    assert recording_state(gpt2, small, path).complete
+    assert prepare_recording(gpt2, small, path).complete
 
 
 def test_changed_activations_do_not_keep_a_file_from_opening_and_are_refused_when_read(path):

@@ -27,7 +27,7 @@ from cache.loading.sources import find_model
 from cache.models.hooks import KINDS
 from cache.prompts.prompt import Prompts
 from cache.sealed.lock import writer_lock
-from cache.store.recording import recording_state
+from cache.store.recording import prepare_recording
 from tests.recordings import recorded
 
 RAGGED = Prompts.from_texts(["1,2,3,", "Van done in one. Car", "one", "January,February,March,April,May,", "x y z"])
@@ -199,7 +199,7 @@ def test_a_broken_off_recording_goes_on_to_the_same_content(gpt2, prompts, tmp_p
     done = []
     with pytest.raises(InterruptedRecordingError, match=r"stopped after 3 of \d+ blocks"):
         record(gpt2, plan, tmp_path / "a.h5", on_block=done.append, should_stop=lambda: len(done) == 3)
-    assert recording_state(gpt2, plan, tmp_path / "a.h5").n_pending == len(plan.blocks) - 3
+    assert prepare_recording(gpt2, plan, tmp_path / "a.h5").n_pending == len(plan.blocks) - 3
     with ActivationStore.open(tmp_path / "a.h5") as partial, ActivationStore.open(tmp_path / "whole.h5") as whole:
         assert not partial.complete
         assert 0 < len(partial.rows) < len(whole.rows)
@@ -216,7 +216,7 @@ def test_a_complete_store_is_left_as_it_is(gpt2, tmp_path):
     before = (tmp_path / "a.h5").read_bytes()
     record(gpt2, plan, tmp_path / "a.h5", on_block=lambda _: pytest.fail("recorded again"))
     assert (tmp_path / "a.h5").read_bytes() == before
-    assert recording_state(gpt2, plan, tmp_path / "a.h5").complete
+    assert prepare_recording(gpt2, plan, tmp_path / "a.h5").complete
 
 
 def test_another_configuration_is_refused_by_name_and_overwrite_begins_anew(loaded, tmp_path):
@@ -288,7 +288,7 @@ def test_a_full_disk_is_told_before_the_first_forward(gpt2, tmp_path, monkeypatc
     monkeypatch.setattr(gpt2.bridge.original_model.base_model, "forward", lambda *_, **__: pytest.fail("ran"))
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     plan = plan_recording(gpt2, RAGGED)
-    for attempt in (record, recording_state):
+    for attempt in (record, prepare_recording):
         with pytest.raises(NoSpaceError, match=r"need [\d,]+ bytes, have 1,000"):
             attempt(gpt2, plan, tmp_path / "a.h5")
     assert list(tmp_path.iterdir()) == []

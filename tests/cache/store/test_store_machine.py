@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from cache import ActivationStore, plan_recording, record, verify_store
 from cache.errors import CorruptFileError, FingerprintError, InterruptedRecordingError
-from cache.store.recording import recording_state
+from cache.store.recording import prepare_recording
 from tests.recordings import recorded
 
 TEXTS = ["1,2,3,", "Van done in one. Car", "one", "x y z", "4,5,", "three"]
@@ -184,7 +184,7 @@ def machine_of(gpt2, plans, whole) -> type[RuleBasedStateMachine]:
                     for hook in store.hooks:
                         assert torch.equal(store.load(hook), arrays[hook.name][shown])
                     assert store.complete == (verification.n_committed == N_BLOCKS)
-                state = recording_state(gpt2, plans[known.plan], path)
+                state = prepare_recording(gpt2, plans[known.plan], path)
                 assert state.n_pending == N_BLOCKS - verification.n_committed
 
     return Stores
