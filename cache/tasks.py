@@ -87,8 +87,7 @@ def _measure(
     for length, members in sorted(by_length.items()):
         for block in plan_blocks(np.full(len(members), length), batch_tokens):
             batch = [members[i] for i in block]
-            head = [] if tokenized.bos is None else [tokenized.bos]
-            tokens = torch.tensor([[*head, *tokenized.ids[i].tolist()] for i in batch])
+            tokens = torch.from_numpy(np.stack([tokenized.seen(i) for i in batch]))
             with torch.inference_mode():
                 probabilities = model.last_logits(tokens).softmax(dim=-1)
             for i, row in zip(batch, probabilities, strict=True):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from cache import Hook, load_model, plan_recording, record
+from cache import Hook, load_model, plan_recording
 from cache.families.family import FAMILIES
 from cache.prompts.prompt import Prompt, Prompts
 from probes.directions.contrasts import contrast
@@ -13,6 +13,7 @@ from probes.directions.direction import direction_of, find_direction, unembeddin
 from probes.edits.edit import Addition
 from probes.edits.generation import generate, text_tokens
 from probes.edits.hooks import ablate, steer
+from tests.recordings import recorded
 
 D = 48
 MEMBERS = range(1, 9)
@@ -87,7 +88,7 @@ def store(planted, tmp_path_factory):
         for member in [FAMILIES[family].member(i)]
     ]
     plan = plan_recording(model, Prompts(tuple(prompts)), sites="resid,resid_mid", positions="last")
-    with record(model, plan, tmp_path_factory.mktemp("planted") / "a.h5") as store:
+    with recorded(model, plan, tmp_path_factory.mktemp("planted") / "a.h5") as store:
         yield store
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cache import Hook, load_dataset, plan_recording, record
+from cache import Hook, load_dataset, plan_recording
 from cache.errors import InputError, NumbersError
 from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
@@ -25,6 +25,7 @@ from probes.directions.direction import (
     principal_difference,
     unembedding_difference,
 )
+from tests.recordings import recorded
 
 HOOK = Hook("resid_post", 1)
 CONTRASTING = ["mean_difference", "pca", "logistic", "lda"]
@@ -216,7 +217,7 @@ def test_steps_that_lead_nowhere_or_are_not_finite_are_refused():
 def store(gpt2, tmp_path_factory):
     design = SequenceDesign((FAMILIES["digits"],), frames=("quote",), lengths=(2,), starts=(1, 2, 3, 4), templates=3)
     plan = plan_recording(gpt2, load_dataset("digits,months", design), positions="last", sites="resid")
-    with record(gpt2, plan, tmp_path_factory.mktemp("directions") / "a.h5") as store:
+    with recorded(gpt2, plan, tmp_path_factory.mktemp("directions") / "a.h5") as store:
         yield store
 
 
