@@ -13,7 +13,8 @@ from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.store.rows import Where
 from probes.directions.contrasts import Contrast, contrast, load_pairs
-from probes.directions.direction import METHODS, Estimator, unembedding_directions
+from probes.directions.direction import unembedding_directions
+from probes.directions.estimators import METHODS, Estimator
 
 CONTROLS = ("sign_flipped", "wrong_target", "control_difference", "random")
 """Directions that must not work: half the differences reversed, another target, two unrelated families, noise."""

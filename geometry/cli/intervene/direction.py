@@ -122,7 +122,8 @@ def _found(
 
 def _stability(store: "ActivationStore", pairs: "Contrast", hook: "Hook", method: str) -> float | None:
     """Cosine between the directions of two halves of the templates; None of one template, or if it needs no rows."""
-    from probes.directions.direction import METHODS, cosine, find_direction
+    from probes.directions.direction import cosine, find_direction
+    from probes.directions.estimators import METHODS
 
     contexts = list(dict.fromkeys(pairs.table["context"]))
     if len(contexts) < 2 or method not in METHODS:
