@@ -16,7 +16,7 @@ from cache.store.store import check_open
 from geometry.stats.linalg import check_finite
 from geometry.weights.readout import readout_map
 from probes.directions.contrasts import Contrast, load_pairs
-from probes.directions.estimators import METHODS
+from probes.directions.estimators import METHODS, mean_difference
 
 UNIT_TOLERANCE = 1e-5
 
@@ -170,10 +170,11 @@ def unembedding_difference(model: LoadedModel, pairs: Sequence[tuple[str, str]])
     """
     unique = list(dict.fromkeys((source.strip(), target.strip()) for source, target in pairs))
     known = unembedding_directions(model, [word for pair in unique for word in pair])
-    differences = [known[b].double() - known[a].double() for a, b in unique if a in known and b in known]
-    if not differences:
+    sides = [(known[a], known[b]) for a, b in unique if a in known and b in known]
+    if not sides:
         raise InputError("no pair of words is one token each, so they have no unembedding difference")
-    return torch.stack(differences).mean(dim=0).float()
+    sources, targets = (torch.stack(side) for side in zip(*sides, strict=True))
+    return mean_difference(sources, targets)
 
 
 def cosine(a: Direction, b: Direction) -> float:

@@ -5,10 +5,11 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cache.errors import InputError
+from geometry.stats.draws import gaussian_combinations
 from geometry.stats.linalg import row_space
 
 Estimator = Callable[[Float[Tensor, "pair d"], Float[Tensor, "pair d"]], Float[Tensor, " d"]]
@@ -19,7 +20,23 @@ def mean_difference(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> F
 
     References: Rimsky et al. 2023, section 3 (arXiv:2312.06681).
     """
-    return (y.double() - x.double()).mean(dim=0).float()
+    return mean_differences(x, y, np.ones((1, len(x)), dtype=bool))[0].float()
+
+
+def mean_differences(
+    x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"], keep: Bool[np.ndarray, "step pair"]
+) -> Float[Tensor, "step d"]:
+    """The mean of `y - x` over the pairs that each line of `keep` chooses, float64; 0 where it chooses none."""
+    weights = keep / np.maximum(keep.sum(axis=1, keepdims=True), 1)
+    return torch.from_numpy(weights) @ (y.double() - x.double())
+
+
+def random_steps(
+    x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"], n: int, rng: np.random.Generator
+) -> Float[Tensor, "step d"]:
+    """Steps with the activations' covariance within the two groups, float64, of no length in particular."""
+    rows = torch.cat([one - one.mean(dim=0) for one in (x.double(), y.double())])
+    return gaussian_combinations(rows, (n,), rng)
 
 
 def principal_difference(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
@@ -68,7 +85,7 @@ def mean_only(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[T
 
     `x` is not used; it is an argument as every estimator's.
     """
-    return y.double().mean(dim=0).float()
+    return mean_difference(torch.zeros_like(y), y)
 
 
 METHODS: Mapping[str, Estimator] = MappingProxyType(

@@ -10,8 +10,10 @@ from probes.directions.estimators import (
     lda,
     logistic,
     mean_difference,
+    mean_differences,
     mean_only,
     principal_difference,
+    random_steps,
 )
 
 CONTRASTING = ["mean_difference", "pca", "logistic", "lda"]
@@ -109,3 +111,22 @@ def test_lda_turns_away_from_the_noise_within_groups_where_the_mean_difference_d
 def test_groups_without_any_difference_are_refused(method):
     with pytest.raises(InputError, match="all activations are the same, so nothing tells the groups apart"):
         METHODS[method](torch.ones(4, 5), torch.ones(4, 5))
+
+
+def test_a_mean_difference_over_chosen_pairs_is_that_of_these_pairs_alone():
+    x, y, _ = planted(noise=0.5)
+    keep = np.random.default_rng(0).random((6, len(x))) < 0.5
+    keep[0] = False
+    found = mean_differences(x, y, keep)
+    assert not found[0].any()
+    for step, mask in zip(found[1:], keep[1:], strict=True):
+        torch.testing.assert_close(step, (y.double() - x.double())[torch.from_numpy(mask)].mean(dim=0))
+
+
+def test_random_steps_vary_as_the_rows_of_both_groups_do_about_their_means():
+    """A thousandfold difference between the groups is not in them."""
+    x, y, v = planted(n=40, noise=0.5, size=1000.0)
+    drawn = random_steps(x, y, 4000, np.random.default_rng(0))
+    rows = torch.cat([x - x.mean(dim=0), y - y.mean(dim=0)]).double()
+    torch.testing.assert_close(drawn.square().mean(dim=0).sum(), rows.square().sum(), rtol=0.1, atol=0)
+    assert float((drawn @ v).abs().max()) < 100
