@@ -139,7 +139,7 @@ def find_direction(
         source=pairs.source,
         target=pairs.target,
         fingerprint=store.fingerprint,
-        weights=str(store.manifest["hard"]["model weights"]),
+        weights=store.weights,
     )
 
 

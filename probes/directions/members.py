@@ -58,7 +58,7 @@ def member_edit(
         source=source,
         target=target,
         fingerprint=store.fingerprint,
-        weights=str(store.manifest["hard"]["model weights"]),
+        weights=store.weights,
     )
 
 
@@ -98,7 +98,7 @@ def reversal(store: ActivationStore, hook: HookLike, family: str, *, where: Wher
         source=source,
         target=target,
         fingerprint=store.fingerprint,
-        weights=str(store.manifest["hard"]["model weights"]),
+        weights=store.weights,
     )
 
 

@@ -40,14 +40,15 @@ def steer(
 ) -> None:
     """The likeliest next tokens before and after, side by side, and how the text goes on."""
     from probes.directions.files import load_direction
-    from probes.edits.edit import Addition
+    from probes.edits.edit import addition
 
     where = _positions(positions)
     if not prompt:
         raise InputError("--prompt takes a text of at least one character; got none")
     if top < 1 or tokens < 1:
         raise InputError(f"--top and --tokens must be 1 or more; got {min(top, tokens)}")
-    added = [Addition(load_direction(path), alpha) for path in direction]
+    directions = [load_direction(path) for path in direction]
+    added = [addition(one, alpha) for one in directions]
     loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
     found = {
         name: _said(loaded, prompt, edits, where, tokens, top) for name, edits in (("before", []), ("after", added))
@@ -57,7 +58,7 @@ def steer(
             json.dumps({"prompt": prompt, "alpha": alpha, "positions": positions, **found}, indent=2) + "\n"
         )
         return
-    what = " + ".join(f"{one.direction.source} -> {one.direction.target} at {one.hook.name}" for one in added)
+    what = " + ".join(f"{one.source} -> {one.target} at {one.hook.name}" for one in directions)
     print_table(_side_by_side(found), title=f"{prompt!r}, {what}, alpha {alpha:g}, positions {positions}")
     for name, said in found.items():
         sys.stdout.write(printable(f"{name:>6}: {prompt}{said['continuation']}", keep="\n\t") + "\n")
