@@ -13,20 +13,22 @@ if TYPE_CHECKING:
     from probes.directions.direction import direction_of as direction_of
     from probes.directions.direction import find_direction as find_direction
     from probes.directions.direction import unembedding_difference as unembedding_difference
+    from probes.directions.features import basis_at as basis_at
+    from probes.directions.features import feature_direction as feature_direction
     from probes.directions.files import load_direction as load_direction
     from probes.directions.files import save_direction as save_direction
     from probes.directions.members import member_edit as member_edit
     from probes.directions.members import reversal as reversal
     from probes.directions.subspaces import index_subspace as index_subspace
     from probes.directions.subspaces import leace as leace
-    from probes.edits.edit import Addition as Addition
-    from probes.edits.edit import Exchange as Exchange
-    from probes.edits.edit import Removal as Removal
+    from probes.edits.edit import Edit as Edit
+    from probes.edits.edit import addition as addition
+    from probes.edits.edit import exchange as exchange
+    from probes.edits.edit import removal as removal
     from probes.edits.generation import generate as generate
     from probes.edits.hooks import ablate as ablate
     from probes.edits.hooks import edited as edited
     from probes.edits.hooks import steer as steer
-    from probes.edits.hooks import swap as swap
     from probes.edits.positions import member_positions as member_positions
     from probes.linear.by_layer import probe_by_layer as probe_by_layer
     from probes.steering.cells import before_and_after as before_and_after
@@ -39,12 +41,12 @@ if TYPE_CHECKING:
     from probes.transfer.steps import transfer_matrix as transfer_matrix
 
 _HOMES = {
-    "Addition": "probes.edits.edit",
     "Contrast": "probes.directions.contrasts",
     "Direction": "probes.directions.direction",
-    "Exchange": "probes.edits.edit",
-    "Removal": "probes.edits.edit",
+    "Edit": "probes.edits.edit",
     "ablate": "probes.edits.hooks",
+    "addition": "probes.edits.edit",
+    "basis_at": "probes.directions.features",
     "before_and_after": "probes.steering.cells",
     "clean_run": "cache.models.restart",
     "contrast": "probes.directions.contrasts",
@@ -53,6 +55,8 @@ _HOMES = {
     "direction_of": "probes.directions.direction",
     "edited": "probes.edits.hooks",
     "erasure_matrix": "probes.transfer.erasure",
+    "exchange": "probes.edits.edit",
+    "feature_direction": "probes.directions.features",
     "find_direction": "probes.directions.direction",
     "generate": "probes.edits.generation",
     "index_subspace": "probes.directions.subspaces",
@@ -63,11 +67,11 @@ _HOMES = {
     "member_positions": "probes.edits.positions",
     "nested_cells": "probes.steering.cells",
     "probe_by_layer": "probes.linear.by_layer",
+    "removal": "probes.edits.edit",
     "reversal": "probes.directions.members",
     "save_direction": "probes.directions.files",
     "steer": "probes.edits.hooks",
     "success_by_layer": "probes.steering.cells",
-    "swap": "probes.edits.hooks",
     "sweep": "probes.steering.sweep",
     "sweep_summary": "probes.steering.cells",
     "transfer_matrix": "probes.transfer.steps",

@@ -88,6 +88,11 @@ class ActivationStore:
     def _names(self) -> list[str]:
         return [name for name in dict.fromkeys(self.prompts["family"]) if name]
 
+    @property
+    def weights(self) -> str:
+        """Content hash of the weights of the model that was recorded."""
+        return str(self.manifest["hard"]["model weights"])
+
     def load(self, hook: HookLike, where: Where = None) -> Float[Tensor, "chosen d"]:
         """Activations of one site, float32 on the CPU; heads stand side by side unless the hook names one.
 
@@ -102,7 +107,7 @@ class ActivationStore:
             CorruptFileError: a block that holds one of the rows is not what was written.
         """
         chosen, mask = self.site(hook), row_mask(self.rows, where)
-        out = _empty(int(mask.sum()), self._width(chosen))
+        out = _empty(int(mask.sum()), self.width(chosen))
         start = 0
         for file, rows in self._parts(chosen, mask, _AT_ONCE):
             file.reader.read(site_name(chosen), chosen.head, rows, out[start : start + len(rows)])
@@ -167,7 +172,12 @@ class ActivationStore:
     ) -> None:
         self.close()
 
-    def _width(self, hook: Hook) -> int:
+    def width(self, hook: Hook) -> int:
+        """Dimensions of a site's activations as `load` gives them.
+
+        Raises:
+            InputError: there is no such head.
+        """
         shape = self._groups[0].file_of(hook).row_shape(hook)
         if hook.head is not None and hook.head >= shape[0]:
             raise InputError(f"{hook.name} has heads 0 to {shape[0] - 1}; got {hook.head}")
@@ -190,7 +200,7 @@ class ActivationStore:
     def _pieces(
         self, hook: Hook, parts: Iterator[tuple[StoreFile, Int[np.ndarray, "chosen"]]]
     ) -> Iterator[Float[Tensor, "chosen d"]]:
-        width = self._width(hook)
+        width = self.width(hook)
         for file, rows in parts:
             out = _empty(len(rows), width)
             file.reader.read(site_name(hook), hook.head, rows, out)
@@ -220,7 +230,7 @@ def check_source(store: ActivationStore, model: LoadedModel) -> None:
     check_open(store)
     check_loaded(model)
     named = store.manifest["soft"].get("model", "its name is not noted")
-    model.check_weights(store.manifest["hard"]["model weights"], store.paths[0].name, named)
+    model.check_weights(store.weights, store.paths[0].name, named)
 
 
 def open_stores(paths: Iterable[str | Path]) -> ActivationStore:

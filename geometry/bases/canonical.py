@@ -242,6 +242,7 @@ def _basis(
         offset=x.double().mean(dim=0),
         directions=torch.from_numpy(patterns * signs[:, None]),
         readers=torch.from_numpy(readers * signs[:, None]),
+        deviations=torch.from_numpy(np.linalg.norm(side.scores @ turn, axis=0)),
     )
     return basis, signs
 

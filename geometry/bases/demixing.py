@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache.errors import InputError, NumbersError
-from geometry.bases.basis import LinearBasis, orthonormal_basis
+from geometry.bases.basis import LinearBasis, deviations_of, orthonormal_basis
 from geometry.bases.principal import subspace_overlap
 from geometry.stats.limits import p_at_least
 from geometry.stats.linalg import fix_signs
@@ -102,12 +102,22 @@ def demix(x: Float[Tensor, "family context member d"], *, k: int = 4, directions
         share=share,
         null=null,
         p=p_at_least(float(share[0]), null),
-        index=orthonormal_basis(torch.from_numpy(_index_directions(wide, k)).float(), grand),
-        family=orthonormal_basis(torch.from_numpy(_family_directions(wide)).float(), grand),
+        index=_basis(wide, _index_directions(wide, k), grand),
+        family=_basis(wide, _family_directions(wide), grand),
         stability=subspace_overlap(*(torch.from_numpy(half) for half in halves)),
         captured=_captured(wide, halves),
         total=total,
     )
+
+
+def _basis(
+    wide: Float[Tensor, "family context member d"],
+    directions: Float[np.ndarray, "component d"],
+    grand: Float[Tensor, " d"],
+) -> LinearBasis:
+    turned = torch.from_numpy(directions)
+    deviations = deviations_of((wide @ turned.T).flatten(0, 2))
+    return orthonormal_basis(turned.float(), grand, deviations=deviations)
 
 
 def _small(x: Float[Tensor, "family context member d"]) -> Float[Tensor, "family context member _"]:

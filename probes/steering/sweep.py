@@ -19,7 +19,7 @@ from geometry.results.result import LayerResult, Named, site_hooks
 from geometry.rows.names import names_of
 from geometry.stats.uncertainty import LEAST_MEMBERS, share_error
 from probes.directions.contrasts import contrast
-from probes.directions.direction import METHODS
+from probes.directions.estimators import METHODS
 from probes.steering.cells import GRID, compared_cells
 from probes.steering.directions import Material, gather_material, steps_at
 from probes.steering.settings import EVERY, Setting, plan_settings

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
-from cache.models.restart import CleanRun, clean_run, first_block, restart
+from cache.models.restart import CleanRun, clean_run
 from cache.models.tokens import TokenizedPrompts, continuations, tokenize
 from cache.prompts.prompt import Prompts
 from probes.directions.contrasts import Contrast, stored_prompts
+from probes.edits.copies import Slots, edited_copies
 
 POSITION_SETS = ("last", "all", "members")
 
@@ -33,19 +34,18 @@ class Batch:
     clean: CleanRun = field(repr=False)
     members: Bool[Tensor, "batch pos"] = field(repr=False)
 
-    def edited(self, positions: str) -> Bool[Tensor, "batch new"]:
-        """Which slots are edited, from the first of them to the last slot of the text.
+    def slots(self, positions: str) -> Slots:
+        """Which slots are edited.
 
         Args:
             positions: `last`, `all` (of the text, BOS excepted) or `members`.
         """
-        length, bos = self.clean.tokens.shape[1], int(self.clean.model.bos)
-        if positions == "last":
-            return torch.ones(len(self.numbers), 1, dtype=torch.bool)
-        if positions == "all":
-            return torch.ones(len(self.numbers), length - bos, dtype=torch.bool)
-        first = int(self.members.any(dim=0).nonzero()[0, 0])
-        return self.members[:, first:]
+        chosen = self.members
+        if positions != "members":
+            chosen = torch.zeros_like(self.members)
+            chosen[:, -1 if positions == "last" else int(self.clean.model.bos) :] = True
+        texts, tokens = chosen.nonzero(as_tuple=True)
+        return texts, tokens
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,8 @@ def edited_logits(
         positions: `last`, `all` or `members`.
 
     Raises:
-        InputError: as for `first_block`.
+        InputError: as for `edited_copies`.
     """
-    block = first_block(hook)
-    mask = batch.edited(positions).to(steps.device)
-    stream = batch.clean.streams[block][:, -mask.shape[1] :]
-    leaving = restart(batch.clean, stream + steps[:, :, None] * mask[:, :, None], block)
-    return (batch.clean.model.logits_of(one) for one in leaving[:, :, -1])
+    slots = batch.slots(positions)
+    leaving = edited_copies(batch.clean, hook, slots, steps[:, slots[0]])
+    return (batch.clean.model.logits_of(one) for one in leaving)

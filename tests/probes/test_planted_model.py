@@ -10,7 +10,7 @@ from cache.families.family import FAMILIES
 from cache.prompts.prompt import Prompt, Prompts
 from probes.directions.contrasts import contrast
 from probes.directions.direction import direction_of, find_direction, unembedding_difference
-from probes.edits.edit import Addition
+from probes.edits.edit import addition
 from probes.edits.generation import generate, text_tokens
 from probes.edits.hooks import ablate, steer
 from tests.recordings import recorded
@@ -127,7 +127,7 @@ def test_steering_along_it_turns_every_answer_into_its_counterpart_and_back(plan
         assert answers(model, texts("numwords")) == WORDS["digits"][1:]
     with steer(model, found, alpha=-1.0):
         assert answers(model, texts("numwords")) == WORDS["digits"][1:]
-    assert generate(model, "Van 3", 1, edits=[Addition(found)]) == [token(model.tokenizer, "four")]
+    assert generate(model, "Van 3", 1, edits=[addition(found)]) == [token(model.tokenizer, "four")]
     assert answers(model, texts("digits")) == WORDS["digits"][1:]
 
 

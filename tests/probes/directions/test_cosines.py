@@ -12,7 +12,7 @@ from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
 from probes.directions.contrasts import contrast, load_pairs
 from probes.directions.cosines import cosines_by_layer
-from probes.directions.direction import METHODS
+from probes.directions.estimators import METHODS
 from tests.recordings import recorded
 from tests.rerecording import rerecorded
 
