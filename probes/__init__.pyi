@@ -1,0 +1,15 @@
+from .directions.direction import Direction as Direction
+from .directions.direction import cosine as cosine
+from .directions.direction import find_direction as find_direction
+from .directions.direction import unembedding_difference as unembedding_difference
+from .directions.files import load_direction as load_direction
+from .directions.files import save_direction as save_direction
+from .edits.generation import generate as generate
+from .edits.hooks import ablate as ablate
+from .edits.hooks import edited as edited
+from .edits.hooks import steer as steer
+from .linear.by_layer import probe_by_layer as probe_by_layer
+from .steering.cells import sweep_summary as sweep_summary
+from .steering.sweep import sweep as sweep
+from .transfer.erasure import erasure_matrix as erasure_matrix
+from .transfer.steps import transfer_matrix as transfer_matrix
