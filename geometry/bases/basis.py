@@ -19,6 +19,12 @@ class FeatureBasis(Protocol):
     Attributes:
         hook: the site, None where the activations came from no store.
         directions: what one unit of each feature adds to the activation.
+
+    Example:
+        >>> x = store.load(("resid_post", 1), "is_last")
+        >>> basis = pca(x, k=3).basis
+        >>> isinstance(basis, FeatureBasis), basis.directions.shape, basis.encode(x[:5]).shape
+        (True, torch.Size([3, 33]), torch.Size([5, 3]))
     """
 
     @property
