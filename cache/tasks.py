@@ -59,6 +59,11 @@ def task_table(
 
     Raises:
         InputError: no prompt can be measured.
+
+    Example:
+        >>> table = task_table(model, prompts).table  # one row a frame, family and kind
+        >>> len(table), bool(table["accuracy"].between(0, 1).all())
+        (6, True)
     """
     loaded = load_model(model)
     if not any(prompt.answer for prompt in prompts):

@@ -31,7 +31,8 @@ from pathlib import Path
 from cache import ActivationStore, LoadedModel, Prompts, load_dataset, load_model, plan_recording, record
 from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
-from geometry import between_pairs, summary, write_report
+from geometry import between_pairs, write_report
+from geometry.between.summary import summary
 
 LISTS = Path(__file__).parent / "families"
 CONTROLS = "control:0-19"

@@ -41,6 +41,12 @@ class Hook:
     Raises:
         InputError: the kind is not one of `KINDS`, the layer or head is negative, or a head is named at a
             site that has none.
+
+    Example:
+        >>> Hook("z", 3, head=0).name
+        'blocks.3.attn.hook_z'
+        >>> Hook.parse("blocks.3.hook_resid_post")
+        Hook(kind='resid_post', layer=3, head=None)
     """
 
     kind: str

@@ -91,6 +91,11 @@ def plan_recording(
         InputError: a choice does not exist, the model's architecture lacks a site, or prompts that were tokenized have
             another BOS than the model.
         NotAvailableError: a site that is named was found not to be what its name says.
+
+    Example:
+        >>> plan = plan_recording(model, ["1,2,3,", "one,two,"], sites="resid", layers="0,-1", positions="last")
+        >>> [hook.name for hook in plan.hooks]
+        ['blocks.0.hook_resid_pre', 'blocks.0.hook_resid_post', 'blocks.2.hook_resid_post']
     """
     for given, choices, what in ((positions, POSITIONS, "positions"), (dtype, STORAGE_DTYPES, "dtype")):
         if given not in choices:

@@ -137,6 +137,12 @@ def record(
         NoSpaceError: it does not fit; found before the first forward pass.
         NumbersError: a value is not finite or too large for float16; names hook, prompt and position.
         StoppedError: `should_stop` said so; the same call goes on.
+
+    Example:
+        >>> recorded = record(model, ["1,2,3,", "one,two,"], "activations/two.h5")
+        >>> with ActivationStore.open("activations/two.h5") as store:
+        ...     len(store.prompts), store.complete
+        (2, True)
     """
     loaded = load_model(model)
     plan = prompts if isinstance(prompts, RecordingPlan) else plan_recording(loaded, prompts)

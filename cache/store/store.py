@@ -50,6 +50,14 @@ class ActivationStore:
         manifest: the fields behind the (first) fingerprint, and library versions.
         created: when the (first) file was created, ISO 8601, UTC.
         command: the command that created it.
+
+    Example:
+        >>> with ActivationStore.open("activations/tour.h5") as store:
+        ...     x = store.load(("resid_post", 1), "family == 'digits' and is_last")
+        >>> x.shape  # (row, d_model)
+        torch.Size([30, 33])
+        >>> store.rows["family"].unique().tolist()
+        ['digits', 'numwords', 'months']
     """
 
     def __init__(self, paths: tuple[Path, ...], groups: list[FileGroup]) -> None:
@@ -240,6 +248,11 @@ def open_stores(paths: Iterable[str | Path]) -> ActivationStore:
         InputError: no path is given, two files keep other positions of the same prompts, or no site is in all.
         FingerprintError: the files come from different models, tokenizers or settings; names the fields.
         NotAvailableError, CorruptFileError: as for `ActivationStore.open`.
+
+    Example:
+        >>> with open_stores(["activations/tour.h5", "activations/neurons.h5"]) as both:
+        ...     both.load(("mlp_post", 0)).shape[0] == both.load(("resid_post", 0)).shape[0]
+        True
     """
     resolved = tuple(Path(path) for path in paths)
     if not resolved:
@@ -265,6 +278,10 @@ def head_outputs(
     Raises:
         InputError: the store has no z of that layer.
         FingerprintError: it was recorded from another model.
+
+    Example:
+        >>> head_outputs(store, model, 1, "is_last and family == 'digits'").shape  # (row, head, d_model)
+        torch.Size([30, 3, 33])
     """
     check_source(store, model)
     z, w_o = store.load(Hook("z", layer), where), model.output_projection(layer)

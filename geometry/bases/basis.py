@@ -21,6 +21,12 @@ class FeatureBasis(Protocol):
         weights: content hash of the weights of the model that the activations came from; empty if not known.
         directions: what one unit of each feature adds to the activation.
         deviations: each feature's standard deviation over the rows that it was found on; None if not known.
+
+    Example:
+        >>> x = store.load(("resid_post", 1), "is_last")
+        >>> basis = pca(x, k=3).basis
+        >>> isinstance(basis, FeatureBasis), basis.directions.shape, basis.encode(x[:5]).shape
+        (True, torch.Size([3, 33]), torch.Size([5, 3]))
     """
 
     @property

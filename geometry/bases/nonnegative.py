@@ -95,6 +95,13 @@ def nmf(
         NumbersError: a value is not finite.
 
     References: Cichocki and Phan 2009 (HALS); Gillis and Glineur 2012 (several sweeps a product).
+
+    Example:
+        >>> parts = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        >>> amounts = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]])
+        >>> found = nmf(amounts @ parts, k=2).decomposition
+        >>> bool((found.directions >= 0).all()), found.reconstruction_error < 1e-6
+        (True, True)
     """
     seed = check_seed(seed)
     n_rows, d = x.shape

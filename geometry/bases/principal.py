@@ -61,6 +61,12 @@ def pca(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
         NumbersError: a value is not finite.
 
     References: sklearn.decomposition.PCA, with the same attribute names and sign rule as svd_flip on components.
+
+    Example:
+        >>> line = torch.tensor([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
+        >>> found = pca(line, k=1)
+        >>> found.explained_variance_ratio.round(4), found.directions
+        (array([1.]), tensor([[0.4472, 0.8944]]))
     """
     n_rows, d = x.shape
     _check_k(k, n_rows, d, min(n_rows - 1, d))
@@ -87,6 +93,10 @@ def svd(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
         NumbersError: a value is not finite.
 
     References: sklearn.decomposition.TruncatedSVD (whose explained variance is centred; this one is not).
+
+    Example:
+        >>> svd(torch.tensor([[3.0, 0.0], [0.0, 4.0]]), k=2).explained_variance
+        array([8. , 4.5])
     """
     n_rows, d = x.shape
     _check_k(k, n_rows, d, min(n_rows, d))

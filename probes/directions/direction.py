@@ -38,6 +38,11 @@ class Direction:
 
     Raises:
         InputError: the vector is not of unit length, or the norm is negative or not finite.
+
+    Example:
+        >>> up = Direction(Hook("resid_post", 1), torch.tensor([0.0, 1.0]), norm=3.0, method="by hand")
+        >>> up.step, (-up).step
+        (tensor([0., 3.]), tensor([-0., -3.]))
     """
 
     hook: Hook
@@ -167,6 +172,10 @@ def unembedding_difference(model: LoadedModel, pairs: Sequence[tuple[str, str]])
 
     Raises:
         InputError: no pair is of one-token words.
+
+    Example:
+        >>> unembedding_difference(model, [("3", "three"), ("4", "four")]).shape  # (d_model,)
+        torch.Size([33])
     """
     unique = list(dict.fromkeys((source.strip(), target.strip()) for source, target in pairs))
     known = unembedding_directions(model, [word for pair in unique for word in pair])
@@ -182,6 +191,10 @@ def cosine(a: Direction, b: Direction) -> float:
 
     Raises:
         InputError: the sites differ.
+
+    Example:
+        >>> round(cosine(direction, direction), 4), round(cosine(direction, -direction), 4)
+        (1.0, -1.0)
     """
     check_same_site(a, b)
     return float(torch.dot(a.vector.double(), b.vector.double()))

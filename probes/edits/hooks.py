@@ -38,6 +38,13 @@ def steer(
     Raises:
         InputError: the site cannot be edited, the direction has another width, or the positions are none.
         FingerprintError: the direction comes from a model with other weights.
+
+    Example:
+        >>> plain = generate(model, "1,2,3,", 4)
+        >>> with steer(model, direction, alpha=20.0):
+        ...     steered = generate(model, "1,2,3,", 4)
+        >>> steered == plain, generate(model, "1,2,3,", 4) == plain  # hooks are gone after the block
+        (False, True)
     """
     directions = [direction] if isinstance(direction, Direction) else list(direction)
     with edited(model, [addition(one, alpha) for one in directions], positions):
@@ -67,6 +74,13 @@ def ablate(
         FingerprintError: it comes from a model with other weights.
 
     References: directional ablation, Arditi et al. 2024, eq. 4 (arXiv:2406.11717).
+
+    Example:
+        >>> with ablate(model, direction):
+        ...     once = generate(model, "one,two,", 4)
+        >>> with ablate(model, direction), ablate(model, direction):
+        ...     once == generate(model, "one,two,", 4)
+        True
     """
     with edited(model, [removal(what, features)], positions):
         yield
@@ -80,6 +94,13 @@ def edited(model: LoadedModel, edits: Sequence[Edit], positions: Positions = "la
 
     Raises:
         InputError: as for `steer`.
+
+    Example:
+        >>> from probes import addition
+        >>> with edited(model, [addition(direction, 1.5)], positions="all"):
+        ...     both = generate(model, "1,2,3,", 4)
+        >>> both == generate(model, "1,2,3,", 4, edits=[addition(direction, 1.5)], positions="all")
+        True
     """
     check_loaded(model)
     check_alone(edits)

@@ -6,7 +6,8 @@ import torch
 from cache import Hook, LoadedModel, load_model
 from cache.errors import GeometryError, NotAvailableError
 from cache.models.restart import clean_run
-from probes import addition, edited, generate
+from probes import edited, generate
+from probes.edits.edit import addition
 from probes.edits.hooks import EDITABLE
 from tests.cache.architectures import TYPES, tiny_model
 from tests.cache.plain_sites import blocks_of
