@@ -14,9 +14,9 @@ from cache.errors import InputError
 from cache.models.restart import CleanRun, clean_run, first_block, restart
 from cache.models.tokens import TokenizedPrompts, continuations, tokenize
 from cache.prompts.prompt import Prompts
-from probes.directions.contrasts import Contrast, stored_prompts
-
-POSITION_SETS = ("last", "all", "members")
+from probes.directions.contrasts import Contrast
+from probes.directions.prompts import stored_prompts
+from probes.directions.tokens import tokens_of
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,10 @@ class Batch:
         """Which slots are edited, from the first of them to the last slot of the text.
 
         Args:
-            positions: `last`, `all` (of the text, BOS excepted) or `members`.
+            positions: one of `POSITION_SETS`.
         """
-        length, bos = self.clean.tokens.shape[1], int(self.clean.model.bos)
-        if positions == "last":
-            return torch.ones(len(self.numbers), 1, dtype=torch.bool)
-        if positions == "all":
-            return torch.ones(len(self.numbers), length - bos, dtype=torch.bool)
-        first = int(self.members.any(dim=0).nonzero()[0, 0])
-        return self.members[:, first:]
+        tokens = tokens_of(positions, self.members, bos=self.clean.model.bos)
+        return tokens[:, int(tokens.any(dim=0).nonzero()[0, 0]) :]
 
 
 @dataclass(frozen=True)
@@ -130,7 +125,7 @@ def edited_logits(
         batch: the texts.
         hook: resid_pre or resid_post.
         steps: what is added, for each copy and text; the same at every edited position.
-        positions: `last`, `all` or `members`.
+        positions: one of `POSITION_SETS`.
 
     Raises:
         InputError: as for `first_block`.
