@@ -29,12 +29,15 @@ if TYPE_CHECKING:
     from probes.edits.hooks import swap as swap
     from probes.edits.positions import member_positions as member_positions
     from probes.linear.by_layer import probe_by_layer as probe_by_layer
+    from probes.linear.tasks import Question as Question
     from probes.steering.cells import before_and_after as before_and_after
     from probes.steering.cells import nested_cells as nested_cells
     from probes.steering.cells import success_by_layer as success_by_layer
     from probes.steering.cells import sweep_summary as sweep_summary
+    from probes.steering.settings import Grid as Grid
     from probes.steering.sweep import sweep as sweep
     from probes.transfer.erasure import erasure_matrix as erasure_matrix
+    from probes.transfer.families import Roles as Roles
     from probes.transfer.query_position import last_or_answer as last_or_answer
     from probes.transfer.steps import transfer_matrix as transfer_matrix
 
@@ -43,7 +46,10 @@ _HOMES = {
     "Contrast": "probes.directions.contrasts",
     "Direction": "probes.directions.direction",
     "Exchange": "probes.edits.edit",
+    "Grid": "probes.steering.settings",
+    "Question": "probes.linear.tasks",
     "Removal": "probes.edits.edit",
+    "Roles": "probes.transfer.families",
     "ablate": "probes.edits.hooks",
     "before_and_after": "probes.steering.cells",
     "clean_run": "cache.models.restart",

@@ -13,6 +13,7 @@ from torch import Tensor
 from cache import Hook, LoadedModel
 from cache.errors import InputError
 from cache.seeds import check_seed
+from cache.store.store import check_source
 from cache.store.view import View
 from geometry.bases.basis import LinearBasis, orthonormal_basis
 from geometry.results.over import ALONE, Analysis, Loop, over
@@ -97,7 +98,8 @@ def erasure_matrix(
         raise InputError(
             f"an accuracy is set against {LEAST_CONTROLS} to {MOST_NULL:,} unrelated subspaces; got {n_null:,}"
         )
-    check_edited(view, model)
+    check_edited(view)
+    check_source(view.store, model)
     cast = cast_families(view.store, model, roles, seed, by_index=False)
     parameters = cast_parameters(cast, view, seed) | {"rank": rank, "n_null": n_null}
 

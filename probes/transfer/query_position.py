@@ -12,6 +12,7 @@ from torch import Tensor
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.seeds import check_seed
+from cache.store.store import check_source
 from cache.store.view import View
 from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import LayerResult, layer_result
@@ -91,7 +92,8 @@ def last_or_answer(
         FingerprintError: the store was recorded from another model.
     """
     seed = check_seed(seed)
-    check_edited(view, model)
+    check_edited(view)
+    check_source(view.store, model)
     used, names = _kinds(view.store, kinds), _names(view.store, families)
     cast = {name: _family(view.store, model, name, used, n_contexts, seed) for name in names}
     parameters: dict[str, object] = {

@@ -14,7 +14,6 @@ from cache.errors import InputError
 from cache.models.restart import CleanRun, clean_run, first_block, restart
 from cache.models.tokens import TokenizedPrompts, tokenize
 from cache.prompts.prompt import Prompts
-from cache.store.store import check_source
 from cache.store.view import View, check_view
 from geometry.stats.uncertainty import LEAST_MEMBERS, jackknife, share_error, share_interval
 from probes.directions.codes import CodePlan
@@ -90,15 +89,13 @@ class ReceiverBatch:
             return logits.argmax(dim=-1).cpu(), logits.gather(2, answers).cpu()
 
 
-def check_edited(view: View, model: LoadedModel) -> None:
-    """Make sure that index edits can be made at a view's sites of a model.
+def check_edited(view: View) -> None:
+    """Make sure that index edits can be made at a view's sites.
 
     Raises:
         InputError: the sites are not between two blocks, or the view asks for some rows.
-        FingerprintError: the store was recorded from another model.
     """
     check_view(view)
-    check_source(view.store, model)
     if view.site not in ("resid_post", "resid_pre"):
         raise InputError(f"index edits are made between blocks, at resid_post or resid_pre; got {view.site!r}")
     if view.where is not None:

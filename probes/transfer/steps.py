@@ -12,6 +12,7 @@ from torch import Tensor
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.seeds import check_seed
+from cache.store.store import check_source
 from cache.store.view import View
 from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import LayerResult, layer_result
@@ -65,7 +66,8 @@ def transfer_matrix(
     seed = check_seed(seed)
     if n_null and not N_NULL <= n_null <= MOST_NULL:
         raise InputError(f"a donor is set against {N_NULL} to {MOST_NULL:,} null donors, or 0; got {n_null:,}")
-    check_edited(view, model)
+    check_edited(view)
+    check_source(view.store, model)
     cast = cast_families(view.store, model, roles, seed, by_index=True)
     axes = (list(cast.places), list(cast.receivers), list(cast.donors))
     parameters = cast_parameters(cast, view, seed) | {"n_null": n_null, "null_controls": list(cast.controls)}

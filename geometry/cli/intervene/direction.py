@@ -52,7 +52,7 @@ def direction(
     from probes.directions.files import save_direction
 
     with ActivationStore.open(file) as store:
-        pairs = contrast(store, source, target, where)
+        pairs = contrast(store.view(site, where=where), source, target)
         last = max(hook.layer for hook in store.hooks)
         hook = Hook(site, layer if layer >= 0 else last + 1 + layer, head)
         path = out or _default_path(source, target, hook, method)
