@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cache.models.restart import clean_run as clean_run
+    from probes.cosines.by_layer import cosines_by_layer as cosines_by_layer
     from probes.directions.contrasts import Contrast as Contrast
     from probes.directions.contrasts import contrast as contrast
-    from probes.directions.cosines import cosines_by_layer as cosines_by_layer
     from probes.directions.direction import Direction as Direction
     from probes.directions.direction import cosine as cosine
     from probes.directions.direction import direction_of as direction_of
@@ -55,7 +55,7 @@ _HOMES = {
     "clean_run": "cache.models.restart",
     "contrast": "probes.directions.contrasts",
     "cosine": "probes.directions.direction",
-    "cosines_by_layer": "probes.directions.cosines",
+    "cosines_by_layer": "probes.cosines.by_layer",
     "direction_of": "probes.directions.direction",
     "edited": "probes.edits.hooks",
     "erasure_matrix": "probes.transfer.erasure",

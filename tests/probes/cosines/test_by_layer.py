@@ -11,8 +11,8 @@ from cache.errors import InputError
 from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
 from geometry.results.over import Loop
+from probes.cosines.by_layer import cosines_by_layer
 from probes.directions.contrasts import contrast, load_pairs
-from probes.directions.cosines import cosines_by_layer
 from probes.directions.direction import METHODS
 from tests.rerecording import rerecorded
 
