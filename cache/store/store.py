@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cache.errors import InputError
+from cache.families.controls import CONTROL_PREFIX
 from cache.models.hooks import Hook, HookLike, Layers, in_order, recorded_hook
 from cache.models.model import LoadedModel, check_loaded
 from cache.store.file import (
@@ -72,6 +73,20 @@ class ActivationStore:
             CorruptFileError: the file is no store, or is damaged.
         """
         return open_stores([path])
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of the prompts, in their order, controls not among them."""
+        return tuple(name for name in self._names if not name.startswith(CONTROL_PREFIX))
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The families that are controls."""
+        return tuple(name for name in self._names if name.startswith(CONTROL_PREFIX))
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for name in dict.fromkeys(self.prompts["family"]) if name]
 
     def load(self, hook: HookLike, where: Where = None) -> Float[Tensor, "chosen d"]:
         """Activations of one site, float32 on the CPU; heads stand side by side unless the hook names one.

@@ -1,30 +1,29 @@
 """Two families at every layer: each measure with its error, its permutation null, its controls and a verdict."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
-from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
 from cache.store.store import check_source
-from cache.store.view import Where, where_text
+from cache.store.view import View
 from geometry.between.table import Found, comparison_result
-from geometry.layers.order_effect import NO_LISTS, OrderedLists, ordered_lists, set_apart, shared_by_list
-from geometry.results.result import LayerResult, site_hooks
+from geometry.layers.order_effect import NO_LISTS, OrderedLists, SharedByList, ordered_lists, set_apart, shared_by_list
+from geometry.results.over import ALONE, Analysis, Loop, over
+from geometry.results.result import LayerResult
 from geometry.rows.analysed import families_text
 from geometry.rows.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
 from geometry.rows.names import names_of, pairs_of
 from geometry.similarity.family_measures import MEASURES, Cells
 from geometry.similarity.of_families import matched_products
-from geometry.similarity.pair_evidence import directions_of, enough_controls, measured, pair_cells
+from geometry.similarity.pair_evidence import Known, Measured, directions_of, enough_controls, measured, pair_cells
 from geometry.stats.linalg import RANK_TOLERANCE, remove_span
 from geometry.stats.permutations import member_permutations
 from geometry.stats.unrelated_codes import Directions, draw_weights
@@ -60,40 +59,31 @@ class Draws:
 
 
 def between_families(
-    store: ActivationStore,
+    view: View,
     a: str,
     b: str,
     *,
     measures: Sequence[str] = DEFAULT_MEASURES,
-    site: str = "resid_post",
-    layers: Layers = "all",
-    where: Where = None,
     model: LoadedModel | None = None,
     seed: int = 0,
 ) -> LayerResult:
-    """Whether two families are coded alike, at every layer of one site.
+    """Whether two families are coded alike, at every site of a view.
 
     As `between_pairs`, for one pair.
     """
-    seed = check_seed(seed)
-    return between_pairs(
-        store, [(a, b)], measures=measures, site=site, layers=layers, where=where, model=model, seed=seed
-    )
+    return between_pairs(view, [(a, b)], measures=measures, model=model, seed=check_seed(seed))
 
 
 def between_pairs(
-    store: ActivationStore,
+    view: View,
     pairs: Sequence[Sequence[str]],
     *,
     measures: Sequence[str] = DEFAULT_MEASURES,
-    site: str = "resid_post",
-    layers: Layers = "all",
-    where: Where = None,
     model: LoadedModel | None = None,
     seed: int = 0,
-    on_hook: Callable[[Hook], None] = lambda hook: None,
+    loop: Loop = ALONE,
 ) -> LayerResult:
-    """Whether pairs of families are coded alike, at every layer of one site.
+    """Whether pairs of families are coded alike, at every site of a view.
 
     The unit is the member; contexts (frame, template, kind, length) are compared crosswise. Of each pair, those
     contexts and members are used that both families have without a gap, and every control family of the store that
@@ -105,15 +95,12 @@ def between_pairs(
     `reordered:K`), they are not compared, but show whether the code has to do with order (`order_effect`).
 
     Args:
-        store: the store.
+        view: the sites and rows; each prompt's last token where it asks for none.
         pairs: the families to compare.
         measures: names of `geometry.similarity.family_measures.MEASURES`.
-        site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
-        where: a query over `store.rows`, or a mask; None for each prompt's last token.
         model: the model recorded, for the variant with the members' unembedding directions removed.
         seed: seeds draws, permutations and bootstrap.
-        on_hook: called after every layer.
+        loop: who watches, and where finished sites are kept.
 
     Returns:
         Arrays over (hook, pair, variant, measure), `lag_profile` and `controls`; the table has a line each, with
@@ -121,41 +108,22 @@ def between_pairs(
         verdict.
 
     Raises:
-        InputError: an unknown measure, family, site or layer, or a pair with less than 2 contexts or members in common.
+        InputError: an unknown measure or family, or a pair with less than 2 contexts or members in common.
         FingerprintError: the model is not the one recorded.
     """
-    seed = check_seed(seed)
-    measures = names_of(measures)
-    wanted = list({frozenset(pair): pair for pair in reversed(pairs_of(pairs))}.values())[::-1]
-    unknown = [name for name in measures if name not in MEASURES]
-    if unknown or not measures:
-        raise InputError(f"no measure {unknown[0] if unknown else ''!r}; there are {', '.join(MEASURES)}")
-    if not wanted or any(a == b for a, b in wanted):
-        raise InputError("a comparison needs two different families")
-    hooks = site_hooks(store, site, layers)
-    plan = plan_cells(store, where=where)
+    seed, measures = check_seed(seed), names_of(measures)
+    wanted = _wanted(pairs, measures)
+    plan = plan_cells(view)
     lists_apart = set_apart(plan)
-    known = [_pair(store, plan, lists_apart, a, b, model) for a, b in wanted]
-    if model is not None and site not in RESIDUAL:
-        raise InputError(f"the readout is removed from {', '.join(RESIDUAL)} only; got {site}")
+    known = [_pair(view.store, plan, lists_apart, a, b, model) for a, b in wanted]
+    if model is not None and view.site not in RESIDUAL:
+        raise InputError(f"the readout is removed from {', '.join(RESIDUAL)} only; got {view.site}")
     sizes = [(len(pair.common.members), len(pair.controls)) for pair in known]
     every_draw = {size: _draws(measures, *size, seed) for size in dict.fromkeys(sizes)}
-    found = []
-    for hook in hooks:
-        cells = load_cells(store, hook, plan)
-        directions: dict[tuple[Balance, tuple[str, ...]], Directions | None] = {}
-        with threadpool_limits(1):  # thousands of small products: threads only wait for each other
-            for pair, size in zip(known, sizes, strict=True):
-                drawn = every_draw[size]
-                key = (pair.common, pair.controls)
-                if key not in directions:
-                    directions[key] = directions_of(_controls(cells, plan, pair), drawn.weights)
-                found += _compare(hook, cells, plan, pair, replace(drawn, directions=directions[key]), seed)
-        on_hook(hook)
     parameters = {
-        "site": site,
-        "layers": layers_text(layers),
-        "where": where_text(where),
+        "site": view.site,
+        "layers": view.layers,
+        "where": view.noted(),
         "measures": list(measures),
         "pairs": [f"{a} - {b}" for a, b in wanted],
         "variants": ["plain"] + [READOUT_REMOVED] * (model is not None),
@@ -163,7 +131,34 @@ def between_pairs(
         "members": {f"{pair.a} - {pair.b}": [plan.members[i] for i in pair.common.members] for pair in known},
         "controls": {f"{pair.a} - {pair.b}": list(pair.controls) for pair in known},
     }
-    return comparison_result(found, hooks, parameters, store.fingerprint)
+
+    def unit(hook: Hook) -> list[Found]:
+        cells = load_cells(view.store, hook, plan)
+        directions: dict[tuple[Balance, tuple[str, ...]], Directions | None] = {}
+        found = []
+        for pair, size in zip(known, sizes, strict=True):
+            drawn, key = every_draw[size], (pair.common, pair.controls)
+            if key not in directions:
+                directions[key] = directions_of(_controls(cells, plan, pair), drawn.weights)
+            found += _compare(hook, cells, plan, pair, replace(drawn, directions=directions[key]), seed)
+        return found
+
+    analysis = Analysis(
+        "compare", parameters, view.store.fingerprint, types=(Found, Hook, Known, Measured, SharedByList)
+    )
+    found = [one for at_hook in over(view.hooks, unit, analysis, loop) for one in at_hook]
+    return comparison_result(found, view.hooks, parameters, view.store.fingerprint)
+
+
+def _wanted(pairs: Sequence[Sequence[str]], measures: Sequence[str]) -> list[tuple[str, str]]:
+    """Different pairs in their order, of measures that there are."""
+    wanted = list({frozenset(pair): pair for pair in reversed(pairs_of(pairs))}.values())[::-1]
+    unknown = [name for name in measures if name not in MEASURES]
+    if unknown or not measures:
+        raise InputError(f"no measure {unknown[0] if unknown else ''!r}; there are {', '.join(MEASURES)}")
+    if not wanted or any(a == b for a, b in wanted):
+        raise InputError("a comparison needs two different families")
+    return wanted
 
 
 def _pair(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,11 +13,10 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError
-from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
-from cache.store.view import Where, where_text
-from geometry.results.result import LayerResult, site_hooks
-from geometry.rows.analysed import text_rows, unit_of_rows
+from cache.store.view import View, check_view
+from geometry.results.result import LayerResult, layer_result
+from geometry.rows.analysed import unit_of_rows
 from geometry.similarity.layer_measures import GRID_MEASURES, GridMeasure
 from geometry.similarity.of_rows import DEBIASED_ROWS
 from geometry.stats.cross_moments import cross_moments, norm_products
@@ -31,32 +30,7 @@ N_PERMUTATIONS = 20
 Values = Float[np.ndarray, "hook hook_b"]
 
 
-@dataclass(frozen=True)
-class Side:
-    """The rows of one store that take part, and its sites."""
-
-    store: ActivationStore
-    hooks: tuple[Hook, ...]
-    chosen: Bool[np.ndarray, " row"]
-
-    def load(self) -> list[Float[Tensor, "chosen d"]]:
-        """All sites' rows."""
-        return [self.store.load(hook, self.chosen) for hook in self.hooks]
-
-    def blocks(self, hook: Hook, n_rows: int) -> Iterator[Float[Tensor, "_ d"]]:
-        """One site's rows in pieces."""
-        return self.store.blocks(hook, self.chosen, n_rows=n_rows)
-
-
-def between_layers(
-    store: ActivationStore,
-    *,
-    measure: str = "cka",
-    site: str = "resid_post",
-    layers: Layers = "all",
-    where: Where = None,
-    seed: int = 0,
-) -> LayerResult:
+def between_layers(view: View, *, measure: str = "cka", seed: int = 0) -> LayerResult:
     """Similarity of every layer to every other on the same rows.
 
     Up to 1,024 rows come with a jackknife error over members and with permuted rows as description: the same rows are
@@ -64,91 +38,76 @@ def between_layers(
     depend on their number, and there is neither; read `cka` beside `cka_debiased` then.
 
     Args:
-        store: the store.
+        view: the sites and rows; each prompt's last token where it asks for none.
         measure: cka, cka_debiased, svcca or procrustes.
-        site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
-        where: a query over `store.rows`, or a mask; None for each prompt's last token. BOS is left out.
         seed: seeds the permutations.
 
     Raises:
-        InputError: no such measure, site, layer or row.
+        InputError: no such measure, or too few rows.
     """
-    seed = check_seed(seed)
-    side = Side(store, site_hooks(store, site, layers), text_rows(store, where))
-    return _grid(side, None, measure, _parameters(site, layers, where, seed))
+    check_view(view)
+    return _grid(view, view.chosen(), None, measure, check_seed(seed))
 
 
-def between_stores(
-    a: ActivationStore,
-    b: ActivationStore,
-    *,
-    measure: str = "cka",
-    site: str = "resid_post",
-    layers: Layers = "all",
-    where: Where = None,
-    seed: int = 0,
-) -> LayerResult:
+def between_stores(a: View, b: View, *, measure: str = "cka", seed: int = 0) -> LayerResult:
     """Similarity of every layer of one model to every layer of another, on the prompts that both stores have.
 
     Rows are matched by family, pair key (or text) and shown member; their widths may differ.
 
     Args:
-        a: one model's store.
-        b: another's.
+        a: sites and rows of one model's store.
+        b: those of another's.
         measure: cka, cka_debiased, svcca or procrustes.
-        site: the kind of site, in both.
-        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges, in both.
-        where: a query over `store.rows`, or a mask of them, in both; None for each prompt's last token.
         seed: seeds the permutations.
 
     Raises:
-        InputError: no such measure, site, layer or row, or the stores have no rows, or no common order of rows.
+        InputError: no such measure, too few rows, or the views have no rows, or no common order of rows.
     """
-    seed = check_seed(seed)
-    sides = _aligned(a, b, where)
-    left, right = (
-        Side(store, site_hooks(store, site, layers), chosen) for store, chosen in zip((a, b), sides, strict=True)
-    )
-    return _grid(left, right, measure, _parameters(site, layers, where, seed))
+    for view in (a, b):
+        check_view(view)
+    chosen, chosen_b = _aligned(a, b)
+    return _grid(a, chosen, replace(b, where=chosen_b), measure, check_seed(seed))
 
 
-def _parameters(site: str, layers: Layers, where: Where, seed: int) -> dict[str, object]:
-    return {"site": site, "layers": layers_text(layers), "where": where_text(where), "seed": seed}
-
-
-def _grid(left: Side, right: Side | None, measure: str, parameters: dict[str, object]) -> LayerResult:
+def _grid(left: View, chosen: Bool[np.ndarray, " row"], right: View | None, measure: str, seed: int) -> LayerResult:
+    """The grid of a view's rows, all of them chosen; `right` is the other side, None for the same."""
     if measure not in GRID_MEASURES:
         raise InputError(f"no measure {measure!r} between layers; there are {', '.join(GRID_MEASURES)}")
-    chosen, other = GRID_MEASURES[measure], right or left
-    n_rows, same = int(left.chosen.sum()), right is None
-    rows = left.store.rows[left.chosen]
+    one, other, noted = replace(left, where=chosen), right or replace(left, where=chosen), left.noted()
+    n_rows, same, rows = int(chosen.sum()), right is None, left.store.rows[chosen]
     units = np.array(unit_of_rows(left.store, rows))
     if n_rows < 3:
-        raise InputError(f"a similarity needs 3 rows; got {n_rows} for {parameters['where']!r}")
+        raise InputError(f"a similarity needs 3 rows; got {n_rows} for {noted!r}")
     if measure == "cka_debiased" and n_rows < DEBIASED_ROWS:
-        raise InputError(f"debiased CKA needs {DEBIASED_ROWS} rows; got {n_rows} for {parameters['where']!r}")
+        raise InputError(f"debiased CKA needs {DEBIASED_ROWS} rows; got {n_rows} for {noted!r}")
     if n_rows <= IN_MEMORY:
-        x = left.load()
-        found = _held(chosen, x, x if same else other.load(), units, int(str(parameters["seed"])))
+        x = _load(one)
+        found = _held(GRID_MEASURES[measure], x, x if same else _load(other), units, seed)
     else:
-        found = {"value": _streamed(chosen, left, other, same=same)}
+        found = {"value": _streamed(GRID_MEASURES[measure], one, other, same=same)}
         found |= {name: np.full_like(found["value"], math.nan) for name in ("se", "null_mean", "null_max")}
-    counts = {
-        "n_members": len(set(units.tolist())),
-        "n_templates": rows["template"].nunique(),
-        "n_rows": n_rows,
-    }
-    table = _table(measure, left.hooks, other.hooks, found, counts)
-    return LayerResult(
-        name="grid",
-        hooks=left.hooks,
-        arrays={name: (("hook", "hook_b"), values) for name, values in found.items()},
-        rows=pd.DataFrame(),
-        parameters={**parameters, "measure": measure, "hooks_b": [hook.name for hook in other.hooks]},
+    counts = {"n_members": len(set(units.tolist())), "n_templates": rows["template"].nunique(), "n_rows": n_rows}
+    names = [hook.name for hook in other.hooks]
+    return layer_result(
+        "grid",
+        left.hooks,
+        {name: (("hook", "hook_b"), values) for name, values in found.items()},
+        parameters={"site": left.site, "layers": left.layers, "where": noted, "seed": seed, "measure": measure}
+        | {"hooks_b": names},
         source="+".join(dict.fromkeys((left.store.fingerprint, other.store.fingerprint))),
-        table=table,
+        table=_table(measure, left.hooks, other.hooks, found, counts),
+        labels={"hook_b": names},
     )
+
+
+def _load(view: View) -> list[Float[Tensor, "chosen d"]]:
+    """All sites' rows."""
+    return [view.store.load(hook, view.where) for hook in view.hooks]
+
+
+def _blocks(view: View, hook: Hook, n_rows: int) -> Iterator[Float[Tensor, "_ d"]]:
+    """One site's rows in pieces."""
+    return view.store.blocks(hook, view.where, n_rows=n_rows)
 
 
 def _held(
@@ -206,11 +165,11 @@ def _combined(
     return values
 
 
-def _streamed(measure: GridMeasure, left: Side, right: Side, *, same: bool) -> Values:
+def _streamed(measure: GridMeasure, left: View, right: View, *, same: bool) -> Values:
     """Values of rows that are never all in memory, from their joint moments."""
     n_left, n_right, offset = len(left.hooks), len(right.hooks), 0 if same else len(left.hooks)
-    sources = [partial(left.blocks, hook) for hook in left.hooks]
-    sources += [] if same else [partial(right.blocks, hook) for hook in right.hooks]
+    sources = [partial(_blocks, left, hook) for hook in left.hooks]
+    sources += [] if same else [partial(_blocks, right, hook) for hook in right.hooks]
     values = np.ones((n_left, n_right))
     pairs = [(i, j + offset) for i in range(n_left) for j in range(n_right) if not same or j > i]
     norms = norm_products(sources) if measure.debiased else np.full((len(sources), len(sources)), math.nan)
@@ -223,15 +182,14 @@ def _streamed(measure: GridMeasure, left: Side, right: Side, *, same: bool) -> V
     return values
 
 
-def _aligned(
-    a: ActivationStore, b: ActivationStore, where: Where
-) -> tuple[Bool[np.ndarray, " row"], Bool[np.ndarray, " row_b"]]:
-    """The rows of both stores that stand for the same member of the same prompt."""
-    masks = [text_rows(store, where) for store in (a, b)]
-    keys = [_keys(store, mask) for store, mask in zip((a, b), masks, strict=True)]
+def _aligned(a: View, b: View) -> tuple[Bool[np.ndarray, " row"], Bool[np.ndarray, " row_b"]]:
+    """The rows of both views that stand for the same member of the same prompt."""
+    masks = [view.chosen() for view in (a, b)]
+    keys = [_keys(view.store, mask) for view, mask in zip((a, b), masks, strict=True)]
+    names = " and ".join(view.store.paths[0].name for view in (a, b))
     common = set(keys[0]) & set(keys[1])
     if not common:
-        raise InputError(f"{a.paths[0].name} and {b.paths[0].name} have no row of the same prompt in common")
+        raise InputError(f"{names} have no row of the same prompt in common")
     kept = []
     for mask, key in zip(masks, keys, strict=True):
         mask = mask.copy()
@@ -240,7 +198,7 @@ def _aligned(
     orders = [[one for one in key if one in common] for key in keys]
     if orders[0] != orders[1]:
         raise InputError(
-            f"{a.paths[0].name} and {b.paths[0].name} hold the same prompts in different orders or a row more than "
+            f"{names} hold the same prompts in different orders or a row more than "
             "once; record both with the same --dataset and options"
         )
     return kept[0], kept[1]

@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 
 from cache import Hook
 from geometry.layers.order_effect import SharedByList
-from geometry.results.result import LayerResult
+from geometry.results.result import LayerResult, layer_result
 from geometry.similarity.family_measures import MEASURES
 from geometry.similarity.of_families import MAX_LAG
 from geometry.similarity.pair_evidence import Known, Measured
@@ -76,15 +76,8 @@ def comparison_result(
     arrays["controls"] = ((*axes, "control", "side"), controls.reshape(*shape, most, 2))
     lags = np.stack([_lags(one) for one in found])
     arrays["lag_profile"] = ((*axes, "lag"), lags.reshape(*shape, -1))
-    return LayerResult(
-        name="compare",
-        hooks=tuple(hooks),
-        arrays=arrays,
-        rows=pd.DataFrame(),
-        parameters=parameters,
-        source=source,
-        table=table,
-    )
+    labels = {"pair": pairs, "variant": variants, "measure": measures, "lag": range(-MAX_LAG, MAX_LAG + 1)}
+    return layer_result("compare", hooks, arrays, parameters=parameters, source=source, table=table, labels=labels)
 
 
 def _over_layers(column: Sequence[Measured]) -> tuple[Float[np.ndarray, " hook"], Float[np.ndarray, " hook"]]:

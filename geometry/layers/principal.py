@@ -10,7 +10,7 @@ from cache.store.view import View
 from geometry.bases.principal import pca_of_moments, svd_of_moments
 from geometry.layers.components import N_PERMUTATIONS, N_SPLITS, Fit, components
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, Named, stacked
+from geometry.results.result import LayerResult, Named, layer_result, stacked
 from geometry.rows.analysed import chosen_rows, row_counts
 
 
@@ -52,10 +52,10 @@ def _by_layer(name: str, fit: Fit, view: View, k: int, seed: int, loop: Loop) ->
 
     analysis = Analysis(name, parameters, view.store.fingerprint, many_threads=True)
     arrays = stacked(over(view.hooks, unit, analysis, loop))
-    return LayerResult(
-        name=name,
-        hooks=view.hooks,
-        arrays=arrays,
+    return layer_result(
+        name,
+        view.hooks,
+        arrays,
         rows=rows.table,
         parameters=parameters,
         source=view.store.fingerprint,

@@ -66,7 +66,7 @@ class LayerResult:
         return np.asarray(self.dataset[name].to_numpy())
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write result.nc (netCDF, all of it), result.json (axes, parameters, source, versions), table.csv, and rows.csv.
+        """Write result.nc (netCDF: all), result.json (axes, parameters, source, versions), table.csv and rows.csv.
 
         Each file is whole or not there, rows.csv not without rows. The same result gives the same bytes.
 
@@ -126,7 +126,7 @@ class LayerResult:
     def _repr_html_(self) -> str:
         """What a notebook shows: the first lines of the table, and the arrays."""
         title = html.escape(f"{self.name} of {self.parameters.get('site', 'a store')}, {len(self.hooks)} sites")
-        return f"<b>{title}</b>{self.table.head(8)._repr_html_()}{self.dataset._repr_html_()}"
+        return f"<b>{title}</b>{self.table.head(8).to_html()}{self.dataset._repr_html_()}"
 
 
 def layer_result(

@@ -15,7 +15,7 @@ from cache.families.family import FAMILIES
 from cache.seeds import check_seed
 from cache.store.view import View, check_view
 from geometry.rows.analysed import families_text
-from geometry.rows.cells import CONTROL_PREFIX, Balance, CellPlan, balance, complete_controls, plan_cells
+from geometry.rows.cells import Balance, CellPlan, balance, complete_controls, plan_cells
 from geometry.rows.names import names_of
 from probes.linear.controls import control_draws
 from probes.linear.probe import Fold, group_codes, leave_groups_out
@@ -129,8 +129,7 @@ def plan_probe(
     check_view(view)
     _check_draws(n_permutations, n_draws)
     names = _families(view.store, question)
-    others = [name for name in dict.fromkeys(view.store.rows["family"]) if name.startswith(CONTROL_PREFIX)]
-    plan = plan_cells(view, [*names, *(name for name in others if name not in names)])
+    plan = plan_cells(view, [*names, *(name for name in view.store.controls if name not in names)])
     common = balance(plan, names)
     period = float(question.period or _period(names, len(common.members)))
     asked = replace(question, families=tuple(names), period=period)
@@ -229,9 +228,7 @@ def _check_draws(n_permutations: int, n_draws: int) -> None:
 
 
 def _families(store: ActivationStore, question: Question) -> list[str]:
-    known = list(dict.fromkeys(filter(None, store.rows["family"])))
-    ours = [name for name in known if not name.startswith(CONTROL_PREFIX)]
-    names = names_of(ours if question.families is None else question.families)
+    names = names_of(store.families if question.families is None else question.families)
     if not names:
         raise InputError(
             f"a probe needs families that are not controls; got none from the store: {families_text(store)}"

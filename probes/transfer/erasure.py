@@ -12,13 +12,13 @@ from torch import Tensor
 
 from cache import Hook, LoadedModel
 from cache.errors import InputError
+from cache.families.controls import CONTROL_PREFIX
 from cache.seeds import check_seed
 from cache.store.store import check_source
 from cache.store.view import View
 from geometry.bases.basis import LinearBasis, orthonormal_basis
 from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import LayerResult, layer_result
-from geometry.rows.cells import CONTROL_PREFIX
 from geometry.stats.uncertainty import LEAST_CONTROLS
 from probes.directions.codes import IndexCodes
 from probes.directions.subspaces import index_subspace, subspaces_within

@@ -7,7 +7,6 @@ from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.store.view import View
 from geometry.rows.analysed import families_text
-from geometry.rows.cells import CONTROL_PREFIX
 from geometry.rows.names import names_of
 from probes.directions.codes import CodePlan, IndexCodes, load_codes, plan_codes, shown_length
 from probes.directions.tokens import places_of
@@ -67,9 +66,7 @@ def cast_families(store: ActivationStore, model: LoadedModel, roles: Roles, seed
     Raises:
         InputError: no such family or position set, no family at all, or no position set.
     """
-    known = [name for name in dict.fromkeys(store.prompts["family"]) if name and "+" not in name]
-    families = [name for name in known if not name.startswith(CONTROL_PREFIX)]
-    controls = [name for name in known if name.startswith(CONTROL_PREFIX)]
+    families, controls = [name for name in store.families if "+" not in name], store.controls
     receiving = tuple(families if roles.receivers is None else names_of(roles.receivers))
     giving = tuple([*families, *controls[:N_CONTROLS]] if roles.donors is None else names_of(roles.donors))
     if not receiving or not giving:

@@ -17,7 +17,6 @@ from cache.store.view import View
 from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import LayerResult, layer_result
 from geometry.rows.analysed import families_text
-from geometry.rows.cells import CONTROL_PREFIX
 from geometry.rows.names import names_of
 from geometry.weights.readout import family_words
 from probes.directions.codes import CodePlan, IndexCodes, load_codes, plan_codes, shown_length
@@ -132,8 +131,7 @@ def last_or_answer(
 
 
 def _names(store: ActivationStore, families: Sequence[str] | None) -> list[str]:
-    known = [name for name in dict.fromkeys(store.prompts["family"]) if name and "+" not in name]
-    names = [f for f in known if not f.startswith(CONTROL_PREFIX)] if families is None else names_of(families)
+    names = [name for name in store.families if "+" not in name] if families is None else names_of(families)
     if not names:
         raise InputError(f"codes need families that are not controls; got none from the store: {families_text(store)}")
     return names

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
+from cache.families.controls import CONTROL_PREFIX
 from cache.seeds import check_seed
 from cache.store.store import check_source
 from cache.store.view import View
 from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import LayerResult, layer_result
-from geometry.rows.cells import CONTROL_PREFIX
 from probes.directions.codes import IndexCodes
 from probes.transfer.donors import unrelated_to
 from probes.transfer.families import ALL, Cast, Roles, cast_families, cast_parameters

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float, Shaped
 
 from cache import Hook
-from geometry.rows.cells import CONTROL_PREFIX
+from cache.families.controls import CONTROL_PREFIX
 from geometry.stats.ranks import corrected, rank_p
 from probes.transfer.receivers import mean_over_members, share_over_members
 

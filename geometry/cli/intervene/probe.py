@@ -1,6 +1,5 @@
 """`geometry probe`: what linear probes read off members and templates that they have not seen, layer by layer."""
 
-import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 
 from cache.errors import InputError
 from geometry.cli.console import options
-from geometry.cli.console.terminal import console, drawing, print_table
+from geometry.cli.console.results import Report, write_results
 from geometry.cli.console.viewed import viewed
 from geometry.cli.record.store import StoreFile
 
@@ -76,10 +75,9 @@ def probe(
 
 def _questions(store: "ActivationStore", names: list[str] | None, target: str, leave_out: str) -> "list[Question]":
     """Every target with everything that is left out, without what makes no sense unless nothing else is asked for."""
-    from geometry.rows.cells import CONTROL_PREFIX
     from probes.linear.tasks import TARGETS, Question
 
-    known = names or [name for name in dict.fromkeys(store.rows["family"]) if not name.startswith(CONTROL_PREFIX)]
+    known = names or store.families
     targets = _words(target) or [name for name in TARGETS if name != "family" or len(known) > 1]
     groups = _words(leave_out)
     if not groups:
@@ -94,23 +92,19 @@ def _words(text: str) -> list[str]:
 
 
 def _write(result: "LayerResult", folder: Path, *, as_json: bool, quiet: bool) -> None:
-    from geometry.report import write_report
-    from geometry.results.over import forget
     from geometry.stats.uncertainty import LEAST_MEMBERS
     from probes.linear.figures import probes_by_layer
 
-    say = console(quiet=quiet)
-    with drawing(quiet=quiet):
-        paths = write_report(result, {"probes": probes_by_layer(result)}, folder)
-    forget(folder)
     counts = result.table.iloc[0]
-    if as_json:
-        sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
-    else:
-        what = f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
-        print_table(result.table[_SHORT], title=f"linear probes of {result.parameters['site']}: {what}")
+    what = f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
+    notes = []
     if counts["n_members"] < LEAST_MEMBERS:
-        say.print(f"{counts['n_members']} members in common: no errors; they take {LEAST_MEMBERS}", markup=False)
+        notes.append(f"{counts['n_members']} members in common: no errors; they take {LEAST_MEMBERS}")
     if result.table["p"].isna().all():
-        say.print("no p values: they take 19 draws of control families; record control:0-19", markup=False)
-    say.print(f"rows: {result.parameters['where']}\n" + "\n".join(str(path) for path in paths), markup=False)
+        notes.append("no p values: they take 19 draws of control families; record control:0-19")
+    report = Report(
+        draw=lambda: {"probes": probes_by_layer(result)},
+        shown=[(f"linear probes of {result.parameters['site']}: {what}", result.table[_SHORT])],
+        notes=[*notes, f"rows: {result.parameters['where']}"],
+    )
+    write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)

@@ -1,13 +1,12 @@
 """`geometry query`: does the last token code the member shown last, or the answer to come?"""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel
-from geometry.cli.console.terminal import console, drawing, print_table
+from geometry.cli.console.results import Report, write_results
 from geometry.cli.intervene.transfer import Contexts, EditedSite, edited_view
 from geometry.cli.record.store import StoreFile
 
@@ -31,8 +30,6 @@ def query(
     quiet: options.Quiet = False,
 ) -> None:
     """Give the last token the code of a prompt of another kind: is it read as its last member, or as its answer?"""
-    from geometry.report import write_report
-    from geometry.results.over import forget
     from geometry.rows.names import names_of
     from probes.transfer.figures import last_or_answer_by_layer
     from probes.transfer.query_position import last_or_answer
@@ -41,12 +38,6 @@ def query(
     folder = options.results_folder(out, f"{file.stem}-query")
     with edited_view(file, model, site, layers, folder, quiet=quiet) as (view, loaded, loop):
         result = last_or_answer(view, loaded, families=names, kinds=donors, n_contexts=contexts, seed=seed, loop=loop)
-        with drawing(quiet=quiet):
-            paths = write_report(result, {"by_layer": last_or_answer_by_layer(result)}, folder)
-        forget(folder)
-    if as_json:
-        sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
-    else:
-        title = f"last member or answer at {result.parameters['site']}: {result.table['n_templates'].iloc[0]} contexts"
-        print_table(result.table[_SHOWN], title=f"{title} edited")
-    console(quiet=quiet).print("\n".join(str(path) for path in paths), markup=False)
+        title = f"last member or answer at {site}: {result.table['n_templates'].iloc[0]} contexts edited"
+        report = Report(lambda: {"by_layer": last_or_answer_by_layer(result)}, shown=[(title, result.table[_SHOWN])])
+        write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)

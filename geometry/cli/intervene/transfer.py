@@ -1,6 +1,5 @@
 """`geometry transfer|erase`: does one family's index code act in another, and is it needed there?"""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import typer
 from cache.errors import InputError
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel, needed_model
-from geometry.cli.console.terminal import console, drawing, print_table
+from geometry.cli.console.results import Report, write_results
 from geometry.cli.console.viewed import opened_view, watched
 from geometry.cli.record.store import StoreFile
 
@@ -128,14 +127,12 @@ def edited_view(
 
 def _roles(store: "ActivationStore", families: str | None, positions: str, n_contexts: int) -> "Roles":
     """The named families receive and give, and the store's first controls give beside them."""
-    from geometry.rows.cells import CONTROL_PREFIX
     from probes.transfer.families import N_CONTROLS, Roles
 
     names = options.families_of(families)
     if names is None:
         return Roles(positions=_words(positions), n_contexts=n_contexts)
-    known = dict.fromkeys(store.prompts["family"])
-    controls = [name for name in known if name.startswith(CONTROL_PREFIX) and name not in names]
+    controls = [name for name in store.controls if name not in names]
     return Roles(names, [*names, *controls[:N_CONTROLS]], _words(positions), n_contexts)
 
 
@@ -175,37 +172,28 @@ def _write(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Save everything, print the short tables or all of it as JSON, and say where the files are."""
-    from geometry.report import write_report
-    from geometry.results.over import forget
-
-    say = console(quiet=quiet)
-    sets = result.parameters["positions"]
-    with drawing(quiet=quiet):
-        drawn = {f"{name}-{one}": draw(result, one) for name, draw in figures.items() for one in sets}
-        paths = write_report(result, drawn, folder, tables)
-    forget(folder)
-    if as_json:
-        sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
-    else:
-        first = result.table.iloc[0]
-        print_table(
-            tables["summary"].drop(columns=[name for name in _SAVED if name in tables["summary"]]),
-            title=f"{result.name} of {result.parameters['site']}: {first['n_templates']} contexts edited",
-        )
-        print_table(tables["pairs"], title="each pair of families at the layer where it stands out most")
+    short = tables["summary"].drop(columns=[name for name in _SAVED if name in tables["summary"]])
+    what = f"{result.name} of {result.parameters['site']}: {result.table['n_templates'].iloc[0]} contexts edited"
+    notes = _at_floor(result)
     if result.table["p"].isna().all() and result.parameters["n_null"]:
-        say.print("no p values: nulls are drawn from 10 control families or more; record control:0-19", markup=False)
-    _say_floor(result, say.print)
-    say.print("\n".join(str(path) for path in paths), markup=False)
+        notes.insert(0, "no p values: nulls are drawn from 10 control families or more; record control:0-19")
+    sets = result.parameters["positions"]
+    report = Report(
+        draw=lambda: {f"{name}-{one}": draw(result, one) for name, draw in figures.items() for one in sets},
+        tables=tables,
+        shown=[(what, short), ("each pair of families at the layer where it stands out most", tables["pairs"])],
+        notes=notes,
+    )
+    write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)
 
 
-def _say_floor(result: "LayerResult", say: Callable[[str], None]) -> None:
-    """Say it where p is as small as the draws allow and q is still above .05."""
+def _at_floor(result: "LayerResult") -> list[str]:
+    """A sentence where p is as small as the draws allow and q is still above .05."""
     at_floor = result.table[(result.table["p_layers"] <= result.table["p_floor"]) & (result.table["q"] > 0.05)]
-    if len(at_floor):
-        case = ["positions", "receiver", "donor"]
-        n = len(result.table.loc[result.table["q"].notna(), case].drop_duplicates())
-        pairs = len(at_floor.drop_duplicates(case))
-        pairs_text = f"{pairs} of {n} pairs have the least p there can be, and q above .05"
-        say(f"{pairs_text}: --nulls {20 * n - 1} decides each")
+    if not len(at_floor):
+        return []
+    case = ["positions", "receiver", "donor"]
+    n = len(result.table.loc[result.table["q"].notna(), case].drop_duplicates())
+    pairs = len(at_floor.drop_duplicates(case))
+    pairs_text = f"{pairs} of {n} pairs have the least p there can be, and q above .05"
+    return [f"{pairs_text}: --nulls {20 * n - 1} decides each"]

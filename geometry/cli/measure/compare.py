@@ -1,7 +1,6 @@
 """`geometry compare`: families, layers or models against each other, with nulls, controls and a verdict."""
 
-import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,11 +10,14 @@ import typer
 from cache.errors import InputError
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import RecordedModel, recorded_model
-from geometry.cli.console.terminal import console, drawing, print_table, progress
+from geometry.cli.console.results import Report, write_results
+from geometry.cli.console.terminal import console
+from geometry.cli.console.viewed import viewed
 from geometry.cli.record.store import StoreFile
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from cache.store.store import ActivationStore
     from geometry.results.result import LayerResult
@@ -47,7 +49,7 @@ def compare(
     quiet: options.Quiet = False,
 ) -> None:
     """Are families coded alike, layer by layer? Or: how alike are layers, of one model or of two?"""
-    from cache.store.store import ActivationStore
+    from geometry.between.families import DEFAULT_MEASURES, RESIDUAL, between_pairs
 
     measures = [part.strip() for part in measure.split(",") if part.strip()]
     names = options.families_of(families)
@@ -56,87 +58,63 @@ def compare(
     if other is not None or between == "layers":
         if names is not None:
             raise InputError("--families goes with --between families; choose rows with --where \"family == 'digits'\"")
-        _grids(file, other, measures or ["cka"], site, layers, where, out, seed, as_json=as_json, quiet=quiet)
+        folder = options.results_folder(out, f"{file.stem}-{'layers' if other is None else other.stem}")
+        files = [file] if other is None else [file, other]
+        found = _grids(files, measures or ["cka"], (site, layers, where), seed, quiet=quiet)
+        reports = {folder / name: (result, _grid_report(result, same=other is None)) for name, result in found.items()}
+        write_results(reports, as_json=as_json, quiet=quiet)
         return
     folder = options.results_folder(out, f"{file.stem}-compare")
-    with ActivationStore.open(file) as store:
-        result = _families(store, names, measures, site, layers, where, model, seed, quiet=quiet)
-    _write_families(result, folder, as_json=as_json, quiet=quiet)
+    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
+        result = between_pairs(
+            view,
+            _pairs(view.store, names),
+            measures=measures or DEFAULT_MEASURES,
+            model=recorded_model(view.store, model, quiet=quiet) if site in RESIDUAL else None,
+            seed=seed,
+            loop=loop,
+        )
+    write_results({folder: (result, _families_report(result))}, as_json=as_json, quiet=quiet)
 
 
-def _families(
-    store: "ActivationStore",
-    names: list[str] | None,
-    measures: list[str],
-    site: str,
-    layers: str,
-    where: str | None,
-    model: str | None,
-    seed: int,
-    *,
-    quiet: bool,
-) -> "LayerResult":
-    from geometry.between.families import DEFAULT_MEASURES, RESIDUAL, between_pairs
-    from geometry.results.result import site_hooks
+def _pairs(store: "ActivationStore", names: list[str] | None) -> list[tuple[str, str]]:
+    """All pairs of the families named, or of the store's."""
     from geometry.rows.analysed import families_text
-    from geometry.rows.cells import CONTROL_PREFIX
 
-    known = [name for name in dict.fromkeys(store.rows["family"]) if name and not name.startswith(CONTROL_PREFIX)]
-    pairs = list(combinations(names or known, 2))
+    pairs = list(combinations(names or store.families, 2))
     if not pairs:
         raise InputError(
-            f"a comparison needs two families that are not controls; got {len(names or known)} from the store: "
-            f"{families_text(store)}"
+            f"a comparison needs two families that are not controls; got {len(names or store.families)} from the "
+            f"store: {families_text(store)}"
         )
-    hooks = site_hooks(store, site, layers)
-    loaded = recorded_model(store, model, quiet=quiet) if site in RESIDUAL else None
-    with progress("layers", quiet=quiet) as bar:
-        task = bar.add_task("layers", total=len(hooks), speed="")
-        return between_pairs(
-            store,
-            pairs,
-            measures=measures or DEFAULT_MEASURES,
-            site=site,
-            layers=layers,
-            where=where,
-            model=loaded,
-            seed=seed,
-            on_hook=lambda _: bar.advance(task),
-        )
+    return pairs
 
 
-def _write_families(result: "LayerResult", folder: Path, *, as_json: bool, quiet: bool) -> None:
+def _families_report(result: "LayerResult") -> Report:
     from geometry.between.summary import summary
     from geometry.figures.compare import described_by_layer, shared_index_by_layer
-    from geometry.report import write_report
     from geometry.similarity.family_measures import MEASURES
     from geometry.stats.uncertainty import LEAST_CONTROLS
 
-    say = console(quiet=quiet)
     named = result.parameters["measures"]
     deciding = [name for name in named if MEASURES[name].decides]
     describing = [name for name in named if not MEASURES[name].decides]
-    with drawing(quiet=quiet):
-        figures = {name: shared_index_by_layer(result, measure=name) for name in deciding}
-        if describing:
-            figures["described"] = described_by_layer(result, describing)
-        tables = {"summary": summary(result)} if deciding else {}
-        paths = write_report(result, figures, folder, tables)
-    if as_json:
-        sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
-    elif deciding:
+    tables = {"summary": summary(result)} if deciding else {}
+    shown = ("measures that describe: highest value over layers beside its controls", _highest(result))
+    if deciding:
         site = result.parameters["site"]
-        print_table(
-            _short(tables["summary"]),
-            title=f"{deciding[0]} of matched members, {site}, at the layer with the smallest p",
-        )
-    else:
-        print_table(_highest(result), title="measures that describe: highest value over layers beside its controls")
-    n_controls = int(result.table["n_controls"].min())
+        title = f"{deciding[0]} of matched members, {site}, at the layer with the smallest p"
+        shown = (title, _short(tables["summary"]))
+    notes, n_controls = [f"rows: {result.parameters['where']}"], int(result.table["n_controls"].min())
     if deciding and n_controls < LEAST_CONTROLS:
         hint = f"{n_controls} control families: a verdict takes {LEAST_CONTROLS}; record control:0-19 with the others"
-        say.print(hint, markup=False)
-    say.print(f"rows: {result.parameters['where']}\n" + "\n".join(str(path) for path in paths), markup=False)
+        notes.insert(0, hint)
+
+    def draw() -> "dict[str, Figure]":
+        figures = {name: shared_index_by_layer(result, measure=name) for name in deciding}
+        return figures | ({"described": described_by_layer(result, describing)} if describing else {})
+
+    return Report(draw, tables, [shown], notes)
 
 
 def _short(summary: "pd.DataFrame") -> "pd.DataFrame":
@@ -159,49 +137,36 @@ def _highest(result: "LayerResult") -> "pd.DataFrame":
 
 
 def _grids(
-    file: Path,
-    other: Path | None,
-    measures: list[str],
-    site: str,
-    layers: str,
-    where: str | None,
-    out: Path | None,
-    seed: int,
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    import pandas as pd
-
+    files: list[Path], measures: list[str], chosen: tuple[str, str, str | None], seed: int, *, quiet: bool
+) -> "dict[str, LayerResult]":
+    """By measure the layers of one store against each other, or against those of a second."""
     from cache.store.store import ActivationStore
     from geometry.between.layers import between_layers, between_stores
-    from geometry.figures.compare import layer_heatmap
-    from geometry.report import write_report
 
-    say = console(quiet=quiet)
-    folder = options.results_folder(out, f"{file.stem}-{'layers' if other is None else other.stem}")
-    results = []
-    with ActivationStore.open(file) as a, ActivationStore.open(other) if other else nullcontext() as b:
+    results = {}
+    with ExitStack() as stack:
+        views = [stack.enter_context(ActivationStore.open(file)).view(*chosen) for file in files]
         for name in measures:
-            with say.status(f"{name} of all layers"):
-                results.append(
-                    between_layers(a, measure=name, site=site, layers=layers, where=where, seed=seed)
-                    if b is None
-                    else between_stores(a, b, measure=name, site=site, layers=layers, where=where, seed=seed)
+            with console(quiet=quiet).status(f"{name} of all layers"):
+                results[name] = (
+                    between_layers(*views, measure=name, seed=seed)
+                    if len(views) == 1
+                    else between_stores(*views, measure=name, seed=seed)
                 )
-    with drawing(quiet=quiet):
-        paths = [
-            path
-            for name, result in zip(measures, results, strict=True)
-            for path in write_report(result, {"grid": layer_heatmap(result)}, folder / name)
-        ]
-    if as_json:
-        table = pd.concat([result.table for result in results], ignore_index=True)
-        sys.stdout.write(table.to_json(orient="records", indent=2) + "\n")
-    else:
-        for name, result in zip(measures, results, strict=True):
-            print_table(_neighbours(result, same=other is None), title=f"{name} of {site}, {_counts(result)}")
-    say.print(f"rows: {results[0].parameters['where']}\n" + "\n".join(str(path) for path in paths), markup=False)
+    return results
+
+
+def _grid_report(result: "LayerResult", *, same: bool) -> Report:
+    from geometry.figures.compare import layer_heatmap
+
+    first = result.table.iloc[0]
+    counts = f"{first['n_rows']} rows, {first['n_members']} members"
+    title = f"{result.parameters['measure']} of {result.parameters['site']}, {counts}"
+    return Report(
+        draw=lambda: {"grid": layer_heatmap(result)},
+        shown=[(title, _neighbours(result, same=same))],
+        notes=[f"rows: {result.parameters['where']}"],
+    )
 
 
 def _neighbours(result: "LayerResult", *, same: bool) -> "pd.DataFrame":
@@ -212,8 +177,3 @@ def _neighbours(result: "LayerResult", *, same: bool) -> "pd.DataFrame":
     else:
         nearest = table.loc[table.dropna(subset="value").groupby("layer")["value"].idxmax()]
     return nearest[["layer", "layer_b", "value", "se", "null_max"]]
-
-
-def _counts(result: "LayerResult") -> str:
-    first = result.table.iloc[0]
-    return f"{first['n_rows']} rows, {first['n_members']} members"

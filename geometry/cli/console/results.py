@@ -1,0 +1,57 @@
+"""What becomes of a result: drawn, saved, printed, and said where it is."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geometry.cli.console.terminal import console, drawing, print_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from geometry.results.result import LayerResult
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command writes and prints of a result.
+
+    Attributes:
+        draw: makes the pictures, by name.
+        tables: further tables to save, by name.
+        shown: tables to print with their titles.
+        notes: sentences to say before the names of the files.
+    """
+
+    draw: "Callable[[], Mapping[str, Figure]]" = dict
+    tables: "Mapping[str, pd.DataFrame]" = field(default_factory=dict)
+    shown: "Sequence[tuple[str, pd.DataFrame]]" = ()
+    notes: Sequence[str] = ()
+
+
+def write_results(results: "Mapping[Path, tuple[LayerResult, Report]]", *, as_json: bool, quiet: bool) -> None:
+    """Draw and save results in their folders, print short tables or all as JSON, and say where the files are.
+
+    What was kept of unfinished analyses in the folders is removed once everything is written.
+    """
+    import pandas as pd
+
+    from geometry.report import write_report
+    from geometry.results.over import forget
+
+    paths = []
+    with drawing(quiet=quiet):
+        for folder, (result, report) in results.items():
+            paths += write_report(result, report.draw(), folder, report.tables)
+            forget(folder)
+    if as_json:
+        table = pd.concat([result.table for result, _ in results.values()], ignore_index=True)
+        sys.stdout.write(table.to_json(orient="records", indent=2) + "\n")
+    for _, report in results.values():
+        for title, shown in () if as_json else report.shown:
+            print_table(shown, title=title)
+    notes = dict.fromkeys(note for _, report in results.values() for note in report.notes)
+    console(quiet=quiet).print("\n".join([*notes, *map(str, paths)]))
