@@ -108,7 +108,7 @@ def layer_ticks(axis: Axes, layers: Sequence[int], *, most: int = 16) -> None:
 
 def _axis_labels(result: LayerResult, i: int) -> tuple[str, str]:
     """What a panel's axes carry: components with their shares, or how far a UMAP can be trusted."""
-    if "trustworthiness" in result.arrays:
+    if "trustworthiness" in result.dataset:
         trust = float(result.values("trustworthiness")[i])
         return (f"trustworthiness {trust:.2f}" if np.isfinite(trust) else "no variance"), ""
     ratios = result.values("explained_variance_ratio")[i]

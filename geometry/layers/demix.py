@@ -70,8 +70,13 @@ def demix_by_layer(
     """
     seed, split = check_seed(seed), _split(view, families)
     k = min(k, len(split.common.members) - 1)
-    parameters: dict[str, Any] = {"site": view.site, "layers": view.layers, "where": view.noted(), "families": list(split.names)}
-    parameters |= {"k": k, "seed": seed, "controls": list(split.controls)}
+    parameters: dict[str, Any] = {
+        "site": view.site,
+        "layers": view.layers,
+        "where": view.noted(),
+        "families": list(split.names),
+    }
+    parameters |= {"families": list(split.names), "k": k, "seed": seed, "controls": list(split.controls)}
     parameters["members"] = [split.plan.members[i] for i in split.common.members]
     weights = _weights(len(split.names), len(split.common.members), len(split.controls), seed)
     analysis = Analysis("demix", parameters, view.store.fingerprint)

@@ -13,6 +13,9 @@ from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import LayerResult, Named, layer_result, stacked
 from geometry.rows.analysed import chosen_rows, row_counts
 
+MANY_ROWS = 8192
+"""Of more rows than this the products are so large that several threads pay."""
+
 
 def pca_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -> LayerResult:
     """Principal components of a view's rows, fitted at each site by itself; memory does not depend on how many.
@@ -50,7 +53,7 @@ def _by_layer(name: str, fit: Fit, view: View, k: int, seed: int, loop: Loop) ->
         blocks = partial(view.store.blocks, hook, rows.chosen, n_rows=8192)
         return components(blocks, rows.units, fit, k=k, seed=seed)
 
-    analysis = Analysis(name, parameters, view.store.fingerprint, many_threads=True)
+    analysis = Analysis(name, parameters, view.store.fingerprint, many_threads=len(rows.units) > MANY_ROWS)
     arrays = stacked(over(view.hooks, unit, analysis, loop))
     return layer_result(
         name,
