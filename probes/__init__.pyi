@@ -7,13 +7,17 @@ from .directions.features import basis_at as basis_at
 from .directions.features import feature_direction as feature_direction
 from .directions.files import load_direction as load_direction
 from .directions.files import save_direction as save_direction
+from .edits.edit import Edit as Edit
 from .edits.edit import addition as addition
 from .edits.generation import generate as generate
 from .edits.hooks import ablate as ablate
 from .edits.hooks import edited as edited
 from .edits.hooks import steer as steer
 from .linear.by_layer import probe_by_layer as probe_by_layer
+from .linear.tasks import Question as Question
 from .steering.cells import sweep_summary as sweep_summary
+from .steering.settings import Grid as Grid
 from .steering.sweep import sweep as sweep
 from .transfer.erasure import erasure_matrix as erasure_matrix
+from .transfer.families import Roles as Roles
 from .transfer.steps import transfer_matrix as transfer_matrix

@@ -170,6 +170,24 @@ def _command(model, argv):
     main()
 
 
+def _held(model, argv, n_kept, hold):
+    """The command, which waits once it has kept so many sites, while the file `hold` is there; `hold`.there says so."""
+    from geometry.results import over
+
+    write, kept = over.write_whole, []
+
+    def write_and_wait(path, content):
+        if path.suffix == ".npz" and len(kept) == n_kept and Path(hold).exists():
+            Path(f"{hold}.there").touch()
+            while Path(hold).exists():
+                time.sleep(0.01)
+        kept.extend([path] if path.suffix == ".npz" else [])
+        return write(path, content)
+
+    over.write_whole = write_and_wait
+    _command(model, argv)
+
+
 def _record(model, path, log="/dev/null", size="kills", hold=None, leash=None, threads=1):
     import torch
 
@@ -231,7 +249,7 @@ def _naive(model, path, log, source):
     return 0
 
 
-TASKS = {"command": _command, "record": _record, "naive": _naive}
+TASKS = {"command": _command, "held": _held, "record": _record, "naive": _naive}
 
 if __name__ == "__main__":
     serve(sys.argv[1])

@@ -32,6 +32,7 @@ HOMES = {
     "matplotlib": [
         "geometry/figures/",
         "geometry/report.py",
+        "probes/cosines/figures.py",
         "probes/linear/figures.py",
         "probes/steering/figures.py",
         "probes/transfer/figures.py",
@@ -289,6 +290,8 @@ def test_tests_mirror_the_source():
         "geometry/cli/console/apart_tasks.py": "geometry/cli/console/test_apart.py",
         "geometry/cli/console/options.py": "geometry/cli/test_commands.py",
         "geometry/cli/console/terminal.py": "geometry/cli/test_commands.py",
+        "geometry/cli/console/viewed.py": "geometry/cli/test_going_on.py",
+        "geometry/cli/intervene/cosines.py": "geometry/cli/intervene/test_query.py",
         "geometry/cli/intervene/direction.py": "geometry/cli/test_steering_commands.py",
         "geometry/cli/intervene/steer.py": "geometry/cli/test_steering_commands.py",
         "geometry/cli/intervene/sweep.py": "geometry/cli/test_steering_commands.py",

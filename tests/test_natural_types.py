@@ -16,62 +16,70 @@ import geometry
 import probes
 from cache import Hook
 from cache.errors import InputError
-from cache.store.view import query_rows, where_text
+from cache.store.view import View, query_rows, where_text
 from geometry.rows.cells import load_cells, plan_cells
-from probes.directions.contrasts import contrast
-from probes.directions.cosines import cosines_by_layer
+from probes.cosines.by_layer import cosines_by_layer
 from probes.directions.direction import direction_of
 from probes.directions.members import member_edit, reversal
 from probes.directions.subspaces import index_subspace, leace
+from probes.linear.tasks import Question
+from probes.steering.settings import Grid
+from probes.transfer.families import Roles
 from probes.transfer.query_position import last_or_answer
 from tests.probes.sweeps import small_store
 from tests.public import PUBLIC
 
 PAIR = ("digits", "numwords")
 SITE = "blocks.1.hook_resid_post"
-WHERE = {
-    "between_families": lambda s, m, **o: geometry.between_families(s, *PAIR, **o),
-    "between_layers": lambda s, m, **o: geometry.between_layers(s, **o),
-    "between_pairs": lambda s, m, **o: geometry.between_pairs(s, [PAIR], **o),
-    "between_stores": lambda s, m, **o: geometry.between_stores(s, s, **o),
-    "contrast": lambda s, m, **o: contrast(s, *PAIR, **o),
-    "cosines_by_layer": lambda s, m, **o: cosines_by_layer(s, [PAIR], **o),
-    "demix_by_layer": lambda s, m, **o: geometry.demix_by_layer(s, PAIR, **o),
+GRID = Grid((1.0,), ("last",), ("pca",))
+ROLES = Roles(PAIR, PAIR, n_contexts=1)
+VIEWED = {
+    "between_families": lambda v, m: geometry.between_families(v, *PAIR),
+    "between_layers": lambda v, m: geometry.between_layers(v),
+    "between_pairs": lambda v, m: geometry.between_pairs(v, [PAIR]),
+    "between_stores": lambda v, m: geometry.between_stores(v, v),
+    "contrast": lambda v, m: probes.contrast(v, *PAIR),
+    "cosines_by_layer": lambda v, m: cosines_by_layer(v, [PAIR]),
+    "demix_by_layer": lambda v, m: geometry.demix_by_layer(v, PAIR),
+    "nmf_by_layer": lambda v, m: geometry.nmf_by_layer(v, k=2),
+    "pca_by_layer": lambda v, m: geometry.pca_by_layer(v, k=2),
+    "per_layer": lambda v, m: geometry.per_layer(v, lambda x: {"sum": ((), x.sum().numpy())}),
+    "plan_cells": lambda v, m: plan_cells(v),
+    "probe_by_layer": lambda v, m: probes.probe_by_layer(v, Question(families=PAIR), n_permutations=1),
+    "svd_by_layer": lambda v, m: geometry.svd_by_layer(v, k=2),
+    "sweep": lambda v, m: probes.sweep(v, m, *PAIR, GRID),
+}
+WHERE = {name: lambda s, m, call=call, **o: call(s.view(**o), m) for name, call in VIEWED.items()} | {
     "member_edit": lambda s, m, **o: member_edit(s, (SITE), "digits", 2, 4, **o),
-    "nmf_by_layer": lambda s, m, **o: geometry.nmf_by_layer(s, k=2, **o),
-    "pca_by_layer": lambda s, m, **o: geometry.pca_by_layer(s, k=2, **o),
-    "per_layer": lambda s, m, **o: geometry.per_layer(s, lambda x: {"sum": ((), x.sum().numpy())}, [SITE], **o),
-    "plan_cells": lambda s, m, **o: plan_cells(s, **o),
-    "probe_by_layer": lambda s, m, **o: probes.probe_by_layer(s, families=PAIR, n_permutations=1, **o),
     "reversal": lambda s, m, **o: reversal(s, ("resid_post", 1), "digits", **o),
-    "svd_by_layer": lambda s, m, **o: geometry.svd_by_layer(s, k=2, **o),
-    "sweep": lambda s, m, **o: probes.sweep(s, m, *PAIR, alphas=(1.0,), positions=("last",), methods=("pca",), **o),
 }
-SPREAD = {
-    "erasure_matrix": lambda s, m, **o: probes.erasure_matrix(s, m, receivers=PAIR, donors=PAIR, n_contexts=1, **o),
-    "last_or_answer": lambda s, m, **o: last_or_answer(s, m, families=PAIR, n_contexts=1, **o),
-    "site_hooks": lambda s, m, **o: geometry.site_hooks(s, "resid_post", **o),
-    "transfer_matrix": lambda s, m, **o: probes.transfer_matrix(s, m, receivers=PAIR, donors=PAIR, n_contexts=1, **o),
+EDITED = {
+    "erasure_matrix": lambda v, m: probes.erasure_matrix(v, m, ROLES),
+    "last_or_answer": lambda v, m: last_or_answer(v, m, families=PAIR, n_contexts=1),
+    "transfer_matrix": lambda v, m: probes.transfer_matrix(v, m, ROLES),
 }
+"""Functions that take a view of no chosen rows."""
+
 SLOW = "umap_by_layer"  # chooses its rows by the same function as nmf_by_layer, and compiles for ten seconds
 QUERIES = {"member_edit": "member >= 0 and kind == 'increasing'", "sweep": "is_last and kind == 'increasing'"}
 QUERY = "is_last and kind != 'nothing'"
 
 
 @cache
-def taking(name):
-    """The public functions with a parameter of that name."""
+def taking(kind):
+    """The public functions with a parameter of that name, or annotated with that type."""
     found = set()
     for one, value in PUBLIC.items():
-        if inspect.isfunction(value) and name in inspect.signature(value).parameters:
-            found.add(one.partition(".")[2])
+        if inspect.isfunction(value):
+            parameters = inspect.signature(value).parameters.values()
+            found |= {one.partition(".")[2]} if any(kind in (p.name, p.annotation) for p in parameters) else set()
     return found
 
 
 def content(value):
     """All that a result says but how its rows were described."""
-    if hasattr(value, "arrays"):
-        value = {name: values.tobytes() for name, (_, values) in value.arrays.items()} | {"n": len(value.table)}
+    if hasattr(value, "dataset"):
+        value = {name: value.values(name).tobytes() for name in value.dataset.data_vars} | {"n": len(value.table)}
     elif hasattr(value, "__dataclass_fields__"):
         value = {name: getattr(value, name) for name in value.__dataclass_fields__}
     return repr(value)
@@ -85,15 +93,15 @@ def store(gpt2, tmp_path_factory):
 
 
 def test_every_public_function_that_chooses_rows_or_layers_is_tried_here():
-    assert taking("where") == {*WHERE, SLOW}
-    assert taking("layers") <= {*WHERE, *SPREAD, SLOW}
+    assert taking("where") | taking(View) == {*WHERE, *EDITED, SLOW}
+    assert taking("layers") == set()
 
 
 @pytest.mark.parametrize("name", WHERE)
 def test_a_mask_of_any_make_gives_what_its_query_gives_and_is_noted_in_json(name, store, gpt2):
     query = QUERIES.get(name, QUERY)
     mask = query_rows(store.rows, query)
-    options = {"layers": [1]} if name in taking("layers") else {}
+    options = {"layers": [1]} if name in VIEWED else {}
     expected = WHERE[name](store, gpt2, where=query, **options)
     for given in (mask, pd.Series(mask), torch.tensor(mask)):
         found = WHERE[name](store, gpt2, where=given, **options)
@@ -103,28 +111,22 @@ def test_a_mask_of_any_make_gives_what_its_query_gives_and_is_noted_in_json(name
             assert query in expected.parameters["where"]
 
 
-@pytest.mark.parametrize("name", sorted(taking("layers") - {SLOW}))
-def test_numbers_of_layers_give_what_their_string_gives_and_are_noted_as_it(name, store, gpt2, tmp_path):
-    call = {**WHERE, **SPREAD}[name]
-    options = {"where": QUERIES[name]} if name in QUERIES else {}
+def test_numbers_of_layers_give_what_their_string_gives_and_are_noted_as_it(store, gpt2, tmp_path):
     for given, text in ((1, "1"), (np.int64(1), "1"), ([1, 0], "0,1"), (np.array([0, 1]), "0,1"), (range(2), "0,1")):
-        found, expected = (call(store, gpt2, layers=layers, **options) for layers in (given, text))
-        assert content(found) == content(expected)
-        if hasattr(found, "parameters"):
-            assert found.parameters["layers"] == text
-            found.save(tmp_path)
-            assert json.loads((tmp_path / "result.json").read_text())["parameters"]["layers"] == text
-        if name not in ("site_hooks", "between_layers"):
-            break  # one kind of number tells that the function hands them on
+        view, expected = store.view(layers=given), store.view(layers=text)
+        assert (view.hooks, view.layers) == (expected.hooks, text)
+    for call in (VIEWED["pca_by_layer"], EDITED["last_or_answer"]):
+        call(store.view(layers=[1, 0]), gpt2).save(tmp_path)
+        assert json.loads((tmp_path / "result.json").read_text())["parameters"]["layers"] == "0,1"
 
 
 @pytest.mark.parametrize("site", [SITE, ("resid_post", 1), ("resid_post", np.int64(-2)), Hook("resid_post", 1)])
 def test_a_site_is_a_hook_its_name_or_kind_and_layer(site, store, tmp_path):
-    pairs = contrast(store, *PAIR, "is_last and kind == 'increasing'")
+    pairs = probes.contrast(store.view(where="is_last and kind == 'increasing'"), *PAIR)
     found = probes.find_direction(store, pairs, site)
     assert found.hook == Hook("resid_post", 1)
     assert probes.load_direction(probes.save_direction(found, tmp_path / "a.safetensors")).hook == found.hook
-    plan = plan_cells(store)
+    plan = plan_cells(store.view())
     cells, same = (load_cells(store, one, plan) for one in (site, found.hook))
     torch.testing.assert_close(cells, same, rtol=0, atol=0, equal_nan=True)
     with pytest.raises(InputError, match=r"^a direction is found between matched rows, as from contrast\(store, "):
@@ -155,15 +157,14 @@ from probes.directions.contrasts import Contrast
 from tests.public import PUBLIC
 
 known = {
-    "pairs": [("a", "b")], "where": None, "layers": "all", "i": 1, "j": 2, "a": "a", "b": "b", "source": "a",
-    "target": "b", "family": "a", "model": None, "layer": 0, "hooks": [Hook("resid_post", 0)],
-    "hook": Hook("resid_post", 0),
+    "pairs": [("a", "b")], "where": None, "b": "x.h5", "analysis": None, "i": 1, "j": 2, "a": "a", "source": "a",
+    "target": "b", "family": "a", "model": None, "layer": 0, "hooks": [Hook("resid_post", 0)], "hook": Hook("resid_post", 0),
 }
 said = {}
 for name, function in PUBLIC.items():
     name = name.partition(".")[2]
     parameters = list(inspect.signature(function).parameters.values()) if inspect.isfunction(function) else []
-    if parameters and "ActivationStore" in str(parameters[0].annotation):
+    if parameters and any(kind in str(parameters[0].annotation) for kind in ("ActivationStore", "View")):
         rest = [known.get(one.name) for one in parameters[1:] if one.default is one.empty]
         if name == "find_direction":
             rest[0] = Contrast("a", "b", None, None)
@@ -186,13 +187,13 @@ import json
 import numpy as np
 import torch
 import geometry, probes
-import probes.steering.sweep
 from cache import plan_recording
 from cache.errors import InputError
 from cache.models.restart import clean_run
 from geometry.similarity.of_rows import linear_cka
 from probes.directions.direction import direction_of
 from probes.edits.positions import member_positions
+from probes.steering.settings import Grid
 
 x = np.zeros((5, 3), dtype=np.float32)
 direction = direction_of(torch.ones(3), ("resid_post", 1), "by hand")
@@ -205,7 +206,7 @@ calls = {
     "loadings": lambda: geometry.loadings(None, "gpt2"),
     "plan_recording": lambda: plan_recording("gpt2", ["a"]),
     "plan_recording of nothing": lambda: plan_recording(None, ["a"]),
-    "sweep": lambda: probes.steering.sweep.check_choices(1.0, ["last"]),
+    "sweep": lambda: Grid(1.0, ["last"]),
     "pca": lambda: geometry.pca(x, k=1),
     "linear_cka": lambda: linear_cka(x, x),
     "cca": lambda: geometry.cca(x, x, k=1),
@@ -236,24 +237,19 @@ def test_a_model_s_name_and_an_array_are_told_what_is_taken():
 
 
 def test_names_may_stand_in_one_string_and_one_pair_alone(store, gpt2):
-    one, same = (geometry.demix_by_layer(store, names, layers=1) for names in (PAIR, "digits, numwords"))
+    one, same = (geometry.demix_by_layer(store.view(layers=1), names) for names in (PAIR, "digits, numwords"))
     assert content(one) == content(same)
-    one, same = (geometry.between_pairs(store, pairs, measures="cka", layers=1) for pairs in ([PAIR], list(PAIR)))
+    one, same = (geometry.between_pairs(store.view(layers=1), pairs, measures="cka") for pairs in ([PAIR], list(PAIR)))
     assert content(one) == content(same)
-    one, same = (cosines_by_layer(store, pairs, layers=1) for pairs in ([PAIR], [list(PAIR)]))
+    one, same = (cosines_by_layer(store.view(layers=1), pairs) for pairs in ([PAIR], [list(PAIR)]))
     assert content(one) == content(same)
-    options = {"alphas": [1.0], "where": QUERIES["sweep"], "layers": 1}
-    one, same = (
-        probes.sweep(store, gpt2, *PAIR, positions=given, methods=methods, **options)
-        for given, methods in ((["last"], ["pca"]), ("last", "pca"))
-    )
-    assert content(one) == content(same)
+    assert Grid([1.0], "last", "pca") == GRID
     with pytest.raises(InputError, match=r"^pairs are given as \[\('digits', 'numwords'\)\]; got 'digits,numwords'$"):
-        geometry.between_pairs(store, "digits,numwords")
+        geometry.between_pairs(store.view(), "digits,numwords")
 
 
 def test_numpy_s_numbers_are_noted_as_numbers(store, tmp_path):
-    result = geometry.pca_by_layer(store, k=2, seed=3, layers=1)
+    result = geometry.pca_by_layer(store.view(layers=1), k=2, seed=3)
     numbers = {"k": np.int64(2), "seed": np.int32(3), "alphas": np.array([1.0])}
     replace(result, parameters={**result.parameters, **numbers}).save(tmp_path)
     noted = json.loads((tmp_path / "result.json").read_text())["parameters"]
@@ -265,6 +261,9 @@ def test_a_path_in_place_of_a_store_is_told_to_be_opened():
     done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert {*taking("store"), "between_stores", "head_outputs"} <= set(said)
-    sentence = "an analysis takes an open store; open it with ActivationStore.open('x.h5')"
-    assert said == dict.fromkeys(said, sentence)
+    assert {*taking("store"), *taking(View), "head_outputs"} <= set(said)
+    store = "an analysis takes an open store; open it with ActivationStore.open('x.h5')"
+    view = (
+        "an analysis takes a view of an open store, as ActivationStore.open(path).view('resid_post') gives it; got str"
+    )
+    assert said == {name: view if name in taking(View) else store for name in said}

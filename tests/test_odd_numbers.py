@@ -92,18 +92,21 @@ CALLS = {
     "geometry.umap": lambda rig: ((rig.x,), {}),
     "geometry.umap_by_layer": lambda rig: ((rig.store,), LAST),
     "probes.direction_of": lambda rig: ((rig.x[0], Hook("resid_post", 0), "drawn"), {}),
-    "probes.erasure_matrix": lambda rig: ((rig.store, rig.model), LAST | {"n_contexts": 2}),
+    "probes.erasure_matrix": lambda rig: ((rig.store.view(**LAST), rig.model, probes.Roles(n_contexts=2)), {}),
     "probes.generate": lambda rig: ((rig.model, "1,2,3,"), {"n_tokens": 2}),
     "probes.index_subspace": lambda rig: ((rig.codes,), {"rank": 2}),
-    "probes.last_or_answer": lambda rig: ((rig.store, rig.model), LAST | {"n_contexts": 2}),
+    "probes.last_or_answer": lambda rig: ((rig.store.view(**LAST), rig.model), {"families": ["digits"]}),
     "probes.leace": lambda rig: ((rig.x, [i % 3 for i in range(24)]), {}),
     "probes.member_edit": lambda rig: ((rig.store, Hook("resid_post", 1), "digits"), {"i": 1, "j": 2}),
-    "probes.probe_by_layer": lambda rig: ((rig.store, "angle"), LAST | {"n_permutations": 1, "families": ["months"]}),
+    "probes.probe_by_layer": lambda rig: (
+        (rig.store.view(**LAST), probes.Question("angle", families=["months"])),
+        {"n_permutations": 1},
+    ),
     "probes.steer": lambda rig: (
         (rig.model, direction_of(torch.ones(33), Hook("resid_post", 1), "ones")),
         {},
     ),
-    "probes.transfer_matrix": lambda rig: ((rig.store, rig.model), LAST | {"n_contexts": 2}),
+    "probes.transfer_matrix": lambda rig: ((rig.store.view(**LAST), rig.model, probes.Roles(n_contexts=2)), {}),
 }
 
 

@@ -55,6 +55,7 @@ def test_every_command_of_the_readme_runs(place, monkeypatch, capsys):
         "families.h5",
         "gpt2.h5",
         "mine.h5",
+        "order.h5",
         "small.h5",
         "smollm2-135m.h5",
     }

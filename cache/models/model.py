@@ -72,6 +72,19 @@ class LoadedModel:
         return str(self.bridge.cfg.device)
 
     @property
+    def identity(self) -> dict[str, str | bool]:
+        """All that what it computes depends on, as a store's manifest names it."""
+        return {
+            "model weights": self.weights,
+            "model processing": self.processing,
+            "compute dtype": self.dtype,
+            "attention": self.attention,
+            "tokenizer": self.tokenizer_rules,
+            "bos": self.bos,
+            "device": self.device,
+        }
+
+    @property
     def n_layers(self) -> int:
         """Blocks of the model."""
         return int(self.bridge.cfg.n_layers)

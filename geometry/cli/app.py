@@ -9,8 +9,10 @@ import typer
 from cache.errors import GeometryError, InputError, NoSpaceError, StoppedError
 from geometry.cli.console.surroundings import silence_output
 from geometry.cli.console.system_errors import is_memory_error, system_error
+from geometry.cli.intervene.cosines import cosines
 from geometry.cli.intervene.direction import direction
 from geometry.cli.intervene.probe import probe
+from geometry.cli.intervene.query import query
 from geometry.cli.intervene.steer import steer
 from geometry.cli.intervene.sweep import sweep
 from geometry.cli.intervene.transfer import erase, transfer
@@ -33,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 READING = (cache, prompts, models, info, verify, svd, pca, nmf, demix, umap, compare, probe)
-STEERING = (direction, steer, sweep, transfer, erase)
+STEERING = (direction, cosines, steer, sweep, transfer, erase, query)
 for command in (*READING, *STEERING):
     app.command()(command)
 

@@ -11,10 +11,8 @@ from torch import Tensor
 from cache import ActivationStore, Hook
 from cache.errors import InputError
 from geometry.rows.analysed import families_text
-
-POSITION_SETS = ("last", "members", "both")
-LAST = -1
-"""The place of a prompt's last token; shown members have the places 0, 1, 2..."""
+from probes.directions.prompts import contexts_of
+from probes.directions.tokens import LAST
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class CodePlan:
 
     Attributes:
         family: the family.
-        contexts: frame and template, as `quote|3`.
+        contexts: labels of the first axis (`contexts_of`).
         members: the indices that every context has.
         places: shown members (0, 1, 2...) and the last token (-1).
         rows: rows of the store.
@@ -79,18 +77,6 @@ class IndexCodes:
             InputError: there is no other context.
         """
         return self.others(context).mean(dim=0)
-
-
-def places_of(positions: str, length: int) -> tuple[int, ...]:
-    """The places of a position set, for prompts that show `length` members.
-
-    Raises:
-        InputError: there is no such set.
-    """
-    if positions not in POSITION_SETS:
-        raise InputError(f"no position set {positions!r}; there are {', '.join(POSITION_SETS)}")
-    members = () if positions == "last" else tuple(range(length))
-    return members if positions == "members" else (*members, LAST)
 
 
 def shown_length(store: ActivationStore, kind: str = "increasing") -> int:
@@ -174,9 +160,8 @@ def _rows_at(
             what = "last tokens" if place == LAST else "shown members"
             raise InputError(f"the store has no rows of {what}; record it with positions members, or all")
     found: dict[tuple[str, int], tuple[int, ...]] = {}
-    labels = zip(prompts.index, prompts["frame"], prompts["template"], prompts["values"], strict=True)
-    for number, frame, template, values in labels:
+    for number, context, values in zip(prompts.index, contexts_of(prompts), prompts["values"], strict=True):
         if all(number in at[place] for place in places):
-            key = (f"{frame}|{template}", int(values[-1]))
+            key = (context, int(values[-1]))
             found.setdefault(key, (int(number), *(at[place][number] for place in places)))
     return found

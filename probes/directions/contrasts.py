@@ -1,7 +1,6 @@
 """Matched rows of two groups of prompts: what a direction from one to the other is estimated on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,9 +10,8 @@ from torch import Tensor
 from cache import ActivationStore
 from cache.errors import InputError
 from cache.models.hooks import HookLike
-from cache.prompts.prompt import Prompt, Prompts
-from cache.store.view import Where, where_text
-from geometry.rows.analysed import text_rows
+from cache.store.view import View, check_view
+from probes.directions.prompts import contexts_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Contrast:
         source: the group that a direction starts from.
         target: the group that it leads to.
         rows: rows of the store, of `source` and of `target`.
-        table: one line a pair: `context` (frame and template), `answer` (the target prompt's), `source_answer`,
+        table: one line a pair: `context` (`contexts_of`), `answer` (the target prompt's), `source_answer`,
             `shown` (the members that the target prompt shows), `source_prompt` and `target_prompt` (row numbers in
             `store.prompts`).
     """
@@ -42,30 +40,30 @@ class Contrast:
         return Contrast(self.source, self.target, self.rows[keep], self.table[keep].reset_index(drop=True))
 
 
-def contrast(store: ActivationStore, source: str, target: str, where: Where = None) -> Contrast:
+def contrast(view: View, source: str, target: str) -> Contrast:
     """Match the rows of two families, or of two groups of a user's own prompts.
 
     Rows match if their prompts have the same pair key (frame, template, kind, shown ordinals; the k-th prompt of one
     group and the k-th of the other) and they are the same place in it.
 
     Args:
-        store: the store.
+        view: which rows; each prompt's last token where it asks for none. Its sites do not matter.
         source: a family, or a group.
         target: another.
-        where: a query over `store.rows`, or a mask; None for each prompt's last token. BOS is left out either way.
 
     Raises:
         InputError: a label is not there, both are the same, or no rows match.
     """
     if source == target:
         raise InputError(f"a direction leads from one group to another; got {source!r} twice")
-    chosen = text_rows(store, where)
-    left, right = (_labelled(store, chosen, label) for label in (source, target))
+    check_view(view)
+    store = view.store
+    left, right = (_labelled(view, label) for label in (source, target))
     keys = ["pair_key", "member", "is_last"]
     for label, rows in ((source, left), (target, right)):
         if rows.duplicated(keys).any():
             raise InputError(
-                f"rows of {label!r} repeat a place of a prompt for {where_text(where)!r}; choose one row a "
+                f"rows of {label!r} repeat a place of a prompt for {view.noted()!r}; choose one row a "
                 "prompt, as is_last or member == 0 do"
             )
     pairs = left.reset_index(names="row").merge(
@@ -79,7 +77,7 @@ def contrast(store: ActivationStore, source: str, target: str, where: Where = No
     prompts = store.prompts.iloc[pairs["prompt_target"]]
     table = pd.DataFrame(
         {
-            "context": [f"{f}|{t}" for f, t in zip(prompts["frame"], prompts["template"], strict=True)],
+            "context": contexts_of(prompts),
             "answer": prompts["answer"].tolist(),
             "source_answer": store.prompts["answer"].iloc[pairs["prompt_source"]].tolist(),
             "shown": prompts["members"].tolist(),
@@ -103,15 +101,9 @@ def load_pairs(
     return loaded[0], loaded[1]
 
 
-def stored_prompts(store: ActivationStore, numbers: Sequence[int] | Int[np.ndarray, " prompt"]) -> Prompts:
-    """Prompts of a store, by their row numbers in `store.prompts`."""
-    names = [field.name for field in fields(Prompt)]
-    lines = store.prompts.iloc[list(numbers)][names].to_dict(orient="records")
-    return Prompts(tuple(Prompt(**{str(name): value for name, value in line.items()}) for line in lines))
-
-
-def _labelled(store: ActivationStore, chosen: Bool[np.ndarray, " row"], label: str) -> pd.DataFrame:
-    rows = store.rows[chosen]
+def _labelled(view: View, label: str) -> pd.DataFrame:
+    store = view.store
+    rows = store.rows[view.chosen()]
     mine = rows[rows["family"] == label]
     mine = mine if len(mine) else rows[rows["group"] == label]
     if not len(mine):

@@ -8,8 +8,8 @@ from torch import Tensor
 from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.models.hooks import HookLike
+from cache.store.store import check_open
 from cache.store.view import Where, where_text
-from geometry.rows.analysed import text_rows
 from probes.directions.direction import Direction, direction_of
 from probes.directions.estimators import mean_difference
 
@@ -38,9 +38,9 @@ def member_edit(
     """
     if i == j:
         raise InputError(f"a member edit leads from one member to another; got {i} twice")
-    chosen = text_rows(store, where)
-    rows = store.rows[chosen]
+    check_open(store)
     hook = store.site(hook)
+    rows = store.rows[store.view(hook.kind, where=where).chosen()]
     rows = rows[(rows["family"] == family) & rows["value"].isin([i, j])]
     rows = rows.assign(length=store.prompts["values"].map(len).to_numpy()[rows["prompt"]])
     pairs = _matched(rows, "value", i, j, _CONTEXT)
@@ -76,9 +76,9 @@ def reversal(store: ActivationStore, hook: HookLike, family: str, *, where: Wher
     Raises:
         InputError: no increasing prompt has a decreasing match.
     """
-    chosen = text_rows(store, where)
-    rows = store.rows[chosen]
+    check_open(store)
     hook = store.site(hook)
+    rows = store.rows[store.view(hook.kind, where=where).chosen()]
     rows = rows[(rows["family"] == family) & rows["kind"].isin(["increasing", "decreasing"])]
     values = store.prompts["values"].iloc[rows["prompt"]]
     rows = rows.assign(length=values.map(len).to_numpy(), last=[v[-1] if v else -1 for v in values])

@@ -1,19 +1,19 @@
 """Linear probes at every layer: family, member, number and angle, each beside what chance and a control task give."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from cache import ActivationStore, Hook
-from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
-from cache.store.view import Where, where_text
-from geometry.results.result import LayerResult, site_hooks
+from cache.store.view import View
+from geometry.results.over import ALONE, Analysis, Loop, over
+from geometry.results.result import LayerResult, Named, layer_result
 from geometry.stats.ranks import rank_p_over_layers
 from geometry.stats.uncertainty import share_error, share_interval
 from probes.linear.probe import (
@@ -26,7 +26,7 @@ from probes.linear.probe import (
     predict_values,
     r_squared,
 )
-from probes.linear.tasks import N_CONTROL_DRAWS, N_CONTROL_TASKS, N_PERMUTATIONS, ProbeTask, plan_probe
+from probes.linear.tasks import N_CONTROL_DRAWS, N_CONTROL_TASKS, N_PERMUTATIONS, ProbeTask, Question, plan_probe
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,13 @@ class _Found:
 
 
 def probe_by_layer(
-    store: ActivationStore,
-    target: str = "family",
+    view: View,
+    question: Question | str = "family",
     *,
-    leave_out: str = "member",
-    families: Sequence[str] | None = None,
-    site: str = "resid_post",
-    layers: Layers = "all",
-    where: Where = None,
-    strict: bool = False,
-    period: float | None = None,
     n_permutations: int = N_PERMUTATIONS,
     n_draws: int = N_CONTROL_DRAWS,
     seed: int = 0,
-    on_hook: Callable[[Hook], None] = lambda hook: None,
+    loop: Loop = ALONE,
 ) -> LayerResult:
     """What a linear probe reads at every layer off members, or templates, that it has not seen.
 
@@ -90,66 +83,63 @@ def probe_by_layer(
     draws with no family of ours in them, `n_controls` in number.
 
     Args:
-        store: the store.
-        target: family, member, number or angle.
-        leave_out: member or template (frame and draw of names).
-        families: which; None for all but the controls.
-        site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
-        where: a query over `store.rows`, or a mask; None for each prompt's last token.
-        strict: with members left out, leave out of the training rows all prompts that show one of them at all.
-        period: ordinals in a circle; None for the length of the cyclic families if they agree, else the number of
-            members probed.
+        view: the sites and rows; each prompt's last token where it asks for none.
+        question: what is read, of which families, and what is left out; a target alone, such as `number`, leaves out
+            members.
         n_permutations: times that members are permuted.
         n_draws: draws of other families, 19 or more; p is at least 1 / (1 + n_draws).
         seed: seeds the null and the control tasks.
-        on_hook: called after every layer.
+        loop: who watches, and where finished sites are kept.
 
     Returns:
         Arrays `value` and `se` over (hook), `null` over (hook, permutation), `control` over (hook, task),
         `control_families` over (hook, draw).
 
     Raises:
-        InputError: no such target, family, site or layer, or too few families, members or templates; or a member's
-            class is asked for with members left out.
+        InputError: no such target or family, or too few families, members, templates, permutations or draws.
 
     References: Alain and Bengio 2017; control tasks, Hewitt and Liang 2019.
     """
+    asked = Question(question) if isinstance(question, str) else question
+    (result,) = probes_by_layer(view, [asked], n_permutations=n_permutations, n_draws=n_draws, seed=seed, loop=loop)
+    return result
+
+
+def probes_by_layer(
+    view: View,
+    questions: Sequence[Question],
+    *,
+    n_permutations: int = N_PERMUTATIONS,
+    n_draws: int = N_CONTROL_DRAWS,
+    seed: int = 0,
+    loop: Loop = ALONE,
+) -> list[LayerResult]:
+    """The results of several probes, each as `probe_by_layer` gives it, in one loop over the sites."""
     seed = check_seed(seed)
-    hooks = site_hooks(store, site, layers)
-    task = plan_probe(
-        store,
-        target,
-        leave_out,
-        families=families,
-        where=where,
-        strict=strict,
-        period=period,
-        n_permutations=n_permutations,
-        n_draws=n_draws,
-        seed=seed,
-    )
-    found = []
-    for hook in hooks:
-        with threadpool_limits(1):  # thousands of small products: threads only wait for each other
-            own = _score(store.load(hook, task.chosen), task)
-            controls = [float(_score(store.load(hook, one.chosen), one).scores[0]) for one in task.controls]
-        found.append(_Found(own, np.array(controls)))
-        on_hook(hook)
-    draws = np.stack([one.own.scores for one in found])
-    null, control = draws[:, : 1 + n_permutations], draws[:, 1 + n_permutations :]
-    drawn = np.stack([one.controls for one in found])
-    p = rank_p_over_layers(np.column_stack([draws[:, 0], drawn])) if task.ranked else np.full(len(hooks), np.nan)
-    labelled = {"target": target, "leave_out": leave_out}
-    parameters = {
-        "site": site,
-        "layers": layers_text(layers),
-        "where": where_text(where),
+    tasks = [plan_probe(view, one, n_permutations=n_permutations, n_draws=n_draws, seed=seed) for one in questions]
+    noted = [_parameters(view, one, n_permutations, seed) for one in tasks]
+
+    def unit(hook: Hook) -> tuple[_Found, ...]:
+        return tuple(_at_hook(view.store, hook, task) for task in tasks)
+
+    analysis = Analysis("probe", {"probes": noted}, view.store.fingerprint, types=(_Found, _Scores))
+    found = over(view.hooks, unit, analysis, loop)
+    by_task = zip(tasks, noted, zip(*found, strict=True), strict=True)
+    return [_result(view, task, parameters, mine) for task, parameters, mine in by_task]
+
+
+def _parameters(view: View, task: ProbeTask, n_permutations: int, seed: int) -> dict[str, Any]:
+    """What a probe's values depend on besides the store."""
+    return {
+        "site": view.site,
+        "layers": view.layers,
+        "where": view.noted(),
         "families": list(task.families),
         "seed": seed,
-    }
-    parameters |= labelled | {"members": np.unique(task.members).tolist(), "strict": strict}
-    parameters |= {
+        "target": task.question.target,
+        "leave_out": task.question.leave_out,
+        "members": np.unique(task.members).tolist(),
+        "strict": task.question.strict,
         "n_permutations": n_permutations,
         "n_draws": len(task.controls) if task.ranked else 0,
         "n_control_tasks": N_CONTROL_TASKS,
@@ -157,41 +147,46 @@ def probe_by_layer(
         "c": C,
         "penalties": list(PENALTIES),
     }
+
+
+def _at_hook(store: ActivationStore, hook: Hook, task: ProbeTask) -> _Found:
+    own = _score(store.load(hook, task.chosen), task)
+    controls = [float(_score(store.load(hook, one.chosen), one).scores[0]) for one in task.controls]
+    return _Found(own, np.array(controls))
+
+
+def _result(view: View, task: ProbeTask, parameters: dict[str, Any], found: Sequence[_Found]) -> LayerResult:
+    draws, n_null = np.stack([one.own.scores for one in found]), 1 + parameters["n_permutations"]
+    drawn = np.stack([one.controls for one in found])
+    p = rank_p_over_layers(np.column_stack([draws[:, 0], drawn])) if task.ranked else np.full(len(found), np.nan)
     table = pd.DataFrame(
         [
             {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name}
-            | labelled
-            | _line(one, float(p[i]), task, n_permutations)
-            for i, (hook, one) in enumerate(zip(hooks, found, strict=True))
+            | {name: parameters[name] for name in ("target", "leave_out")}
+            | _line(one, float(p[i]), task, parameters["n_permutations"])
+            for i, (hook, one) in enumerate(zip(view.hooks, found, strict=True))
         ]
     )
-    return LayerResult(
-        name="probe",
-        hooks=hooks,
-        arrays={
-            "value": (("hook",), draws[:, 0]),
-            "se": (("hook",), table["se"].to_numpy()),
-            "null": (("hook", "permutation"), null[:, 1:]),
-            "control": (("hook", "task"), control),
-            "control_families": (("hook", "draw"), drawn),
-        },
-        rows=pd.DataFrame(),
-        parameters=parameters,
-        source=store.fingerprint,
-        table=table,
-    )
+    arrays: Named = {
+        "value": (("hook",), draws[:, 0]),
+        "se": (("hook",), table["se"].to_numpy()),
+        "null": (("hook", "permutation"), draws[:, 1:n_null]),
+        "control": (("hook", "task"), draws[:, n_null:]),
+        "control_families": (("hook", "draw"), drawn),
+    }
+    return layer_result("probe", view.hooks, arrays, parameters=parameters, source=view.store.fingerprint, table=table)
 
 
 def _score(x: Float[Tensor, "row d"], task: ProbeTask) -> _Scores:
     """Probes of all draws at one layer."""
-    if task.target in {"family", "member"}:
+    if task.question.target in {"family", "member"}:
         predicted = predict_classes(x, task.labels, task.folds)
         scores = [balanced_accuracy(*pair) for pair in zip(task.labels, predicted, strict=True)]
         truth = (task.labels[0], predicted[0])
         se = member_se(lambda kept: balanced_accuracy(*(one[kept] for one in truth)), task.members)
         return _Scores(np.array(scores), se, 1 / len(np.unique(task.labels)))
     y = task.ordinals[task.labels].astype(np.float64)
-    if task.target == "number":
+    if task.question.target == "number":
         held_out = predict_values(x, y[:, :, None], task.folds, task.groups)
         known = [
             (one, guess[:, 0], mean[:, 0])
@@ -212,7 +207,7 @@ def _line(found: _Found, p: float, task: ProbeTask, n_permutations: int) -> dict
     value, own = float(one.scores[0]), set(task.families)
     pure = [own.isdisjoint(drawn.families) for drawn in task.controls]
     controls = found.controls[np.array(pure, dtype=bool)]
-    is_share = task.target in {"family", "member"}
+    is_share = task.question.target in {"family", "member"}
     ci_low, ci_high = share_interval(value, one.se, n_members) if is_share else (np.nan, np.nan)
     null, control = one.scores[1 : 1 + n_permutations], float(one.scores[1 + n_permutations :].mean())
     return {

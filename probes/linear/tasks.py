@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Int
 
 from cache import ActivationStore
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from cache.seeds import check_seed
-from cache.store.view import Where
+from cache.store.view import View, check_view
 from geometry.rows.analysed import families_text
-from geometry.rows.cells import CONTROL_PREFIX, Balance, CellPlan, balance, complete_controls, plan_cells
+from geometry.rows.cells import Balance, CellPlan, balance, complete_controls, plan_cells
 from geometry.rows.names import names_of
 from probes.linear.controls import control_draws
 from probes.linear.probe import Fold, group_codes, leave_groups_out
@@ -33,72 +34,112 @@ N_CONTROL_DRAWS = 19
 
 
 @dataclass(frozen=True)
+class Question:
+    """What a linear probe is asked.
+
+    Attributes:
+        target: what is read: family, member, number or angle.
+        leave_out: what the probe is scored on and has not seen: member or template (frame and draw of names).
+        families: which; None for all but the controls.
+        strict: with members left out, leave out of the training rows all prompts that show one of them at all.
+        period: ordinals in a circle; None for the length of the cyclic families if they agree, else the number of
+            members probed.
+
+    Raises:
+        InputError: no such target or groups, no period, or a member's class is asked for with members left out.
+    """
+
+    target: str = "family"
+    leave_out: str = "member"
+    families: Sequence[str] | None = None
+    strict: bool = False
+    period: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.target not in TARGETS:
+            raise InputError(f"no target {self.target!r}; there are {', '.join(TARGETS)}")
+        if self.leave_out not in LEAVE_OUT:
+            raise InputError(f"no groups {self.leave_out!r} to leave out; there are {', '.join(LEAVE_OUT)}")
+        if (self.target, self.leave_out) == ("member", "member"):
+            raise InputError("a probe cannot name a member that it never saw; to probe members, leave out templates")
+        if self.period is not None and not (math.isfinite(self.period) and self.period > 0):
+            raise InputError(f"the period of an angle is a number above 0; got {self.period}")
+
+
+@dataclass(frozen=True)
 class ProbeTask:
     """The rows of a probe, and all that it needs besides their activations.
 
     Attributes:
-        target: family, member, number or angle.
-        families: in the order of their labels.
+        question: what is asked, with its families in the order of their labels, and its period.
         chosen: which rows of the store are used.
         labels: of the chosen rows, from 0: the true ones, then permuted ones, then those of control tasks.
         ordinals: of the members, in the order of their labels.
         folds: which rows are fitted and which are left out.
         groups: the group (member or template) of each row.
         members: the ordinal of each row.
-        period: ordinals in a circle.
         n_templates: how many templates.
         controls: the same task with as many other families in place of the families, true labels only.
         ranked: whether the families can be ranked among those (`linear.controls`).
     """
 
-    target: str
-    families: tuple[str, ...]
+    question: Question
     chosen: Bool[np.ndarray, " store_row"]
     labels: Int[np.ndarray, "draw row"]
     ordinals: Int[np.ndarray, " label"]
     folds: tuple[Fold, ...]
     groups: Int[np.ndarray, " row"]
     members: Int[np.ndarray, " row"]
-    period: float
     n_templates: int
     controls: tuple["ProbeTask", ...] = ()
     ranked: bool = False
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families that are probed."""
+        return tuple(self.question.families or ())
+
+    @property
+    def period(self) -> float:
+        """Ordinals in a circle."""
+        return float(self.question.period or math.nan)
+
 
 def plan_probe(
-    store: ActivationStore,
-    target: str,
-    leave_out: str,
+    view: View,
+    question: Question,
     *,
-    families: Sequence[str] | None = None,
-    where: Where = None,
-    strict: bool = False,
-    period: float | None = None,
     n_permutations: int = N_PERMUTATIONS,
     n_draws: int = N_CONTROL_DRAWS,
     seed: int = 0,
 ) -> ProbeTask:
     """The task of a probe over the contexts and members that all its families have without a gap.
 
-    The arguments are those of `probe_by_layer`.
+    Args:
+        view: the rows; each prompt's last token where it asks for none.
+        question: what is asked.
+        n_permutations: times that members are permuted.
+        n_draws: draws of other families, 19 or more.
+        seed: seeds all draws.
 
     Raises:
-        InputError: no such target, groups or family, or too few families, members or templates; or a member's class
-            is asked for with members left out.
+        InputError: no such family, too few families, members or templates, or too few permutations or draws.
     """
     seed = check_seed(seed)
-    _check(target, leave_out, n_permutations, n_draws, period)
-    names = _families(store, target, families)
-    others = [name for name in dict.fromkeys(store.rows["family"]) if name.startswith(CONTROL_PREFIX)]
-    plan = plan_cells(store, [*names, *(name for name in others if name not in names)], where)
+    check_view(view)
+    _check_draws(n_permutations, n_draws)
+    names = _families(view.store, question)
+    plan = plan_cells(view, [*names, *(name for name in view.store.controls if name not in names)])
     common = balance(plan, names)
-    period = float(period or _period(names, len(common.members)))
-    build = partial(_build, store, plan, common, target=target, leave_out=leave_out, strict=strict, period=period)
+    period = float(question.period or _period(names, len(common.members)))
+    asked = replace(question, families=tuple(names), period=period)
+    build = partial(_build, view.store, plan, common)
     pool = [name for name in complete_controls(plan, common) if name not in names]
     draws, ranked = control_draws(names, pool, n_draws, seed)
-    controls = tuple(build(draw, n_permutations=0, n_tasks=0) for draw in draws)
-    own = build(names, n_permutations=n_permutations, n_tasks=N_CONTROL_TASKS, seed=seed)
-    return replace(own, controls=controls, ranked=ranked)
+    controls = tuple(build(replace(asked, families=draw)) for draw in draws)
+    own = build(asked)
+    null, control = _by_chance(own, view.store.rows[own.chosen], n_permutations, seed)
+    return replace(own, labels=np.vstack([own.labels, null, control]), controls=controls, ranked=ranked)
 
 
 def relabelled(
@@ -123,81 +164,76 @@ def relabelled(
     return rng.permuted(order, axis=-1)[:, codes, labels]
 
 
-def _build(
-    store: ActivationStore,
-    plan: CellPlan,
-    common: Balance,
-    names: Sequence[str],
-    *,
-    target: str,
-    leave_out: str,
-    strict: bool,
-    period: float,
-    n_permutations: int,
-    n_tasks: int,
-    seed: int = 0,
-) -> ProbeTask:
-    """The task of some families of a plan at the contexts and members of a balance."""
+def _build(store: ActivationStore, plan: CellPlan, common: Balance, question: Question) -> ProbeTask:
+    """The task of some families of a plan at the contexts and members of a balance, with true labels only."""
+    names = list(question.families or ())
     family, context, member = np.unravel_index(plan.cell_of_row, plan.counts.shape)
     kept = np.isin(family, [plan.families.index(name) for name in names])
     kept &= np.isin(context, common.contexts) & np.isin(member, common.members)
     chosen = plan.chosen.copy()
     chosen[chosen] = kept
     rows = store.rows[chosen]
-    family = np.array([list(names).index(name) for name in rows["family"]])
     member = np.searchsorted(common.members, member[kept])
-    template = group_codes((rows["frame"] + "|" + rows["template"].astype(str)).tolist())
+    template = _templates(rows)
     ordinals = np.array([plan.members[i] for i in common.members])
-    groups = member if leave_out == "member" else template
+    groups = member if question.leave_out == "member" else template
     folds = leave_groups_out(groups.tolist())
-    if strict and leave_out == "member":
+    if question.strict and question.leave_out == "member":
         shown = store.prompts["values"].to_numpy()[rows["prompt"]]
         folds = tuple(_without_shown(fold, shown.tolist(), ordinals[member]) for fold in folds)
-    of_family = target == "family"
-    labels = family if of_family else member
-    # relabelled within these blocks, a label tells nothing of rows that are left out
-    blocks = member if of_family else np.zeros_like(member)
-    blocks = blocks * (1 + template.max()) + template if leave_out == "template" else blocks
-    null = relabelled(labels, blocks, n_draws=n_permutations, seed=(seed, 0))
-    control = relabelled(labels, member if of_family else family, n_draws=n_tasks, seed=(seed, 1))
     return ProbeTask(
-        target=target,
-        families=tuple(names),
+        question=question,
         chosen=chosen,
-        labels=np.vstack([labels, null, control]),
+        labels=(_numbers(rows, names) if question.target == "family" else member)[None],
         ordinals=ordinals,
         folds=folds,
         groups=groups,
         members=ordinals[member],
-        period=period,
         n_templates=int(template.max()) + 1,
     )
 
 
-def _check(target: str, leave_out: str, n_permutations: int, n_draws: int, period: float | None) -> None:
-    if target not in TARGETS:
-        raise InputError(f"no target {target!r}; there are {', '.join(TARGETS)}")
-    if leave_out not in LEAVE_OUT:
-        raise InputError(f"no groups {leave_out!r} to leave out; there are {', '.join(LEAVE_OUT)}")
-    if (target, leave_out) == ("member", "member"):
-        raise InputError("a probe cannot name a member that it never saw; to probe members, leave out templates")
+def _by_chance(
+    task: ProbeTask, rows: pd.DataFrame, n_permutations: int, seed: int
+) -> tuple[Int[np.ndarray, "permutation row"], Int[np.ndarray, "control row"]]:
+    """Permuted labels, which tell nothing of rows that are left out, and those of control tasks."""
+    of_family = task.question.target == "family"
+    family, member, template = (
+        _numbers(rows, task.families),
+        np.searchsorted(task.ordinals, task.members),
+        _templates(rows),
+    )
+    blocks = member if of_family else np.zeros_like(member)
+    blocks = blocks * (1 + template.max()) + template if task.question.leave_out == "template" else blocks
+    null = relabelled(task.labels[0], blocks, n_draws=n_permutations, seed=(seed, 0))
+    fixed = member if of_family else family
+    return null, relabelled(task.labels[0], fixed, n_draws=N_CONTROL_TASKS, seed=(seed, 1))
+
+
+def _templates(rows: pd.DataFrame) -> Int[np.ndarray, " row"]:
+    """The number of each row's template: frame and draw of names."""
+    return group_codes((rows["frame"] + "|" + rows["template"].astype(str)).tolist())
+
+
+def _numbers(rows: pd.DataFrame, names: Sequence[str]) -> Int[np.ndarray, " row"]:
+    """The number of each row's family among some."""
+    return np.array([list(names).index(name) for name in rows["family"]])
+
+
+def _check_draws(n_permutations: int, n_draws: int) -> None:
     if not 1 <= n_permutations <= MOST_PERMUTATIONS:
         raise InputError(f"the null takes 1 to {MOST_PERMUTATIONS:,} permutations; got {n_permutations:,}")
     if not N_CONTROL_DRAWS <= n_draws <= MOST_PERMUTATIONS:
         raise InputError(f"a score is ranked among {N_CONTROL_DRAWS} to {MOST_PERMUTATIONS:,} draws; got {n_draws:,}")
-    if period is not None and not (math.isfinite(period) and period > 0):
-        raise InputError(f"the period of an angle is a number above 0; got {period}")
 
 
-def _families(store: ActivationStore, target: str, families: Sequence[str] | None) -> list[str]:
-    known = list(dict.fromkeys(filter(None, store.rows["family"])))
-    wanted = [name for name in known if not name.startswith(CONTROL_PREFIX)] if families is None else families
-    names = names_of(wanted)
+def _families(store: ActivationStore, question: Question) -> list[str]:
+    names = names_of(store.families if question.families is None else question.families)
     if not names:
         raise InputError(
             f"a probe needs families that are not controls; got none from the store: {families_text(store)}"
         )
-    if target == "family" and len(names) < 2:
+    if question.target == "family" and len(names) < 2:
         raise InputError(f"a family probe tells 2 families or more apart; got {', '.join(names)}")
     return names
 

@@ -13,10 +13,10 @@ from cache.errors import InputError
 from cache.models.tokens import tokenize
 from cache.prompts.prompt import Prompts
 from cache.seeds import check_seed
-from cache.store.view import Where, where_text
+from cache.store.view import View
 from geometry.results.result import LayerResult
-from probes.directions.contrasts import contrast, load_pairs, stored_prompts
-from probes.directions.estimators import mean_difference, random_steps
+    x, y = load_pairs(view.store, hook, contrast(view, source, target))
+    steps = alpha * _steps(x, y, seed)
 from probes.steering.cells import modal_cell, nested_cells
 from probes.steering.sentences import PLAIN_SENTENCES
 from probes.steering.trials import edited_logits, run_batches
@@ -28,13 +28,7 @@ N_RANDOM = 20
 
 
 def collateral(
-    store: ActivationStore,
-    model: LoadedModel,
-    result: LayerResult,
-    *,
-    method: str = "mean_difference",
-    where: Where = None,
-    seed: int = 0,
+    view: View, model: LoadedModel, result: LayerResult, *, method: str = "mean_difference", seed: int = 0
 ) -> pd.DataFrame:
     """How far steering at a sweep's best cell moves the next token of other texts.
 
@@ -42,11 +36,10 @@ def collateral(
     at the same length.
 
     Args:
-        store: the store that was swept.
+        view: what was swept.
         model: its model.
         result: of `sweep`.
         method: whose best cell (the one chosen most often among answers).
-        where: the rows of the sweep, if it chose them by a mask; None for the query that its result notes.
         seed: seeds the drawn directions and the choice of prompts.
 
     Returns:
@@ -55,14 +48,18 @@ def collateral(
         texts), `kl_random` (mean over drawn directions), `top1_changed` (share), `layer, alpha, positions, n_texts`.
     """
     seed = check_seed(seed)
+    if view.noted() != result.parameters["where"]:
+        raise InputError(
+            f"the sweep was of other rows ({result.parameters['where']}) than {view.noted()}; give its view"
+        )
     layer, alpha, positions = modal_cell(nested_cells(result, method))
     hook = next(hook for hook in result.hooks if hook.table_layer == layer)
     source, target = (result.parameters[name] for name in ("source", "target"))
-    x, y = load_pairs(store, hook, contrast(store, source, target, _same_rows(result, where)))
+    x, y = load_pairs(view.store, hook, contrast(view, source, target))
     steps = alpha * _steps(x, y, seed)
     lines = []
-    for name, prompts in _texts(store, (source, target), seed).items():
-        usable = positions if positions != "members" or all(prompt.members for prompt in prompts) else "last"
+    for name, prompts in _texts(view.store, (source, target), seed).items():
+        usable = positions if positions in ("last", "all") or all(prompt.members for prompt in prompts) else "last"
         divergence, changed = _divergences(model, prompts, hook, steps, usable)
         lines.append(
             {
@@ -78,16 +75,6 @@ def collateral(
             }
         )
     return pd.DataFrame(lines)
-
-
-def _same_rows(result: LayerResult, where: Where) -> Where:
-    """The rows that a sweep was made on, of which its result has the query or only a mask's hash."""
-    noted = str(result.parameters["where"])
-    if where is None and noted.startswith("a mask of "):
-        raise InputError(f"the sweep chose its rows by {noted}; give the same mask as where")
-    if where is not None and where_text(where) != noted:
-        raise InputError(f"the sweep was made on other rows ({noted}) than {where_text(where)}; give the same")
-    return noted if where is None else where
 
 
 def divergence(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
-from cache.store.view import Where
+from cache.store.view import View
 from probes.directions.contrasts import Contrast, contrast, load_pairs
 from probes.directions.direction import unembedding_directions
 from probes.directions.estimators import METHODS, Estimator, mean_difference, mean_differences, random_steps
@@ -82,14 +82,13 @@ class Material:
         return tuple(name for name in CONTROLS if there.get(name, True))
 
 
-def gather_material(
-    store: ActivationStore, model: LoadedModel, pairs: Contrast, *, where: Where, seed: int
-) -> Material:
-    """Find what the store has to make directions and controls from.
+def gather_material(view: View, model: LoadedModel, pairs: Contrast, *, seed: int) -> Material:
+    """Find what a view has to make directions and controls from.
 
     Raises:
         InputError: the trials cannot be left out (`make_folds`).
     """
+    store = view.store
     families = [name for name in dict.fromkeys(store.rows["family"]) if name not in ("", pairs.source, pairs.target)]
     others = [name for name in families if not name.startswith("control:")]
     unrelated = [name for name in families if name.startswith("control:")][:2]
@@ -98,8 +97,8 @@ def gather_material(
         store=store,
         pairs=pairs,
         folds=folds,
-        wrong=next((one for name in others if (one := _contrast(store, pairs.source, name, where))), None),
-        unrelated=_contrast(store, unrelated[0], unrelated[1], where) if len(unrelated) == 2 else None,
+        wrong=next((one for name in others if (one := _contrast(view, pairs.source, name))), None),
+        unrelated=_contrast(view, unrelated[0], unrelated[1]) if len(unrelated) == 2 else None,
         words=_word_differences(model, pairs, folds),
         seed=seed,
     )
@@ -197,9 +196,9 @@ def _word_differences(model: LoadedModel, pairs: Contrast, folds: Folds) -> Floa
     return torch.stack([mean_difference(*one) for one in sides])
 
 
-def _contrast(store: ActivationStore, source: str, target: str, where: Where) -> Contrast | None:
+def _contrast(view: View, source: str, target: str) -> Contrast | None:
     try:
-        return contrast(store, source, target, where)
+        return contrast(view, source, target)
     except InputError:
         return None
 

@@ -1,6 +1,8 @@
 """The steering sweep: one family's prompts turned into another's answers, over layers, strengths and positions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,41 +10,72 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from cache import ActivationStore, Hook, LoadedModel
-from cache.errors import InputError
-from cache.models.hooks import Layers, layers_text
+from cache import Hook, LoadedModel
 from cache.models.restart import first_block
 from cache.seeds import check_seed
 from cache.store.store import check_source
-from cache.store.view import Where, where_text
-from geometry.results.result import LayerResult, Named, site_hooks
-from geometry.rows.names import names_of
+from cache.store.view import View, check_view
+from geometry.results.over import ALONE, Analysis, Loop, over
+from geometry.results.result import LayerResult, Named, layer_result
 from geometry.stats.uncertainty import LEAST_MEMBERS, share_error
 from probes.directions.contrasts import contrast
-from probes.directions.estimators import METHODS
-from probes.steering.cells import GRID, compared_cells
+from probes.steering.cells import compared_cells
 from probes.steering.directions import Material, gather_material, steps_at
-from probes.steering.settings import EVERY, Setting, plan_settings
-from probes.steering.trials import POSITION_SETS, Trials, edited_logits, set_up_trials
+from probes.steering.settings import EVERY, WHOLE, Grid, Setting, plan_settings
+from probes.steering.trials import Trials, edited_logits, set_up_trials
 
-ALPHAS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+Outcomes = dict[str, Shaped[np.ndarray, "setting trial"]]
 _OUTCOMES = ("success", "within_families", "probability_moved", "old_rank", "top1")
+_SETTING = ("method", "alpha", "positions")
+_AXES = ("hook", "setting", "trial")
+
+
+@dataclass(frozen=True)
+class _Steered:
+    """The prompts that are steered, what with, and what the model says unsteered.
+
+    Attributes:
+        trials: the prompts, run.
+        material: what directions are made from.
+        before: outcomes without a direction.
+    """
+
+    trials: Trials
+    material: Material
+    before: dict[str, Shaped[np.ndarray, " trial"]]
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """What is known of each trial."""
+        return self.trials.pairs.table[["context", "answer", "source_answer", "source_prompt", "target_prompt"]]
+
+    def at(self, hook: Hook, settings: Sequence[Setting], chosen: Sequence[int]) -> Outcomes:
+        """Outcomes of all settings at one site; settings not chosen stay empty."""
+        methods = list(dict.fromkeys(settings[i].method for i in chosen))
+        steps = steps_at(self.material, hook, methods) if methods else {}
+        n = len(self.trials)
+        empty = {"top1": np.full((len(settings), n), -1, dtype=np.int64)}
+        out = {name: empty.get(name, np.full((len(settings), n), np.nan)) for name in _OUTCOMES}
+        for positions in dict.fromkeys(settings[i].positions for i in chosen):
+            mine = [i for i in chosen if settings[i].positions == positions]
+            added = torch.stack([settings[i].alpha * steps[settings[i].method] for i in mine])
+            by_batch = [edited_logits(one, hook, added[:, list(one.numbers)], positions) for one in self.trials.batches]
+            for i, *logits in zip(mine, *by_batch, strict=True):
+                after = _outcomes(self.trials, logits)
+                for name in _OUTCOMES:
+                    out[name][i] = after[name] - self.before[name] if name == "probability_moved" else after[name]
+        return out
 
 
 def sweep(
-    store: ActivationStore,
+    view: View,
     model: LoadedModel,
     source: str,
     target: str,
+    grid: Grid = WHOLE,
     *,
-    site: str = "resid_post",
-    layers: Layers = "all",
-    where: Where = None,
-    alphas: Sequence[float] = ALPHAS,
-    positions: Sequence[str] = ("last", "all"),
-    methods: Sequence[str] = tuple(METHODS),
     seed: int = 0,
-    on_hook: Callable[[Hook], None] = lambda hook: None,
+    loop: Loop = ALONE,
 ) -> LayerResult:
     """Steer every prompt of `source` towards `target`'s answer with a direction that has not seen that answer.
 
@@ -54,18 +87,14 @@ def sweep(
     would choose there; the unembedding difference at every layer and alpha, so that its best in hindsight is known too.
 
     Args:
-        store: recorded prompts of both groups (families, or groups of own prompts).
+        view: sites between blocks (`resid_post`, with the embedding as layer -1, or `resid_pre`), and the rows that
+            directions are estimated on, one a prompt; each prompt's last token where it asks for none.
         model: the model that it was recorded from.
-        source: the group that is steered.
+        source: the group that is steered: a family, or a group of own prompts.
         target: the group whose answers are wanted.
-        site: `resid_post`, with the embedding as layer -1, or `resid_pre`.
-        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
-        where: rows that directions are estimated on; None for each prompt's last token.
-        alphas: strengths, in units of each direction's own step.
-        positions: `last`, `all` (BOS excepted), `members`.
-        methods: of `METHODS`.
+        grid: strengths, positions and methods.
         seed: seeds the controls.
-        on_hook: called after every layer.
+        loop: who watches (each site twice: the grid comes first), and where finished sites are kept.
 
     Returns:
         Arrays `(hook, setting, trial)`: `success` (top-1 over the whole vocabulary is the target's answer),
@@ -74,122 +103,76 @@ def sweep(
         setting was not tried. `rows` are the trials, `table` has one line a layer and setting.
 
     Raises:
-        InputError: a choice does not exist, the groups do not match, or leaving out leaves nothing.
+        InputError: the groups do not match, leaving out leaves nothing, or a site is not between blocks.
         FingerprintError: the model is not the one recorded.
     """
-    positions, methods = names_of(positions), names_of(methods)
     seed = check_seed(seed)
-    check_choices(alphas, positions, methods)
-    check_source(store, model)
-    alphas, positions = tuple(dict.fromkeys(alphas)), tuple(positions)
-    hooks = site_hooks(store, site, layers)
-    for hook in hooks:
+    check_view(view)
+    check_source(view.store, model)
+    for hook in view.hooks:
         first_block(hook)
-    trials = set_up_trials(store, model, contrast(store, source, target, where))
-    material = gather_material(store, model, trials.pairs, where=where, seed=seed)
+    trials = set_up_trials(view.store, model, contrast(view, source, target))
     before = _outcomes(trials, [batch.clean.logits for batch in trials.batches])
-    grid = [Setting(GRID, float(alpha), where) for where in positions for alpha in alphas]
-    found = []
-    for hook in hooks:
-        found.append(_at_hook(trials, material, hook, grid, range(len(grid)), before))
-        on_hook(hook)
-    rows = trials.pairs.table[["context", "answer", "source_answer", "source_prompt", "target_prompt"]]
-    nested, thinned = compared_cells(_grid_result(hooks, grid, found, rows, positions), every=EVERY)
-    rest = plan_settings(material, methods, grid, nested, thinned)
-    more = [
-        _at_hook(
-            trials, material, hook, list(rest), [i for i, wanted in enumerate(rest.values()) if n in wanted], before
-        )
-        for n, hook in enumerate(hooks)
-    ]
-    settings = [*grid, *rest]
-    arrays: Named = {
-        name: (
-            ("hook", "setting", "trial"),
-            np.stack([np.concatenate([a[name], b[name]]) for a, b in zip(found, more, strict=True)]),
-        )
-        for name in _OUTCOMES
-    }
-    rows = rows.assign(
-        text=store.prompts["text"].iloc[trials.pairs.table["source_prompt"]].tolist(),
-        before=[model.tokenizer.decode([int(token)]) for token in before["top1"]],
-    )
-    parameters = {
+    steered = _Steered(trials, gather_material(view, model, trials.pairs, seed=seed), before)
+    parameters: dict[str, Any] = {
         "source": source,
         "target": target,
-        "site": site,
-        "layers": layers_text(layers),
-        "where": where_text(where),
-        "alphas": list(map(float, alphas)),
-        "positions": list(positions),
-        "methods": list(methods),
+        "site": view.site,
+        "layers": view.layers,
+        "where": view.noted(),
+    }
+    parameters |= {"alphas": list(grid.alphas), "positions": list(grid.positions), "methods": list(grid.methods)}
+    analysis = Analysis(
+        "sweep", parameters | {"seed": seed} | model.identity, view.store.fingerprint, "grid-", many_threads=True
+    )
+    settings, outcomes = _tried(view, steered, grid, analysis, loop)
+    arrays: Named = {name: (_AXES, np.stack([one[name] for one in outcomes])) for name in _OUTCOMES}
+    wrong, tokens = steered.material.wrong, np.unique(arrays["top1"][1])
+    parameters |= {
         "settings": [[one.method, one.alpha, one.positions] for one in settings],
-        "wrong_target": material.wrong.target if material.wrong else "",
+        "wrong_target": wrong.target if wrong else "",
         "model": model.name,
-        "tokens": {str(token): model.tokenizer.decode([token]) for token in np.unique(arrays["top1"][1]) if token >= 0},
+        "tokens": {str(token): model.tokenizer.decode([token]) for token in tokens if token >= 0},
         "seed": seed,
     }
-    return LayerResult(
-        name="sweep",
-        hooks=hooks,
-        arrays=arrays,
-        rows=rows,
+    texts = view.store.prompts["text"].iloc[steered.rows["source_prompt"]].tolist()
+    said = [model.tokenizer.decode([int(token)]) for token in before["top1"]]
+    return layer_result(
+        "sweep",
+        view.hooks,
+        arrays,
         parameters=parameters,
-        source=store.fingerprint,
-        table=_table(hooks, settings, arrays, rows),
+        source=view.store.fingerprint,
+        table=_table(view.hooks, settings, arrays, steered.rows),
+        rows=steered.rows.assign(text=texts, before=said),
+        labels={
+            "setting": pd.DataFrame({name: [getattr(one, name) for one in settings] for name in _SETTING}),
+            "trial": steered.rows,
+        },
     )
 
 
-def _grid_result(
-    hooks: Sequence[Hook],
-    grid: Sequence[Setting],
-    found: Sequence[dict[str, Shaped[np.ndarray, "setting trial"]]],
-    rows: pd.DataFrame,
-    positions: Sequence[str],
-) -> LayerResult:
-    """The mean difference's outcomes, as cells are chosen from them."""
-    arrays: Named = {name: (("hook", "setting", "trial"), np.stack([one[name] for one in found])) for name in _OUTCOMES}
-    settings = [[one.method, one.alpha, one.positions] for one in grid]
-    parameters = {"settings": settings, "positions": list(positions), "tokens": {}}
-    return LayerResult("sweep", tuple(hooks), arrays, rows, parameters, "", pd.DataFrame())
-
-
-def check_choices(alphas: Sequence[float], positions: Sequence[str], methods: Sequence[str] = tuple(METHODS)) -> None:
-    """Refuse what a sweep cannot try, before any work.
-
-    Raises:
-        InputError: an alpha is not finite, or a position set or method does not exist; or none is given.
-    """
-    for given, known, what in ((positions, POSITION_SETS, "positions"), (methods, tuple(METHODS), "methods")):
-        unknown = [one for one in given if one not in known]
-        if unknown or not given:
-            raise InputError(f"{what} must be of {', '.join(known)}; got {unknown[0] if unknown else 'none'}")
-    if np.ndim(alphas) != 1 or not len(alphas) or not np.isfinite(alphas).all():
-        raise InputError(f"alphas must be finite numbers in a list; got {alphas}")
-
-
-def _at_hook(
-    trials: Trials,
-    material: Material,
-    hook: Hook,
-    settings: Sequence[Setting],
-    chosen: Sequence[int],
-    before: dict[str, Shaped[np.ndarray, " trial"]],
-) -> dict[str, Shaped[np.ndarray, "setting trial"]]:
-    """Outcomes of all settings at one site; settings not chosen stay empty."""
-    methods = list(dict.fromkeys(settings[i].method for i in chosen))
-    steps = steps_at(material, hook, methods) if methods else {}
-    empty = {"top1": np.full((len(settings), len(trials)), -1, dtype=np.int64)}
-    out = {name: empty.get(name, np.full((len(settings), len(trials)), np.nan)) for name in _OUTCOMES}
-    for positions in dict.fromkeys(settings[i].positions for i in chosen):
-        mine = [i for i in chosen if settings[i].positions == positions]
-        added = torch.stack([settings[i].alpha * steps[settings[i].method] for i in mine])
-        by_batch = [edited_logits(batch, hook, added[:, list(batch.numbers)], positions) for batch in trials.batches]
-        for i, *logits in zip(mine, *by_batch, strict=True):
-            after = _outcomes(trials, logits)
-            for name in _OUTCOMES:
-                out[name][i] = after[name] - before[name] if name == "probability_moved" else after[name]
-    return out
+def _tried(
+    view: View, steered: _Steered, grid: Grid, analysis: Analysis, loop: Loop
+) -> tuple[list[Setting], list[Outcomes]]:
+    """All settings, and their outcomes at every site: first the grid, then what is compared with it at its cells."""
+    first = grid.settings
+    found = over(view.hooks, lambda hook: steered.at(hook, first, range(len(first))), analysis, loop)
+    arrays: Named = {name: (_AXES, np.stack([one[name] for one in found])) for name in _OUTCOMES}
+    noted = {
+        "settings": [[one.method, one.alpha, one.positions] for one in first],
+        "positions": grid.positions,
+        "tokens": {},
+    }
+    so_far = layer_result(
+        "sweep", view.hooks, arrays, parameters=noted, source="", table=pd.DataFrame(), rows=steered.rows
+    )
+    planned = plan_settings(steered.material, grid, *compared_cells(so_far, every=EVERY))
+    chosen = {hook: [i for i, at in enumerate(planned.values()) if n in at] for n, hook in enumerate(view.hooks)}
+    rest = replace(analysis, part="rest-")
+    more = over(view.hooks, lambda hook: steered.at(hook, list(planned), chosen[hook]), rest, loop)
+    both = zip(found, more, strict=True)
+    return [*first, *planned], [{name: np.concatenate([a[name], b[name]]) for name in _OUTCOMES} for a, b in both]
 
 
 def _outcomes(trials: Trials, logits: Sequence[Float[Tensor, "_ d_vocab"]]) -> dict[str, Shaped[np.ndarray, " trial"]]:

@@ -14,10 +14,10 @@ from cache.errors import InputError
 from cache.models.restart import CleanRun, clean_run
 from cache.models.tokens import TokenizedPrompts, continuations, tokenize
 from cache.prompts.prompt import Prompts
-from probes.directions.contrasts import Contrast, stored_prompts
+from probes.directions.contrasts import Contrast
+from probes.directions.prompts import stored_prompts
+from probes.directions.tokens import tokens_of
 from probes.edits.copies import Slots, edited_copies
-
-POSITION_SETS = ("last", "all", "members")
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,9 @@ class Batch:
         """Which slots are edited.
 
         Args:
-            positions: `last`, `all` (of the text, BOS excepted) or `members`.
+            positions: one of `POSITION_SETS`.
         """
-        chosen = self.members
-        if positions != "members":
-            chosen = torch.zeros_like(self.members)
-            chosen[:, -1 if positions == "last" else int(self.clean.model.bos) :] = True
-        texts, tokens = chosen.nonzero(as_tuple=True)
+        texts, tokens = tokens_of(positions, self.members, bos=self.clean.model.bos).nonzero(as_tuple=True)
         return texts, tokens
 
 
@@ -130,7 +126,7 @@ def edited_logits(
         batch: the texts.
         hook: resid_pre or resid_post.
         steps: what is added, for each copy and text; the same at every edited position.
-        positions: `last`, `all` or `members`.
+        positions: one of `POSITION_SETS`.
 
     Raises:
         InputError: as for `edited_copies`.

@@ -1,6 +1,6 @@
 """The erasure matrix: does a receiver still answer once the index subspace of a donor family is removed?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -10,23 +10,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cache import ActivationStore, Hook, LoadedModel
+from cache import Hook, LoadedModel
 from cache.errors import InputError
-from cache.models.hooks import Layers
+from cache.families.controls import CONTROL_PREFIX
 from cache.seeds import check_seed
 from cache.store.store import check_source
+from cache.store.view import View
 from geometry.bases.basis import LinearBasis, orthonormal_basis
-from geometry.results.result import LayerResult
-from geometry.rows.cells import CONTROL_PREFIX
+from geometry.results.over import ALONE, Analysis, Loop, over
+from geometry.results.result import LayerResult, layer_result
 from geometry.stats.uncertainty import LEAST_CONTROLS
 from probes.directions.codes import IndexCodes
 from probes.directions.subspaces import index_subspace, subspaces_within
 from probes.edits.edit import removal
 from probes.transfer.donors import unrelated_to
 from probes.transfer.erasure_table import OWN, UNRELATED, WITHIN, Removed, erasure_lines, with_decisions
-from probes.transfer.families import Cast, cast_families, cast_parameters
-from probes.transfer.receivers import ReceiverBatch, edited_hooks
-from probes.transfer.table import stacked, transfer_arrays
+from probes.transfer.families import ALL, Cast, Roles, cast_families, cast_parameters
+from probes.transfer.receivers import ReceiverBatch, check_edited
+from probes.transfer.table import Counted, stacked, transfer_arrays
 
 MOST_NULL = 10_000
 N_NULL = 99
@@ -43,19 +44,14 @@ MEASURED = (
 
 
 def erasure_matrix(
-    store: ActivationStore,
+    view: View,
     model: LoadedModel,
+    roles: Roles = ALL,
     *,
-    receivers: Sequence[str] | None = None,
-    donors: Sequence[str] | None = None,
     rank: int = 4,
     n_null: int = N_NULL,
-    site: str = "resid_post",
-    layers: Layers | None = None,
-    positions: Sequence[str] = ("last",),
-    n_contexts: int = 4,
     seed: int = 0,
-    on_hook: Callable[[Hook], None] = lambda hook: None,
+    loop: Loop = ALONE,
 ) -> LayerResult:
     """A receiver's accuracy after the index subspace of a donor family is projected out, beside subspaces of two nulls.
 
@@ -73,18 +69,14 @@ def erasure_matrix(
     undecided with what would decide it.
 
     Args:
-        store: increasing prompts; of several lengths those of the longest are used.
+        view: sites between blocks (resid_post, with the embedding as layer -1, or resid_pre) of a store of increasing
+            prompts; of several lengths those of the longest are used. No choice of rows.
         model: the model that was recorded.
-        receivers: families that are edited; None for all but controls.
-        donors: families whose subspaces are removed; None for all but controls, and the first 5 controls.
+        roles: which families receive edits and which give them, at which tokens, and in how many contexts.
         rank: directions removed at each place.
         n_null: unrelated donors' subspaces, 19 or more; p is at least 1 / (1 + n_null).
-        site: resid_post (with the embedding, layer -1), or resid_pre.
-        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight, evenly spread.
-        positions: position sets: `last` (the last token), `members` (each shown member by its own code), `both`.
-        n_contexts: frames and templates that are edited.
         seed: draws the contexts and the nulls' subspaces.
-        on_hook: called after every layer.
+        loop: who watches, and where finished sites are kept.
 
     Returns:
         Arrays over (hook, positions, receiver, donor): `left`, the share of prompts whose likeliest token is still
@@ -95,8 +87,8 @@ def erasure_matrix(
         and `null_gap` of unrelated donors with a last axis `draw`.
 
     Raises:
-        InputError: the rank is below 1, there are too few subspaces of a null, no such family, site, layer or position
-            set, or a family has but one context.
+        InputError: the rank is below 1, there are too few subspaces of a null, no such family or position set, a family
+            has but one context, or the view is of other sites or of chosen rows.
         FingerprintError: the store was recorded from another model.
     """
     seed = check_seed(seed)
@@ -106,32 +98,41 @@ def erasure_matrix(
         raise InputError(
             f"an accuracy is set against {LEAST_CONTROLS} to {MOST_NULL:,} unrelated subspaces; got {n_null:,}"
         )
-    check_source(store, model)
-    hooks = edited_hooks(store, site, layers)
-    cast = cast_families(store, model, receivers, donors, positions, n_contexts, seed, by_index=False)
-    lines, nulls = [], []
-    for hook in hooks:
-        codes = cast.codes(store, hook)
-        drawn = drawn_subspaces(codes, cast, rank, n_null, seed)
-        for positions_name, places in cast.places.items():
-            label = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name, "positions": positions_name}
-            for receiver, batches in cast.receivers.items():
-                spaces = Spaces(codes, cast.donors, receiver, hook, rank, drawn)
-                cells = pd.concat([erased_cells(batch, places, spaces) for batch in batches], ignore_index=True)
-                found = erasure_lines(cells, receiver, spaces.removed)
-                lines += [label | line for line, _ in found]
-                nulls += [null for _, null in found]
-        on_hook(hook)
-    table = with_decisions(pd.DataFrame(lines), stacked(nulls))
-    return LayerResult(
-        name="erasure",
-        hooks=hooks,
-        arrays=_arrays(table, stacked(nulls), hooks, cast),
-        rows=pd.DataFrame(),
-        parameters=cast_parameters(cast, site, layers, seed) | {"rank": rank, "n_null": n_null},
-        source=store.fingerprint,
+    check_edited(view)
+    check_source(view.store, model)
+    cast = cast_families(view.store, model, roles, seed, by_index=False)
+    parameters = cast_parameters(cast, view, seed) | {"rank": rank, "n_null": n_null}
+
+    def unit(hook: Hook) -> Counted:
+        codes = cast.codes(view.store, hook)
+        return _lines_at(hook, codes, cast, rank, drawn_subspaces(codes, cast, rank, n_null, seed))
+
+    source, controls = view.store.fingerprint, {"null_controls": list(cast.controls)}
+    analysis = Analysis("erasure", parameters | controls | model.identity, source, many_threads=True)
+    found = [one for lines in over(view.hooks, unit, analysis, loop) for one in lines]
+    nulls = stacked([null for _, null in found])
+    table = with_decisions(pd.DataFrame([line for line, _ in found]), nulls)
+    return layer_result(
+        "erasure",
+        view.hooks,
+        _arrays(table, nulls, view.hooks, cast),
+        parameters=parameters,
+        source=source,
         table=table,
+        labels={"positions": list(cast.places), "receiver": list(cast.receivers), "donor": cast.donors},
     )
+
+
+def _lines_at(hook: Hook, codes: Mapping[str, IndexCodes], cast: Cast, rank: int, drawn: "Drawn") -> Counted:
+    """For each position set, receiver and donor what is left at a site, and what unrelated donors like it leave."""
+    lines: Counted = []
+    for positions, places in cast.places.items():
+        label = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name, "positions": positions}
+        for receiver, batches in cast.receivers.items():
+            spaces = Spaces(codes, cast.donors, receiver, hook, rank, drawn)
+            cells = pd.concat([erased_cells(batch, places, spaces) for batch in batches], ignore_index=True)
+            lines += [(label | line, null) for line, null in erasure_lines(cells, receiver, spaces.removed)]
+    return lines
 
 
 Drawn = Mapping[tuple[str, str, int, str, int], Sequence[Float[Tensor, "direction d"]]]

@@ -5,15 +5,36 @@ from dataclasses import dataclass, field
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
-from cache.models.hooks import Layers, layers_text
+from cache.store.view import View
 from geometry.rows.analysed import families_text
-from geometry.rows.cells import CONTROL_PREFIX
 from geometry.rows.names import names_of
-from probes.directions.codes import CodePlan, IndexCodes, load_codes, places_of, plan_codes, shown_length
+from probes.directions.codes import CodePlan, IndexCodes, load_codes, plan_codes, shown_length
+from probes.directions.tokens import places_of
 from probes.transfer.receivers import ReceiverBatch, choose_contexts, run_receivers
 
 N_CONTROLS = 5
 """So many of a store's control families are donors unless others are named."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which families receive edits and which give them, at which tokens, and in how many contexts.
+
+    Attributes:
+        receivers: families that are edited; None for all but controls.
+        donors: families whose codes are used; None for all but controls, and the first 5 controls.
+        positions: position sets: `last` (the last token), `members` (each shown member by its own code), `both`.
+        n_contexts: frames and templates that are edited.
+    """
+
+    receivers: Sequence[str] | None = None
+    donors: Sequence[str] | None = None
+    positions: Sequence[str] = ("last",)
+    n_contexts: int = 4
+
+
+ALL = Roles()
+"""All families but controls receive, and give beside the first controls."""
 
 
 @dataclass(frozen=True)
@@ -39,35 +60,23 @@ class Cast:
         return dict(zip(self.plans, load_codes(store, hook, list(self.plans.values())), strict=True))
 
 
-def cast_families(
-    store: ActivationStore,
-    model: LoadedModel,
-    receivers: Sequence[str] | None,
-    donors: Sequence[str] | None,
-    positions: Sequence[str],
-    n_contexts: int,
-    seed: int,
-    *,
-    by_index: bool,
-) -> Cast:
+def cast_families(store: ActivationStore, model: LoadedModel, roles: Roles, seed: int, *, by_index: bool) -> Cast:
     """Choose families and contexts, and run the receivers' prompts.
 
     Raises:
         InputError: no such family or position set, no family at all, or no position set.
     """
-    known = [name for name in dict.fromkeys(store.prompts["family"]) if name and "+" not in name]
-    families = [name for name in known if not name.startswith(CONTROL_PREFIX)]
-    controls = [name for name in known if name.startswith(CONTROL_PREFIX)]
-    receiving = tuple(families if receivers is None else names_of(receivers))
-    giving = tuple([*families, *controls[:N_CONTROLS]] if donors is None else names_of(donors))
+    families, controls = [name for name in store.families if "+" not in name], store.controls
+    receiving = tuple(families if roles.receivers is None else names_of(roles.receivers))
+    giving = tuple([*families, *controls[:N_CONTROLS]] if roles.donors is None else names_of(roles.donors))
     if not receiving or not giving:
         raise InputError(
             f"an edit needs a family that receives it and one that gives it; got none: {families_text(store)}"
         )
-    if not positions:
+    if not roles.positions:
         raise InputError("no position set is given; give last, members or both")
     length = shown_length(store)
-    sets = {name: places_of(name, length) for name in names_of(positions)}
+    sets = {name: places_of(name, length) for name in names_of(roles.positions)}
     places = tuple(sorted({place for one in sets.values() for place in one}))
     plans = {name: plan_codes(store, name, places=places, length=length) for name in dict.fromkeys(receiving + giving)}
     for plan in plans.values():
@@ -80,7 +89,7 @@ def cast_families(
     pool = {name: plan for name, plan in found.items() if plan is not None}
     batches = {}
     for name in receiving:
-        chosen = choose_contexts(plans[name], n_contexts, seed)
+        chosen = choose_contexts(plans[name], roles.n_contexts, seed)
         parts = [part for part in (chosen[:1], chosen[1:]) if part] if by_index else [chosen]
         batches[name] = tuple(
             batch for part in parts for batch in run_receivers(store, model, plans[name], part, by_index=by_index)
@@ -98,11 +107,11 @@ def _usable(store: ActivationStore, name: str, places: Sequence[int], length: in
     return plan if len(plan.contexts) > 1 else None
 
 
-def cast_parameters(cast: Cast, site: str, layers: Layers | None, seed: int) -> dict[str, object]:
+def cast_parameters(cast: Cast, view: View, seed: int) -> dict[str, object]:
     """What a result depends on besides the store."""
     return {
-        "site": site,
-        "layers": "spread" if layers is None else layers_text(layers),
+        "site": view.site,
+        "layers": view.layers,
         "positions": list(cast.places),
         "receivers": list(cast.receivers),
         "donors": list(cast.donors),

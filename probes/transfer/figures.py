@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from cache.families.controls import CONTROL_PREFIX
 from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import PALETTE, layer_ticks
 from geometry.results.result import LayerResult
-from geometry.rows.cells import CONTROL_PREFIX
 from geometry.stats.uncertainty import LEAST_MEMBERS
 
 _BAND = "#DDDDDD"

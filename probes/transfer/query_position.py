@@ -1,6 +1,6 @@
 """Last member or answer: which of the two does the query position code, layer by layer?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,19 +11,19 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
-from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
 from cache.store.store import check_source
-from geometry.results.result import LayerResult
+from cache.store.view import View
+from geometry.results.over import ALONE, Analysis, Loop, over
+from geometry.results.result import LayerResult, layer_result
 from geometry.rows.analysed import families_text
-from geometry.rows.cells import CONTROL_PREFIX
 from geometry.rows.names import names_of
 from geometry.weights.readout import family_words
 from probes.directions.codes import CodePlan, IndexCodes, load_codes, plan_codes, shown_length
 from probes.transfer.receivers import (
     ReceiverBatch,
+    check_edited,
     choose_contexts,
-    edited_hooks,
     mean_over_members,
     run_receivers,
     share_over_members,
@@ -52,16 +52,14 @@ class _Family:
 
 
 def last_or_answer(
-    store: ActivationStore,
+    view: View,
     model: LoadedModel,
     *,
     families: Sequence[str] | None = None,
     kinds: Sequence[str] | None = None,
-    site: str = "resid_post",
-    layers: Layers | None = None,
     n_contexts: int = 4,
     seed: int = 0,
-    on_hook: Callable[[Hook], None] = lambda hook: None,
+    loop: Loop = ALONE,
 ) -> LayerResult:
     """Is the last token's code taken for the member shown last, or for the answer to come?
 
@@ -72,15 +70,14 @@ def last_or_answer(
     than the edited one. Standard errors leave out one member at a time, as the index edited and as the one shown last.
 
     Args:
-        store: increasing prompts, and prompts of other kinds with as many members.
+        view: sites between blocks (resid_post, with the embedding as layer -1, or resid_pre) of a store of increasing
+            prompts, and of prompts of other kinds with as many members. No choice of rows.
         model: the model that was recorded.
         families: which; None for all but controls.
         kinds: kinds of the donors; None for the store's `decreasing` and `step:K`.
-        site: resid_post (with the embedding, layer -1), or resid_pre.
-        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight, evenly spread.
         n_contexts: frames and templates that are edited.
         seed: draws the contexts.
-        on_hook: called after every layer.
+        loop: who watches, and where finished sites are kept.
 
     Returns:
         Arrays over (hook, family, kind): `as_last` and `as_answer` in [0, 1] with errors, `unchanged` (share whose
@@ -89,53 +86,55 @@ def last_or_answer(
         rightly, their code cannot hold the answer.
 
     Raises:
-        InputError: no such family, kind, site or layer, a family has but one context, or nothing can be told apart.
+        InputError: no such family or kind, a family has but one context, nothing can be told apart, or the view is of
+            other sites or of chosen rows.
         FingerprintError: the store was recorded from another model.
     """
     seed = check_seed(seed)
-    check_source(store, model)
-    hooks = edited_hooks(store, site, layers)
-    known = [name for name in dict.fromkeys(store.prompts["family"]) if name and "+" not in name]
-    names = [f for f in known if not f.startswith(CONTROL_PREFIX)] if families is None else names_of(families)
-    if not names:
-        raise InputError(f"codes need families that are not controls; got none from the store: {families_text(store)}")
-    used = _kinds(store, kinds)
-    cast = [_family(store, model, name, used, n_contexts, seed) for name in dict.fromkeys(names)]
-    cells = []
-    for number, hook in enumerate(hooks):
-        for one in cast:
-            plans = [one.plan, *one.donors.values()]
-            codes = dict(zip(["increasing", *one.donors], load_codes(store, hook, plans), strict=True))
-            found = [_replace_in(batch, hook, codes, one) for batch in one.batches]
-            cells += [frame.assign(hook=number, family=one.plan.family) for frame in found if len(frame)]
-        on_hook(hook)
-    if not cells:
+    check_edited(view)
+    check_source(view.store, model)
+    used, names = _kinds(view.store, kinds), _names(view.store, families)
+    cast = {name: _family(view.store, model, name, used, n_contexts, seed) for name in names}
+    parameters: dict[str, object] = {
+        "site": view.site,
+        "layers": view.layers,
+        "families": names,
+        "kinds": list(used),
+        "contexts": {name: sorted({c for b in one.batches for c in b.contexts}) for name, one in cast.items()},
+        "seed": seed,
+    }
+
+    def unit(hook: Hook) -> list[pd.DataFrame]:
+        return [frame for one in cast.values() for frame in _replaced_at(view.store, hook, one)]
+
+    analysis = Analysis("last_or_answer", parameters | model.identity, view.store.fingerprint, many_threads=True)
+    found = over(view.hooks, unit, analysis, loop)
+    if not any(found):
         raise InputError(
             f"in no prompt do what follows the last member, the answer of {', '.join(used)} and the unedited answer "
             "all differ; record more starts"
         )
-    table = _table(pd.concat(cells, ignore_index=True), hooks, {one.plan.family: one for one in cast})
-    labels = pd.MultiIndex.from_product([[h.name for h in hooks], [one.plan.family for one in cast], used])
+    cells = pd.concat([one.assign(hook=number) for number, frames in enumerate(found) for one in frames])
+    table = _table(cells, view.hooks, cast)
+    labels = pd.MultiIndex.from_product([[hook.name for hook in view.hooks], names, used])
     indexed = table.set_index(["hook", "family", "kind"])[list(MEASURED)].reindex(labels)
-    shape = (len(hooks), len(cast), len(used))
-    return LayerResult(
-        name="last_or_answer",
-        hooks=hooks,
-        arrays={
-            m: (("hook", "family", "kind"), indexed[m].to_numpy(dtype=np.float64).reshape(shape)) for m in MEASURED
-        },
-        rows=pd.DataFrame(),
-        parameters={
-            "site": site,
-            "layers": "spread" if layers is None else layers_text(layers),
-            "families": [one.plan.family for one in cast],
-            "kinds": list(used),
-            "contexts": {one.plan.family: sorted({c for b in one.batches for c in b.contexts}) for one in cast},
-            "seed": seed,
-        },
-        source=store.fingerprint,
+    shape = (len(view.hooks), len(names), len(used))
+    return layer_result(
+        "last_or_answer",
+        view.hooks,
+        {m: (("hook", "family", "kind"), indexed[m].to_numpy(dtype=np.float64).reshape(shape)) for m in MEASURED},
+        parameters=parameters,
+        source=view.store.fingerprint,
         table=table,
+        labels={"family": names, "kind": used},
     )
+
+
+def _names(store: ActivationStore, families: Sequence[str] | None) -> list[str]:
+    names = [name for name in store.families if "+" not in name] if families is None else names_of(families)
+    if not names:
+        raise InputError(f"codes need families that are not controls; got none from the store: {families_text(store)}")
+    return names
 
 
 def _kinds(store: ActivationStore, kinds: Sequence[str] | None) -> tuple[str, ...]:
@@ -166,6 +165,15 @@ def _family(
         right = [batch.right for batch in run_receivers(store, model, donor, shared)]
         accuracy[kind] = float(torch.cat(right).float().mean())
     return _Family(plan, donors, answers, accuracy, run_receivers(store, model, plan, contexts, by_index=True))
+
+
+def _replaced_at(store: ActivationStore, hook: Hook, one: _Family) -> list[pd.DataFrame]:
+    """One line an edit of a family's prompts at a site, index by index."""
+    codes = dict(
+        zip(["increasing", *one.donors], load_codes(store, hook, [one.plan, *one.donors.values()]), strict=True)
+    )
+    found = [_replace_in(batch, hook, codes, one) for batch in one.batches]
+    return [frame.assign(family=one.plan.family) for frame in found if len(frame)]
 
 
 def _replace_in(batch: ReceiverBatch, hook: Hook, codes: Mapping[str, IndexCodes], one: _Family) -> pd.DataFrame:

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
-from cache.models.hooks import Layers
 from cache.models.restart import CleanRun, clean_run, first_block
 from cache.models.tokens import TokenizedPrompts, tokenize
 from cache.prompts.prompt import Prompts
-from geometry.results.result import site_hooks, spread_hooks
+from cache.store.view import View, check_view
 from geometry.stats.uncertainty import LEAST_MEMBERS, jackknife, share_error, share_interval
-from probes.directions.codes import LAST, CodePlan
-from probes.directions.contrasts import stored_prompts
+from probes.directions.codes import CodePlan
+from probes.directions.prompts import frame_of, stored_prompts
+from probes.directions.tokens import LAST
 from probes.edits.copies import edited_copies
 
 _ROWS = 512  # rows of logits held at a time
@@ -84,21 +84,19 @@ class ReceiverBatch:
             return logits.argmax(dim=-1).cpu(), logits.gather(2, answers).cpu()
 
 
-def edited_hooks(store: ActivationStore, site: str, layers: Layers | None) -> tuple[Hook, ...]:
-    """The sites that edits are made at.
-
-    Args:
-        store: the store.
-        site: `resid_post` or `resid_pre`.
-        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight (or all, if fewer),
-            evenly spread up to the last.
+def check_edited(view: View) -> None:
+    """Make sure that index edits can be made at a view's sites.
 
     Raises:
-        InputError: the site is not between two blocks, or the store lacks it or a layer.
+        InputError: the sites are not between two blocks, or the view asks for some rows.
     """
-    if site not in ("resid_post", "resid_pre"):
-        raise InputError(f"index edits are made between blocks, at resid_post or resid_pre; got {site!r}")
-    return spread_hooks(store, site) if layers is None else site_hooks(store, site, layers)
+    check_view(view)
+    if view.site not in ("resid_post", "resid_pre"):
+        raise InputError(f"index edits are made between blocks, at resid_post or resid_pre; got {view.site!r}")
+    if view.where is not None:
+        raise InputError(
+            f"index codes are of whole contexts, so an index edit takes no choice of rows; got {view.noted()!r}"
+        )
 
 
 def choose_contexts(plan: CodePlan, n: int, seed: int) -> tuple[str, ...]:
@@ -111,7 +109,7 @@ def choose_contexts(plan: CodePlan, n: int, seed: int) -> tuple[str, ...]:
         raise InputError(f"edits are made in 1 context or more; got {n}")
     by_frame: dict[str, list[str]] = defaultdict(list)
     for context in plan.contexts:
-        by_frame[context.split("|")[0]].append(context)
+        by_frame[frame_of(context)].append(context)
     rng = np.random.default_rng(seed)
     turns = [(turn, f, c) for f, names in enumerate(by_frame.values()) for turn, c in enumerate(rng.permutation(names))]
     drawn = {str(context) for _, _, context in sorted(turns)[:n]}

@@ -1,6 +1,6 @@
 """The transfer matrix: does one family's step from index to index do in another what that one's own step does?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,34 +11,24 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
-from cache.models.hooks import Layers
+from cache.families.controls import CONTROL_PREFIX
 from cache.seeds import check_seed
 from cache.store.store import check_source
-from geometry.results.result import LayerResult
-from geometry.rows.cells import CONTROL_PREFIX
+from cache.store.view import View
+from geometry.results.over import ALONE, Analysis, Loop, over
+from geometry.results.result import LayerResult, layer_result
 from probes.directions.codes import IndexCodes
 from probes.transfer.donors import unrelated_to
-from probes.transfer.families import Cast, cast_families, cast_parameters
-from probes.transfer.receivers import ReceiverBatch, edited_hooks
-from probes.transfer.table import transfer_arrays, transfer_table
+from probes.transfer.families import ALL, Cast, Roles, cast_families, cast_parameters
+from probes.transfer.receivers import ReceiverBatch, check_edited
+from probes.transfer.table import Counted, transfer_arrays, transfer_lines, transfer_table
 
 N_NULL = 19
 MOST_NULL = 1_000
 
 
 def transfer_matrix(
-    store: ActivationStore,
-    model: LoadedModel,
-    *,
-    receivers: Sequence[str] | None = None,
-    donors: Sequence[str] | None = None,
-    site: str = "resid_post",
-    layers: Layers | None = None,
-    positions: Sequence[str] = ("last",),
-    n_contexts: int = 4,
-    n_null: int = N_NULL,
-    seed: int = 0,
-    on_hook: Callable[[Hook], None] = lambda hook: None,
+    view: View, model: LoadedModel, roles: Roles = ALL, *, n_null: int = N_NULL, seed: int = 0, loop: Loop = ALONE
 ) -> LayerResult:
     """How often a donor family's step between two indices makes a receiver's prompt say the answer of the new index.
 
@@ -54,17 +44,13 @@ def transfer_matrix(
     decides. `p_layers`, of the effect, holds for all layers, `q` for all pairs of families too (`transfer.table`).
 
     Args:
-        store: increasing prompts; of several lengths those of the longest are used.
+        view: sites between blocks (resid_post, with the embedding as layer -1, or resid_pre) of a store of increasing
+            prompts; of several lengths those of the longest are used. No choice of rows.
         model: the model that was recorded.
-        receivers: families that are edited; None for all but controls.
-        donors: families that give steps; None for all but controls, and the first 5 controls.
-        site: resid_post (with the embedding, layer -1), or resid_pre.
-        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges; None for eight, evenly spread.
-        positions: position sets: `last` (the last token), `members` (each shown member by its own code), `both`.
-        n_contexts: frames and templates that are edited.
+        roles: which families receive edits and which give them, at which tokens, and in how many contexts.
         n_null: null donors for each pair, 19 or more; 0 for none, and no p.
         seed: draws the contexts and the null donors.
-        on_hook: called after every layer.
+        loop: who watches, and where finished sites are kept.
 
     Returns:
         Arrays over (hook, positions, receiver, donor): `success` in [0, 1] over all prompts (the primary measure),
@@ -73,36 +59,47 @@ def transfer_matrix(
         `null_max` of the null donors' success, `p`, `p_layers`, `q`, `n_members`.
 
     Raises:
-        InputError: there are too few null donors, no such family, site, layer or position set, or a family has but one
-            context.
+        InputError: there are too few null donors, no such family or position set, a family has but one context, or the
+            view is of other sites or of chosen rows.
         FingerprintError: the store was recorded from another model.
     """
     seed = check_seed(seed)
     if n_null and not N_NULL <= n_null <= MOST_NULL:
         raise InputError(f"a donor is set against {N_NULL} to {MOST_NULL:,} null donors, or 0; got {n_null:,}")
-    check_source(store, model)
-    hooks = edited_hooks(store, site, layers)
-    cast = cast_families(store, model, receivers, donors, positions, n_contexts, seed, by_index=True)
-    cells = []
-    for number, hook in enumerate(hooks):
-        codes = cast.codes(store, hook)
-        for name, batches in cast.receivers.items():
-            for positions_name, places in cast.places.items():
-                steps = steps_to(name, codes, cast, n_null, batches[0].contexts[0], seed)
-                edits = pd.concat([edited_cells(batch, hook, places, steps) for batch in batches])
-                cells.append(edits.assign(hook=number, positions=positions_name, receiver=name))
-        on_hook(hook)
+    check_edited(view)
+    check_source(view.store, model)
+    cast = cast_families(view.store, model, roles, seed, by_index=True)
     axes = (list(cast.places), list(cast.receivers), list(cast.donors))
-    table = transfer_table(pd.concat(cells, ignore_index=True), hooks, axes)
-    return LayerResult(
-        name="transfer",
-        hooks=hooks,
-        arrays=transfer_arrays(table, hooks, axes),
-        rows=pd.DataFrame(),
-        parameters=cast_parameters(cast, site, layers, seed) | {"n_null": n_null, "null_controls": list(cast.controls)},
-        source=store.fingerprint,
+    parameters = cast_parameters(cast, view, seed) | {"n_null": n_null, "null_controls": list(cast.controls)}
+
+    def unit(hook: Hook) -> Counted:
+        return transfer_lines(_cells_at(view.store, hook, cast, n_null, seed), hook, axes)
+
+    source = view.store.fingerprint
+    analysis = Analysis("transfer", parameters | model.identity, source, many_threads=True)
+    counted = [one for lines in over(view.hooks, unit, analysis, loop) for one in lines]
+    table = transfer_table(counted)
+    return layer_result(
+        "transfer",
+        view.hooks,
+        transfer_arrays(table, view.hooks, axes),
+        parameters=parameters,
+        source=source,
         table=table,
+        labels=dict(zip(("positions", "receiver", "donor"), axes, strict=True)),
     )
+
+
+def _cells_at(store: ActivationStore, hook: Hook, cast: Cast, n_null: int, seed: int) -> pd.DataFrame:
+    """One line an edit at a site."""
+    codes = cast.codes(store, hook)
+    cells = []
+    for name, batches in cast.receivers.items():
+        steps = steps_to(name, codes, cast, n_null, batches[0].contexts[0], seed)
+        for positions, places in cast.places.items():
+            edits = pd.concat([edited_cells(batch, hook, places, steps) for batch in batches])
+            cells.append(edits.assign(positions=positions, receiver=name))
+    return pd.concat(cells, ignore_index=True)
 
 
 @dataclass(frozen=True)

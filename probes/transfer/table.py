@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float, Shaped
 
 from cache import Hook
-from geometry.rows.cells import CONTROL_PREFIX
+from cache.families.controls import CONTROL_PREFIX
 from geometry.stats.ranks import corrected, rank_p
 from probes.transfer.receivers import mean_over_members, share_over_members
 
@@ -20,32 +20,41 @@ MEASURED = (
 )
 
 
-def transfer_table(cells: pd.DataFrame, hooks: Sequence[Hook], axes: Axes) -> pd.DataFrame:
-    """One line a layer, position set, receiver and donor that have an edit, in the axes' order.
+Counted = list[tuple[dict[str, object], Float[np.ndarray, "_ 2"]]]
+"""Table lines, each with what the donor (first) and its null donors do: success and effect."""
+
+
+def transfer_lines(cells: pd.DataFrame, hook: Hook, axes: Axes) -> Counted:
+    """One line a position set, receiver and donor that have an edit at a site, in the axes' order.
+
+    Args:
+        cells: one line an edit: positions, receiver, donor, draw (-1, or the number of a null donor in its place),
+            context, index, target, success, unchanged, right, effect, with_null (whether null donors were tried on its
+            prompt).
+        hook: the site.
+        axes: position sets, receivers and donors.
+    """
+    groups = dict(iter(cells.groupby(CASE, sort=False)))
+    found: Counted = []
+    for positions, receiver, donor in product(*axes):
+        if (positions, receiver, donor) in groups:
+            line = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name, "positions": positions}
+            line |= {"receiver": receiver, "donor": donor, "donor_kind": donor_kind(receiver, donor)}
+            mine = groups[positions, receiver, donor]
+            null = mine[mine["with_null"]].groupby("draw")[["success", "effect"]].mean().to_numpy(np.float64)
+            found.append((line | _counted(mine[mine["draw"] < 0]) | _set_against(null), null))
+    return found
+
+
+def transfer_table(counted: Counted) -> pd.DataFrame:
+    """The lines of all sites, with `p_layers` and `q`.
 
     Columns of the null: `null_mean` and `null_max` of its donors' success, `p` (success, then effect), `p_layers` (the
     effect, over layers) and `q` (Benjamini-Hochberg over positions, receivers and other families that are donors).
-
-    Args:
-        cells: one line an edit: hook (its number), positions, receiver, donor, draw (-1, or the number of a null donor
-            in its place), context, index, target, success, unchanged, right, effect, with_null (whether null donors
-            were tried on its prompt).
-        hooks: the sites.
-        axes: position sets, receivers and donors.
     """
-    keys = ["hook", "positions", "receiver", "donor"]
-    groups = dict(iter(cells.groupby(keys, sort=False)))
-    lines, nulls = [], []
-    for number, positions, receiver, donor in product(range(len(hooks)), *axes):
-        if (number, positions, receiver, donor) in groups:
-            hook = hooks[number]
-            line = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name, "positions": positions}
-            line |= {"receiver": receiver, "donor": donor, "donor_kind": donor_kind(receiver, donor)}
-            mine = groups[number, positions, receiver, donor]
-            nulls.append(mine[mine["with_null"]].groupby("draw")[["success", "effect"]].mean().to_numpy(np.float64))
-            lines.append(line | _counted(mine[mine["draw"] < 0]) | _set_against(nulls[-1]))
-    table = pd.DataFrame(lines)
-    found = corrected(table, stacked(nulls)[..., 1], CASE, (table["donor_kind"] == "family").to_numpy())
+    table = pd.DataFrame([line for line, _ in counted])
+    effects = stacked([null for _, null in counted])[..., 1]
+    found = corrected(table, effects, CASE, (table["donor_kind"] == "family").to_numpy())
     return table.assign(p_layers=found["p_layers"], q=found["q"])
 
 

@@ -15,7 +15,7 @@ from probes.transfer.erasure_table import erasure_lines, with_decisions
 from probes.transfer.families import Cast
 from probes.transfer.receivers import ReceiverBatch
 from probes.transfer.steps import edited_cells, steps_to
-from probes.transfer.table import stacked, transfer_table
+from probes.transfer.table import stacked, transfer_lines, transfer_table
 
 KINDS = ("independent", "windowed", "walk", "line")
 HOOK = Hook("resid_post", 0)
@@ -127,11 +127,13 @@ def erasures(seed, kind, n_members, n_layers, *, donors=("a",), n_null=19, n_con
 def transfers(seed, kind, n_members, n_layers, *, donors=("a",), n_null=19, n_controls=20):
     """The transfer table of a receiver `r` and an unrelated donor `a` of the same kind, over layers, in one context."""
     true, families = unrelated(seed, kind, n_members, n_layers, n_controls)
-    cells, hooks = [], [Hook("resid_post", layer) for layer in range(n_layers)]
-    for layer, hook in enumerate(hooks):
+    counted = []
+    for layer in range(n_layers):
+        hook = Hook("resid_post", layer)
         at = {name: found[layer] for name, found in families.items()}
         batches = [LinearBatch(at["r"], true[layer], (0,), (member,)) for member in range(n_members)]
         steps = steps_to("r", at, cast_of(batches, donors, n_controls), n_null, at["r"].contexts[0], seed)
         edits = pd.concat([edited_cells(batch, hook, (0,), steps) for batch in batches])
-        cells.append(edits.assign(hook=layer, positions="last", receiver="r"))
-    return transfer_table(pd.concat(cells, ignore_index=True), hooks, (["last"], ["r"], list(donors)))
+        cells = edits.assign(positions="last", receiver="r")
+        counted += transfer_lines(cells, hook, (["last"], ["r"], list(donors)))
+    return transfer_table(counted)

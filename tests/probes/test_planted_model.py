@@ -111,7 +111,7 @@ def test_the_model_counts(planted):
 @pytest.mark.parametrize("method", ["mean_difference", "pca", "lda", "logistic"])
 def test_the_planted_direction_is_found(planted, store, hook, method):
     _, v = planted
-    found = find_direction(store, contrast(store, "digits", "numwords"), hook, method)
+    found = find_direction(store, contrast(store.view(), "digits", "numwords"), hook, method)
     assert float(found.vector @ v) > 0.99
     assert found.norm == pytest.approx(6, rel=0.05)
 
@@ -119,7 +119,7 @@ def test_the_planted_direction_is_found(planted, store, hook, method):
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: f"{hook.kind}-{hook.layer}")
 def test_steering_along_it_turns_every_answer_into_its_counterpart_and_back(planted, store, hook):
     model, _ = planted
-    found = find_direction(store, contrast(store, "digits", "numwords"), hook)
+    found = find_direction(store, contrast(store.view(), "digits", "numwords"), hook)
     with steer(model, found):
         assert answers(model, texts("digits")) == WORDS["numwords"][1:]
         assert answers(model, texts("numwords")) == WORDS["numwords"][1:]
@@ -134,7 +134,7 @@ def test_steering_along_it_turns_every_answer_into_its_counterpart_and_back(plan
 def test_random_directions_of_the_same_length_do_not(planted, store):
     model, _ = planted
     hook = Hook("resid_post", 0)
-    norm = find_direction(store, contrast(store, "digits", "numwords"), hook).norm
+    norm = find_direction(store, contrast(store.view(), "digits", "numwords"), hook).norm
     turned = 0
     for seed in range(8):
         step = torch.randn(D, generator=torch.Generator().manual_seed(seed))
@@ -145,7 +145,7 @@ def test_random_directions_of_the_same_length_do_not(planted, store):
 
 def test_without_the_direction_digits_and_words_are_the_same_to_the_model(planted, store):
     model, _ = planted
-    found = find_direction(store, contrast(store, "digits", "numwords"), Hook("resid_post", 1))
+    found = find_direction(store, contrast(store.view(), "digits", "numwords"), Hook("resid_post", 1))
     with ablate(model, found):
         for i in (2, 7):
             one, other = (model.last_logits(text_tokens(model, f"Van {WORDS[f][i]}"))[0].detach() for f in WORDS)

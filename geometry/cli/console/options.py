@@ -67,7 +67,7 @@ FamilyNames = Annotated[
 ]
 Layers = Annotated[str, typer.Option("--layers", help="all, or layers and ranges: 0,4-7,-1.")]
 SpreadLayers = Annotated[
-    str | None, typer.Option("--layers", help="all, or layers and ranges: 8,14,20-24; default: eight, evenly spread.")
+    str, typer.Option("--layers", help="all, or layers and ranges: 8,14,20-24; default: eight, evenly spread.")
 ]
 
 

@@ -22,39 +22,54 @@ def viewed(
     Raises:
         StoppedError: Ctrl-C; the message says how to go on.
     """
+    with opened_view(file, site, layers, where, quiet=quiet) as view, watched(view, folder, quiet=quiet) as loop:
+        yield view, loop
+
+
+@contextmanager
+def opened_view(file: Path, site: str, layers: str, where: str | None, *, quiet: bool) -> "Iterator[View]":
+    """A view of a store; it is said where the recording is not complete."""
     from cache.store.store import ActivationStore
 
     with ActivationStore.open(file) as store:
         if not store.complete:
             rows = f"{len(store.rows)} rows are recorded so far"
             console(quiet=quiet).print(f"{file} is not complete: {rows}")
-        view = store.view(site, layers, where)
-        with watched(len(view.hooks), folder, quiet=quiet) as loop:
-            yield view, loop
+        yield store.view(site, layers, where)
 
 
 @contextmanager
-def watched(n_sites: int, folder: Path, *, quiet: bool) -> "Iterator[Loop]":
-    """A loop over some sites with a bar that moves with each, which are kept in the folder.
+def watched(view: "View", folder: Path, *, quiet: bool, passes: int = 1) -> "Iterator[Loop]":
+    """A loop over a view's sites with a bar that moves with each, which are kept in the folder.
+
+    The bar ends with the last site: what comes then, up to the last file, is interrupted in the same words.
+
+    Args:
+        view: what is looked at.
+        folder: where finished sites are kept.
+        quiet: whether nothing is shown.
+        passes: how often the loop goes over the sites.
 
     Raises:
         StoppedError: Ctrl-C; the message says how to go on.
     """
     from geometry.results.over import Loop
 
-    done = 0
+    done, total = 0, passes * len(view.hooks)
     with progress("layers", quiet=quiet) as bar:
-        task = bar.add_task("layers", total=n_sites, speed="")
+        task = bar.add_task("layers", total=total, speed="")
 
         def count(_: object) -> None:
             nonlocal done
             done += 1
             bar.advance(task)
+            if done == total:
+                bar.stop()
 
         try:
             yield Loop(on_hook=count, kept=folder, say=lambda text: bar.console.print(text))
         except KeyboardInterrupt as error:
             raise StoppedError(
-                f"interrupted; {min(done, n_sites)} of {n_sites} layers are kept in {folder}, and the same command "
-                "goes on from there"
+                f"interrupted; {done} of {total} layers{f' ({passes} passes)' if passes > 1 else ''} are kept in "
+                f"{folder}, and the same command goes on from there"
             ) from error

@@ -117,7 +117,7 @@ def _between_groups(
 ) -> _Ends:
     from probes.directions.contrasts import contrast
 
-    pairs = contrast(store, *ends, where)
+    pairs = contrast(store.view(hook.kind, where=where), *ends)
     found = _found(store, pairs, hook, method, model, quiet=quiet)
     numbers = {
         "cosine_between_halves": _stability(store, pairs, hook, method),

@@ -8,7 +8,8 @@ import typer
 from cache.errors import InputError
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel, needed_model
-from geometry.cli.console.terminal import console, drawing, print_table, progress
+from geometry.cli.console.terminal import console, drawing, print_table
+from geometry.cli.console.viewed import opened_view, watched
 from geometry.cli.intervene.direction import Source, Target
 from geometry.cli.record.store import StoreFile
 
@@ -26,7 +27,7 @@ def sweep(
     layers: options.Layers = "all",
     where: options.Where = None,
     alphas: Annotated[str, typer.Option(help="Strengths in units of the direction's own step.")] = "0.5,1,1.5,2,3,5",
-    positions: Annotated[str, typer.Option(help="Of last, all and members; comma-separated.")] = "last,all",
+    positions: Annotated[str, typer.Option(help="Of last, members, both and all; comma-separated.")] = "last,all",
     model: NeededModel = None,
     out: options.Out = None,
     seed: options.Seed = 0,
@@ -34,48 +35,32 @@ def sweep(
     quiet: options.Quiet = False,
 ) -> None:
     """Turn every prompt of one family into another's answer, by directions that have not seen that answer."""
-    from cache.store.store import ActivationStore
     from geometry.report import write_report
-    from geometry.results.result import site_hooks
+    from geometry.results.over import forget
     from probes.steering.cells import before_and_after, nested_cells, sweep_summary
     from probes.steering.collateral import collateral
-    from probes.steering.sweep import check_choices
+    from probes.steering.settings import Grid
     from probes.steering.sweep import sweep as run_sweep
 
-    strengths = _numbers(alphas)
-    places = [part.strip() for part in positions.split(",") if part.strip()]
-    check_choices(strengths, places)
+    grid = Grid(_numbers(alphas), positions)
     folder = options.results_folder(out, options.file_stem(file.stem, source, target))
-    with ActivationStore.open(file) as store:
-        hooks = site_hooks(store, site, layers)
-        loaded = needed_model(store, model, quiet=quiet)
-        with progress("layers", quiet=quiet) as bar:
-            task = bar.add_task("layers", total=len(hooks), speed="")
-            result = run_sweep(
-                store,
-                loaded,
-                source,
-                target,
-                site=site,
-                layers=layers,
-                where=where,
-                alphas=strengths,
-                positions=places,
-                seed=seed,
-                on_hook=lambda _: bar.advance(task),
-            )
-        say = console(quiet=quiet)
-        with say.status("what it does to other texts"):
-            spilled = collateral(store, loaded, result, seed=seed)
-    tables = {
-        "summary": sweep_summary(result),
-        "answers": nested_cells(result),
-        "before_after": before_and_after(result),
-        "collateral": spilled,
-    }
-    with drawing(quiet=quiet):
-        paths = write_report(result, _figures(result), folder, tables)
-    _print(result, tables, as_json=as_json)
+    say = console(quiet=quiet)
+    with opened_view(file, site, layers, where, quiet=quiet) as view:
+        loaded = needed_model(view.store, model, quiet=quiet)
+        with watched(view, folder, quiet=quiet, passes=2) as loop:
+            result = run_sweep(view, loaded, source, target, grid, seed=seed, loop=loop)
+            with say.status("what it does to other texts"):
+                spilled = collateral(view, loaded, result, seed=seed)
+            tables = {
+                "summary": sweep_summary(result),
+                "answers": nested_cells(result),
+                "before_after": before_and_after(result),
+                "collateral": spilled,
+            }
+            with drawing(quiet=quiet):
+                paths = write_report(result, _figures(result), folder, tables)
+            forget(folder)
+            _print(result, tables, as_json=as_json)
     say.print("\n".join(str(path) for path in paths), markup=False)
 
 

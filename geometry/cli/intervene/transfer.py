@@ -1,6 +1,5 @@
 """`geometry transfer|erase`: does one family's index code act in another, and is it needed there?"""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,8 @@ import typer
 from cache.errors import InputError
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel, needed_model
-from geometry.cli.console.terminal import console, drawing, print_table, progress
+from geometry.cli.console.results import Report, write_results
+from geometry.cli.console.viewed import opened_view, watched
 from geometry.cli.record.store import StoreFile
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from cache.models.model import LoadedModel
     from cache.store.store import ActivationStore
+    from cache.store.view import View
+    from geometry.results.over import Loop
     from geometry.results.result import LayerResult
+    from probes.transfer.families import Roles
 
 EditedSite = Annotated[str, typer.Option("--site", help="resid_post (with the embedding) or resid_pre.")]
 EditedPositions = Annotated[
@@ -45,7 +48,7 @@ _SAVED = ("success_when_right", "effect", "necessary")
 def transfer(
     file: StoreFile,
     families: options.FamilyNames = None,
-    layers: options.SpreadLayers = None,
+    layers: options.SpreadLayers = "spread",
     positions: EditedPositions = "last",
     contexts: Contexts = 4,
     nulls: TransferNulls = 19,
@@ -62,31 +65,20 @@ def transfer(
     from probes.transfer.table import strongest
 
     folder = options.results_folder(out, f"{file.stem}-transfer")
-    with _opened(file, model, site, layers, quiet=quiet) as (store, loaded, on_hook):
-        result = transfer_matrix(
-            store,
-            loaded,
-            receivers=options.families_of(families),
-            donors=_donors(store, families),
-            site=site,
-            layers=layers,
-            positions=_words(positions),
-            n_contexts=contexts,
-            n_null=nulls,
-            seed=seed,
-            on_hook=on_hook,
-        )
-    figures = {"matrix": transfer_matrices, "by_layer": transfer_by_layer}
-    short = _short(result, "success", ["success_when_right", "effect"])
-    shown = ["success", "ci_low", "ci_high", "effect", "null_mean", "null_max", "p", "p_layers", "q"]
-    tables = {"summary": short, "pairs": strongest(result.table, shown)}
-    _write(result, figures, tables, folder, as_json=as_json, quiet=quiet)
+    with edited_view(file, model, site, layers, folder, quiet=quiet) as (view, loaded, loop):
+        roles = _roles(view.store, families, positions, contexts)
+        result = transfer_matrix(view, loaded, roles, n_null=nulls, seed=seed, loop=loop)
+        short = _short(result, "success", ["success_when_right", "effect"])
+        shown = ["success", "ci_low", "ci_high", "effect", "null_mean", "null_max", "p", "p_layers", "q"]
+        tables = {"summary": short, "pairs": strongest(result.table, shown)}
+        figures = {"matrix": transfer_matrices, "by_layer": transfer_by_layer}
+        _write(result, figures, tables, folder, as_json=as_json, quiet=quiet)
 
 
 def erase(
     file: StoreFile,
     families: options.FamilyNames = None,
-    layers: options.SpreadLayers = None,
+    layers: options.SpreadLayers = "spread",
     positions: EditedPositions = "last",
     contexts: Contexts = 4,
     rank: Rank = 4,
@@ -104,56 +96,44 @@ def erase(
     from probes.transfer.table import strongest
 
     folder = options.results_folder(out, f"{file.stem}-erase")
-    with _opened(file, model, site, layers, quiet=quiet) as (store, loaded, on_hook):
-        result = erasure_matrix(
-            store,
-            loaded,
-            receivers=options.families_of(families),
-            donors=_donors(store, families),
-            rank=rank,
-            n_null=nulls,
-            site=site,
-            layers=layers,
-            positions=_words(positions),
-            n_contexts=contexts,
-            seed=seed,
-            on_hook=on_hook,
-        )
-    figures = {"matrix": erasure_matrices, "by_layer": erasure_by_layer}
-    short = _short(result, "left", ["unedited", "null_mean", "necessary"])
-    shown = ["left", "ci_low", "ci_high", "unedited", "null_low", "within_low", "controls_min"]
-    shown += ["p", "p_layers", "q", "necessary"]
-    tables = {"summary": short, "pairs": strongest(result.table, shown, falling=True)}
-    _write(result, figures, tables, folder, as_json=as_json, quiet=quiet)
+    with edited_view(file, model, site, layers, folder, quiet=quiet) as (view, loaded, loop):
+        roles = _roles(view.store, families, positions, contexts)
+        result = erasure_matrix(view, loaded, roles, rank=rank, n_null=nulls, seed=seed, loop=loop)
+        short = _short(result, "left", ["unedited", "null_mean", "necessary"])
+        shown = ["left", "ci_low", "ci_high", "unedited", "null_low", "within_low", "controls_min"]
+        shown += ["p", "p_layers", "q", "necessary"]
+        tables = {"summary": short, "pairs": strongest(result.table, shown, falling=True)}
+        figures = {"matrix": erasure_matrices, "by_layer": erasure_by_layer}
+        _write(result, figures, tables, folder, as_json=as_json, quiet=quiet)
 
 
 @contextmanager
-def _opened(
-    file: Path, name: str | None, site: str, layers: str | None, *, quiet: bool
-) -> "Iterator[tuple[ActivationStore, LoadedModel, Callable[[Any], None]]]":
-    """The store, the model that it was recorded from, and a progress bar that moves with every layer."""
-    from cache.store.store import ActivationStore
-    from probes.transfer.receivers import edited_hooks
+def edited_view(
+    file: Path, name: str | None, site: str, layers: str, folder: Path, *, quiet: bool
+) -> "Iterator[tuple[View, LoadedModel, Loop]]":
+    """A view of a store, the model that it was recorded from, and a loop whose finished sites are kept in a folder.
 
-    with ActivationStore.open(file) as store:
-        hooks = edited_hooks(store, site, layers)
-        loaded = needed_model(store, name, quiet=quiet)
-        with progress("layers", quiet=quiet) as bar:
-            task = bar.add_task("layers", total=len(hooks), speed="")
-            yield store, loaded, lambda _: bar.advance(task)
+    Raises:
+        StoppedError: Ctrl-C; the message says how to go on.
+    """
+    from probes.transfer.receivers import check_edited
+
+    with opened_view(file, site, layers, None, quiet=quiet) as view:
+        check_edited(view)
+        loaded = needed_model(view.store, name, quiet=quiet)
+        with watched(view, folder, quiet=quiet) as loop:
+            yield view, loaded, loop
 
 
-def _donors(store: "ActivationStore", families: str | None) -> list[str] | None:
-    """The named families, and the store's first controls beside them."""
-    from geometry.rows.cells import CONTROL_PREFIX
-    from probes.transfer.families import N_CONTROLS
+def _roles(store: "ActivationStore", families: str | None, positions: str, n_contexts: int) -> "Roles":
+    """The named families receive and give, and the store's first controls give beside them."""
+    from probes.transfer.families import N_CONTROLS, Roles
 
     names = options.families_of(families)
     if names is None:
-        return None
-    known = dict.fromkeys(store.prompts["family"])
-    controls = [name for name in known if name.startswith(CONTROL_PREFIX) and name not in names]
-    return [*names, *controls[:N_CONTROLS]]
+        return Roles(positions=_words(positions), n_contexts=n_contexts)
+    controls = [name for name in store.controls if name not in names]
+    return Roles(names, [*names, *controls[:N_CONTROLS]], _words(positions), n_contexts)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -192,35 +172,28 @@ def _write(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Save everything, print the short tables or all of it as JSON, and say where the files are."""
-    from geometry.report import write_report
-
-    say = console(quiet=quiet)
-    sets = result.parameters["positions"]
-    with drawing(quiet=quiet):
-        drawn = {f"{name}-{one}": draw(result, one) for name, draw in figures.items() for one in sets}
-        paths = write_report(result, drawn, folder, tables)
-    if as_json:
-        sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
-    else:
-        first = result.table.iloc[0]
-        print_table(
-            tables["summary"].drop(columns=[name for name in _SAVED if name in tables["summary"]]),
-            title=f"{result.name} of {result.parameters['site']}: {first['n_templates']} contexts edited",
-        )
-        print_table(tables["pairs"], title="each pair of families at the layer where it stands out most")
+    short = tables["summary"].drop(columns=[name for name in _SAVED if name in tables["summary"]])
+    what = f"{result.name} of {result.parameters['site']}: {result.table['n_templates'].iloc[0]} contexts edited"
+    notes = _at_floor(result)
     if result.table["p"].isna().all() and result.parameters["n_null"]:
-        say.print("no p values: nulls are drawn from 10 control families or more; record control:0-19", markup=False)
-    _say_floor(result, say.print)
-    say.print("\n".join(str(path) for path in paths), markup=False)
+        notes.insert(0, "no p values: nulls are drawn from 10 control families or more; record control:0-19")
+    sets = result.parameters["positions"]
+    report = Report(
+        draw=lambda: {f"{name}-{one}": draw(result, one) for name, draw in figures.items() for one in sets},
+        tables=tables,
+        shown=[(what, short), ("each pair of families at the layer where it stands out most", tables["pairs"])],
+        notes=notes,
+    )
+    write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)
 
 
-def _say_floor(result: "LayerResult", say: Callable[[str], None]) -> None:
-    """Say it where p is as small as the draws allow and q is still above .05."""
+def _at_floor(result: "LayerResult") -> list[str]:
+    """A sentence where p is as small as the draws allow and q is still above .05."""
     at_floor = result.table[(result.table["p_layers"] <= result.table["p_floor"]) & (result.table["q"] > 0.05)]
-    if len(at_floor):
-        case = ["positions", "receiver", "donor"]
-        n = len(result.table.loc[result.table["q"].notna(), case].drop_duplicates())
-        pairs = len(at_floor.drop_duplicates(case))
-        pairs_text = f"{pairs} of {n} pairs have the least p there can be, and q above .05"
-        say(f"{pairs_text}: --nulls {20 * n - 1} decides each")
+    if not len(at_floor):
+        return []
+    case = ["positions", "receiver", "donor"]
+    n = len(result.table.loc[result.table["q"].notna(), case].drop_duplicates())
+    pairs = len(at_floor.drop_duplicates(case))
+    pairs_text = f"{pairs} of {n} pairs have the least p there can be, and q above .05"
+    return [f"{pairs_text}: --nulls {20 * n - 1} decides each"]

@@ -1,12 +1,13 @@
 """What the tests that run every command share: a small store, and how each command is called on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from cache import Hook, SequenceDesign, load_dataset, plan_recording, record
 from cache.families.family import FAMILIES
+from cache.prompts.prompt import Prompts
 from geometry.cli.app import app
 from probes.directions.direction import direction_of
 from probes.directions.files import save_direction
@@ -40,6 +41,7 @@ class Place:
             "compare": (*measured, "--model", "none"),
             "transfer": (*measured, "--contexts", "2"),
             "erase": (*measured, "--contexts", "2"),
+            "query": (*measured, "--families", "digits", "--contexts", "2"),
         }
         quiet = () if command in ("models", "info", "verify") else ("--quiet",)
         return [command, *calls.get(command, measured), *quiet]
@@ -50,7 +52,8 @@ def make_place(model, folder: Path, model_folder: Path) -> Place:
     design = SequenceDesign(
         (FAMILIES["digits"],), ("quote", "list"), lengths=(2,), starts=(1, 2, 3, 4, 5, 6), templates=3
     )
-    prompts = load_dataset("digits,numwords,months,control:0-1", design)
+    backwards = load_dataset("digits", replace(design, kinds=("decreasing",)))
+    prompts = Prompts((*load_dataset("digits,numwords,months,control:0-1", design), *backwards))
     record(model, plan_recording(model, prompts, sites="resid", positions="members"), folder / "a.h5")
     step = torch.randn(model.d_model, generator=torch.Generator().manual_seed(3))
     drawn = direction_of(step, Hook("resid_post", 1), "drawn", source="a", target="b")

@@ -55,6 +55,7 @@ COMMANDS = [
     ("probe", "--target", "family", "--leave-out", "member", "--layers", "2"),
     ("transfer", "--layers", "2"),
     ("erase", "--layers", "2"),
+    ("cosines", "--layers", "2"),
     ("sweep", "--from", FORMULA, "--to", MARKUP, "--layers", "2", "--alphas", "1"),
 ]
 

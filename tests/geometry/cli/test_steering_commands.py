@@ -3,7 +3,6 @@
 import json
 import shlex
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -11,6 +10,7 @@ import torch
 from cache import ActivationStore, Hook, load_model
 from geometry.cli import main
 from geometry.cli.console.recorded_model import model_words
+from geometry.results.result import LayerResult
 from probes.directions.direction import direction_of
 from probes.directions.files import load_direction, save_direction
 from probes.directions.members import member_edit, reversal
@@ -155,7 +155,7 @@ def test_sweep_writes_tables_and_figures(run, store, tmp_path):
     names = {path.name for path in (tmp_path / "swept").iterdir()}
     tables = {f"{name}.csv" for name in ("table", "rows", "summary", "answers", "before_after", "collateral")}
     figures = {f"{name}.{suffix}" for name in ("success", "grid") for suffix in ("png", "svg")}
-    assert names == tables | figures | {"result.npz", "result.json"}
+    assert names == tables | figures | {"result.nc", "result.json"}
     described = json.loads((tmp_path / "swept" / "result.json").read_text())
     assert described["parameters"]["seed"] == 4
     summary = pd.read_csv(tmp_path / "swept" / "summary.csv")
@@ -164,8 +164,8 @@ def test_sweep_writes_tables_and_figures(run, store, tmp_path):
     answers = pd.read_csv(tmp_path / "swept" / "answers.csv")
     assert len(answers) == 6
     assert "mean_difference, answer by answer" in out
-    with np.load(tmp_path / "swept" / "result.npz", allow_pickle=False) as arrays:
-        assert arrays["success"].shape[0] == 3  # the embedding, and layers 0 and 2
+    swept = LayerResult.load(tmp_path / "swept")
+    assert swept.values("success").shape[0] == 3  # the embedding, and layers 0 and 2
     code, out, _ = run(
         *("sweep", store, "--from", "digits", "--to", "numwords", "--layers", "2", "--alphas", "1", "--json", "--quiet")
     )

@@ -6,7 +6,7 @@ import torch
 from cache import Hook, SequenceDesign, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
-from probes.directions.codes import IndexCodes, load_codes, places_of, plan_codes, shown_length
+from probes.directions.codes import IndexCodes, load_codes, plan_codes, shown_length
 from tests.recordings import recorded
 
 HOOK = Hook("resid_post", 1)
@@ -74,17 +74,12 @@ def test_only_one_context_is_refused_not_skipped():
         codes.without("list|0")
 
 
-def test_places_and_lengths(store):
-    assert places_of("last", 3) == (-1,)
-    assert places_of("members", 3) == (0, 1, 2)
-    assert places_of("both", 2) == (0, 1, -1)
+def test_the_longest_prompts_are_taken_unless_told(store):
     assert shown_length(store) == 2
     assert plan_codes(store, "digits", length=1).members != plan_codes(store, "digits").members
 
 
 def test_what_has_no_codes_is_told(store, gpt2, folder):
-    with pytest.raises(InputError, match="no position set 'all'; there are last, members, both"):
-        places_of("all", 3)
     with pytest.raises(InputError, match=r"no family 'days'; it has digits, months"):
         plan_codes(store, "days")
     with pytest.raises(InputError, match=r"no prompts of kind 'wrap', .* it has 'increasing', 'decreasing'"):

@@ -120,7 +120,7 @@ def store(gpt2, tmp_path_factory):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_direction_from_a_store_is_the_methods_of_its_pairs(store, method):
-    pairs = contrast(store, "digits", "months")
+    pairs = contrast(store.view(), "digits", "months")
     x, y = load_pairs(store, HOOK, pairs)
     assert len(x) == 12
     found = find_direction(store, pairs, HOOK, method)
@@ -132,22 +132,22 @@ def test_a_direction_from_a_store_is_the_methods_of_its_pairs(store, method):
 
 
 def test_the_way_back_is_the_same_way(store):
-    there = find_direction(store, contrast(store, "digits", "months"), HOOK)
-    back = find_direction(store, contrast(store, "months", "digits"), HOOK)
+    there = find_direction(store, contrast(store.view(), "digits", "months"), HOOK)
+    back = find_direction(store, contrast(store.view(), "months", "digits"), HOOK)
     assert cosine(there, back) == pytest.approx(-1)
     assert there.norm == pytest.approx(back.norm)
 
 
 def test_a_method_that_is_not_there_is_refused_by_name(store):
     with pytest.raises(InputError, match="no method 'mean'; known are mean_difference, pca, logistic, lda, mean_only"):
-        find_direction(store, contrast(store, "digits", "months"), HOOK, "mean")
+        find_direction(store, contrast(store.view(), "digits", "months"), HOOK, "mean")
 
 
 @pytest.mark.parametrize("method", CONTRASTING)
 def test_groups_that_do_not_differ_are_refused(store, method):
     """At the embedding of the last token, which all the prompts share."""
     with pytest.raises(InputError, match=r"is zero at blocks.0.hook_resid_pre|all activations are the same"):
-        find_direction(store, contrast(store, "digits", "months"), Hook("resid_pre", 0), method)
+        find_direction(store, contrast(store.view(), "digits", "months"), Hook("resid_pre", 0), method)
 
 
 def rows_of_words(model, words, gain, centred):
@@ -178,7 +178,7 @@ def test_words_of_several_tokens_have_no_unembedding_difference(gpt2, pairs):
 
 
 def test_directions_of_two_models_do_not_mix(store):
-    one = find_direction(store, contrast(store, "digits", "months"), Hook("resid_post", 1))
+    one = find_direction(store, contrast(store.view(), "digits", "months"), Hook("resid_post", 1))
     assert one.weights == store.manifest["hard"]["model weights"]
     assert (one + one).weights == one.weights
     with pytest.raises(InputError, match="models with other weights"):

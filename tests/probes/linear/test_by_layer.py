@@ -9,12 +9,13 @@ import torch
 from cache import ActivationStore, Hook, SequenceDesign, load_dataset, plan_recording, record
 from cache.errors import InputError
 from cache.families.family import FAMILIES
+from geometry.results.over import Loop
 from geometry.stats.ranks import rank_p_over_layers
 from geometry.stats.uncertainty import share_interval
 from probes.linear.by_layer import _score, probe_by_layer
 from probes.linear.controls import control_draws
 from probes.linear.probe import balanced_accuracy, leave_groups_out, predict_classes
-from probes.linear.tasks import ProbeTask, plan_probe
+from probes.linear.tasks import ProbeTask, Question, plan_probe
 from tests.probes.linear_readout import KINDS, codes, family
 from tests.recordings import recorded
 from tests.rerecording import rerecorded
@@ -57,7 +58,7 @@ def store(gpt2, tmp_path_factory):
 @pytest.fixture(scope="module")
 def results(store):
     return {
-        (target, leave_out): probe_by_layer(store, target, leave_out=leave_out)
+        (target, leave_out): probe_by_layer(store.view(), Question(target, leave_out))
         for target, leave_out in (
             ("family", "member"),
             ("family", "template"),
@@ -100,7 +101,7 @@ def test_a_linear_number_and_a_circle_are_read_off_members_never_seen(results):
 def test_the_period_makes_the_angle(store, results):
     """By itself the months' period of 12 is taken; 8 is what was planted."""
     assert results["angle", "member"].parameters["period"] == 12
-    planted = probe_by_layer(store, "angle", leave_out="member", period=8.0, layers="2")
+    planted = probe_by_layer(store.view(layers="2"), Question("angle", period=8.0))
     assert planted.table["value"].item() > 0.95
     assert planted.table["chance"].item() == 0
     assert value(results, "angle", "member", 2, "chance") > 0.05  # 8 of 12 members have a mean direction
@@ -135,9 +136,10 @@ def test_control_families_take_the_families_place(gpt2, tmp_path):
     design = SequenceDesign((FAMILIES["digits"],), frames=("quote",), lengths=(2,), starts=(1, 2, 3, 4, 5), templates=3)
     prompts = load_dataset("digits,months,control:0-2", design)
     with recorded(gpt2, plan_recording(gpt2, prompts, sites="resid", positions="last"), tmp_path / "c.h5") as store:
-        result = probe_by_layer(store, "number", n_permutations=1, layers="1")
+        view = store.view(layers="1")
+        result = probe_by_layer(view, "number", n_permutations=1)
         truth = [
-            probe_by_layer(store, "number", families=pair, n_permutations=1, layers="1").table["value"].item()
+            probe_by_layer(view, Question("number", families=pair), n_permutations=1).table["value"].item()
             for pair in (["control:0", "control:1"], ["control:0", "control:2"], ["control:1", "control:2"])
         ]
     np.testing.assert_allclose(result.values("control_families")[-1], truth)
@@ -156,7 +158,7 @@ def test_the_null_is_at_chance_and_so_is_the_control_task_of_members_left_out(re
 
 
 def test_a_layer_is_the_probe_of_its_rows(store, results):
-    task = plan_probe(store, "family", "member")
+    task = plan_probe(store.view(), Question("family", "member"))
     labels = task.labels[:1]
     truth = predict_classes(store.load(Hook("resid_post", 1), task.chosen), labels, task.folds)
     assert value(results, "family", "member", 1) == balanced_accuracy(labels[0], truth[0])
@@ -185,15 +187,15 @@ def test_everything_that_the_values_depend_on_is_recorded(store, results):
 
 
 def test_the_seed_changes_the_null_and_the_control_tasks_alone(store):
-    one, again, other = (probe_by_layer(store, "number", layers="1", seed=seed) for seed in (0, 0, 1))
-    for name in one.arrays:
+    one, again, other = (probe_by_layer(store.view(layers="1"), "number", seed=seed) for seed in (0, 0, 1))
+    for name in one.dataset.data_vars:
         np.testing.assert_array_equal(one.values(name), again.values(name))
         assert np.array_equal(one.values(name), other.values(name)) == (name in {"value", "se", "control_families"})
 
 
 def test_each_layer_is_told_when_it_is_done(store):
     told = []
-    result = probe_by_layer(store, "number", layers="0-1", n_permutations=2, on_hook=told.append)
+    result = probe_by_layer(store.view(layers="0-1"), "number", n_permutations=2, loop=Loop(told.append))
     assert result.hooks == tuple(told)
     assert result.values("null").shape == (2, 2)
 
@@ -201,7 +203,7 @@ def test_each_layer_is_told_when_it_is_done(store):
 @pytest.mark.parametrize(("answers", "n_members"), [("234567", 6), ("2345", 4)])
 def test_under_seven_members_there_is_no_interval_and_under_five_no_error(store, answers, n_members):
     where = f"is_last and answer in {list(answers)}"
-    line = probe_by_layer(store, "number", families=["digits"], where=where, layers="0").table.iloc[0]
+    line = probe_by_layer(store.view(layers="0", where=where), Question("number", families=["digits"])).table.iloc[0]
     assert line["n_members"] == n_members
     assert np.isfinite(line["value"])
     assert np.isfinite(line["se"]) == (n_members >= 5)
@@ -219,7 +221,7 @@ def test_under_seven_members_there_is_no_interval_and_under_five_no_error(store,
 )
 def test_what_cannot_be_probed_is_told(store, target, choices, message):
     with pytest.raises(InputError, match=message):
-        probe_by_layer(store, target, **choices)
+        probe_by_layer(store.view(**choices), target)
 
 
 # --- p values: unrelated families, and a number that they share
@@ -237,15 +239,13 @@ def scores(kind, target, seed, n_layers, *, shared=0.0, n_families=2, n_members=
     grid = np.indices((n_families, 3, n_members)).reshape(3, -1)
     labels = grid[0] if target == "family" else grid[2]
     task = ProbeTask(
-        target=target,
-        families=(),
+        question=Question(target, period=float(n_members)),
         chosen=np.ones(1, dtype=bool),
         labels=labels[None],
         ordinals=np.arange(n_members),
         folds=leave_groups_out(grid[2].tolist()),
         groups=grid[2],
         members=grid[2],
-        period=float(n_members),
         n_templates=3,
     )
     found = []

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cache import Hook
-from geometry.results.result import LayerResult
+from geometry.results.result import layer_result
 from probes.linear.figures import probes_by_layer
 
 HOOKS = (Hook("resid_pre", 0), Hook("resid_post", 0), Hook("resid_post", 1))
@@ -27,7 +27,9 @@ def table_of(target, leave_out, value, *, se=0.05, chance=0.25, control_max=np.n
 def result(*tables):
     probes = [{"families": ["digits", "months"]} for _ in tables]
     table = pd.concat(tables, ignore_index=True)
-    return LayerResult("probe", HOOKS, {}, pd.DataFrame(), {"site": "resid_post", "probes": probes}, "ab" * 32, table)
+    return layer_result(
+        "probe", HOOKS, {}, parameters={"site": "resid_post", "probes": probes}, source="ab" * 32, table=table
+    )
 
 
 def drawn(axis):
@@ -91,7 +93,9 @@ def test_control_families_are_drawn_where_there_are_any(figure):
 
 def test_one_probe_by_itself_and_without_errors_is_drawn_too():
     one = result(table_of("angle", "member", [0.1, 0.2, 0.3], se=np.nan))
-    alone = LayerResult("probe", HOOKS, {}, pd.DataFrame(), {"site": "z", "families": ["days"]}, one.source, one.table)
+    alone = layer_result(
+        "probe", HOOKS, {}, parameters={"site": "z", "families": ["days"]}, source=one.source, table=one.table
+    )
     figure = probes_by_layer(alone)
     assert figure.axes[0].get_ylabel() == "mean cosine"
     assert len(figure.axes[0].collections) == 1

@@ -6,7 +6,7 @@ import pytest
 
 from cache import Hook
 from cache.errors import InputError
-from geometry.results.result import LayerResult
+from geometry.results.result import layer_result
 from geometry.stats.uncertainty import adjusted
 from probes.linear.joined import join_probes
 
@@ -23,14 +23,14 @@ def probe(target, p, *, layers=(0, 1), n_permutations=3):
     own = {"target": target, "leave_out": "member", "members": [1, 2], "period": 2, "families": ["digits"]}
     table = pd.DataFrame({"layer": layers, "target": target, "p": p, "q": p})
     hooks = tuple(Hook("resid_post", layer) for layer in layers)
-    return LayerResult("probe", hooks, arrays, pd.DataFrame(), own | {"seed": 0}, "f", table)
+    return layer_result("probe", hooks, arrays, parameters=own | {"seed": 0}, source="f", table=table)
 
 
 def test_joined_probes_have_an_axis_of_their_own():
     results = [probe("number", [0.05, 0.5]), probe("family", [0.3, 0.4])]
     joined = join_probes(results)
-    assert joined.arrays["value"][0] == ("hook", "probe")
-    assert joined.arrays["null"][0] == ("hook", "probe", "permutation")
+    assert joined.dataset["value"].dims == ("hook", "probe")
+    assert joined.dataset["null"].dims == ("hook", "probe", "permutation")
     for i, one in enumerate(results):
         np.testing.assert_array_equal(joined.values("null")[:, i], one.values("null"))
         assert joined.parameters["probes"][i]["target"] == one.parameters["target"]

@@ -6,7 +6,7 @@ import pytest
 from cache import SequenceDesign, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
-from probes.linear.tasks import N_CONTROL_TASKS, plan_probe, relabelled
+from probes.linear.tasks import N_CONTROL_TASKS, Question, plan_probe, relabelled
 from tests.recordings import recorded
 
 FAMILY, MEMBER, TEMPLATE = (axis.ravel() for axis in np.meshgrid(range(3), range(5), range(4), indexing="ij"))
@@ -20,6 +20,10 @@ def store(gpt2, tmp_path_factory):
     path = tmp_path_factory.mktemp("tasks") / "a.h5"
     with recorded(gpt2, plan_recording(gpt2, prompts, sites="resid_pre", positions="last"), path) as store:
         yield store
+
+
+def planned(store, target, leave_out, *, where=None, draws=None, **choices):
+    return plan_probe(store.view("resid_pre", where=where), Question(target, leave_out, **choices), **(draws or {}))
 
 
 def rows_of(store, task):
@@ -42,7 +46,7 @@ def test_relabelling_gives_each_type_one_label_in_a_block_and_keeps_the_distribu
 
 
 def test_only_what_all_families_have_is_probed(store):
-    task = plan_probe(store, "family", "member")
+    task = planned(store, "family", "member")
     rows = rows_of(store, task)
     assert task.families == ("digits", "months", "days")
     assert task.ordinals.tolist() == [2, 3, 4, 5, 6]
@@ -50,18 +54,25 @@ def test_only_what_all_families_have_is_probed(store):
     assert task.n_templates == 5
     np.testing.assert_array_equal(task.members, rows["last"])
     assert [task.families[label] for label in task.labels[0]] == rows["family"].tolist()
-    assert plan_probe(store, "member", "template", families=["months"]).ordinals.tolist() == [2, 3, 4, 5, 6, 7]
+    assert planned(store, "member", "template", families=["months"]).ordinals.tolist() == [
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+    ]
 
 
 @pytest.mark.parametrize("target", ["member", "number", "angle"])
 def test_labels_of_members_are_their_ordinals(store, target):
-    task = plan_probe(store, target, "template")
+    task = planned(store, target, "template")
     np.testing.assert_array_equal(task.ordinals[task.labels[0]], task.members)
 
 
 @pytest.mark.parametrize(("target", "leave_out"), [("family", "member"), ("number", "member"), ("number", "template")])
 def test_whole_groups_are_left_out_and_control_labels_are_fixed(store, target, leave_out):
-    task = plan_probe(store, target, leave_out, n_permutations=4, seed=2)
+    task = planned(store, target, leave_out, draws={"n_permutations": 4, "seed": 2})
     rows = rows_of(store, task)
     assert len(task.labels) == 1 + 4 + N_CONTROL_TASKS
     names = rows["last"] if leave_out == "member" else rows["frame"] + rows["template"].astype(str)
@@ -80,7 +91,7 @@ def test_whole_groups_are_left_out_and_control_labels_are_fixed(store, target, l
 
 
 def test_strict_folds_are_fitted_to_no_prompt_that_shows_what_is_left_out(store):
-    loose, strict = (plan_probe(store, "family", "member", strict=strict) for strict in (False, True))
+    loose, strict = (planned(store, "family", "member", strict=strict) for strict in (False, True))
     shown = store.prompts["values"].to_numpy()[store.rows["prompt"][strict.chosen]]
     for one, other in zip(loose.folds, strict.folds, strict=True):
         np.testing.assert_array_equal(one.test, other.test)
@@ -88,7 +99,7 @@ def test_strict_folds_are_fitted_to_no_prompt_that_shows_what_is_left_out(store)
         kept = [row for row in one.train.tolist() if not left_out & set(shown[row])]
         assert other.train.tolist() == kept
         assert len(other.train) == len(one.train) - 15 * (max(left_out) < 6)
-    templates = [plan_probe(store, "family", "template", strict=strict).folds for strict in (False, True)]
+    templates = [planned(store, "family", "template", strict=strict).folds for strict in (False, True)]
     for one, other in zip(*templates, strict=True):
         np.testing.assert_array_equal(one.train, other.train)
 
@@ -105,11 +116,11 @@ def test_strict_folds_are_fitted_to_no_prompt_that_shows_what_is_left_out(store)
     ],
 )
 def test_a_circle_is_as_long_as_the_cyclic_family_unless_told(store, families, period, expected):
-    assert plan_probe(store, "angle", "member", families=families, period=period).period == expected
+    assert planned(store, "angle", "member", families=families, period=period).period == expected
 
 
 def test_as_many_control_families_are_asked_the_same_over_the_same_members(store):
-    task = plan_probe(store, "number", "member", families=["months"])
+    task = planned(store, "number", "member", families=["months"])
     assert [one.families for one in task.controls] == [("control:0",), ("control:1",)]
     for one in task.controls:
         rows = rows_of(store, one)
@@ -117,15 +128,18 @@ def test_as_many_control_families_are_asked_the_same_over_the_same_members(store
         np.testing.assert_array_equal(one.ordinals, task.ordinals)
         assert len(one.labels) == 1
         assert (one.period, one.n_templates, len(one.folds)) == (task.period, task.n_templates, len(task.folds))
-    assert [one.families for one in plan_probe(store, "family", "member", families=["digits", "days"]).controls] == [
+    assert [one.families for one in planned(store, "family", "member", families=["digits", "days"]).controls] == [
         ("control:0", "control:1")
     ]
-    assert plan_probe(store, "family", "member").controls == ()  # of three families
-    assert plan_probe(store, "number", "member", families=["control:0"]).controls[0].families == ("control:1",)
+    assert planned(store, "family", "member").controls == ()  # of three families
+    assert planned(store, "number", "member", families=["control:0"]).controls[0].families == ("control:1",)
 
 
 def test_controls_are_probed_where_they_are_named(store):
-    assert plan_probe(store, "family", "member", families=["control:1", "digits"]).families == ("control:1", "digits")
+    assert planned(store, "family", "member", families=["control:1", "digits"]).families == (
+        "control:1",
+        "digits",
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +153,7 @@ def test_controls_are_probed_where_they_are_named(store):
             {},
             "a probe cannot name a member that it never saw; to probe members, leave out template",
         ),
-        ("family", "member", {"n_permutations": 0}, "the null takes 1 to 10,000 permutations; got 0"),
+        ("family", "member", {"draws": {"n_permutations": 0}}, "the null takes 1 to 10,000 permutations; got 0"),
         ("angle", "member", {"period": 0.0}, "the period of an angle is a number above 0; got 0.0"),
         ("angle", "member", {"period": float("nan")}, "the period of an angle is a number above 0; got nan"),
         ("family", "member", {"families": ["digits"]}, "a family probe tells 2 families or more apart; got digits"),
@@ -149,7 +163,7 @@ def test_controls_are_probed_where_they_are_named(store):
 )
 def test_what_cannot_be_asked_is_told(store, target, leave_out, choices, message):
     with pytest.raises(InputError, match=message):
-        plan_probe(store, target, leave_out, **choices)
+        planned(store, target, leave_out, **choices)
 
 
 def test_a_store_of_controls_alone_has_nothing_to_probe_by_itself(gpt2, tmp_path):
@@ -162,4 +176,4 @@ def test_a_store_of_controls_alone_has_nothing_to_probe_by_itself(gpt2, tmp_path
             match="a probe needs families that are not controls; got none from the store: it has control:0",
         ),
     ):
-        plan_probe(store, "number", "member")
+        planned(store, "number", "member")

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from cache import Hook
-from geometry.results.result import LayerResult
+from geometry.results.result import layer_result
 from geometry.stats.uncertainty import share_interval
 from probes.steering.cells import (
     before_and_after,
@@ -26,10 +26,10 @@ def planted(success, moved=None):
     settings = [["mean_difference", 1.0, "last"], ["mean_difference", 2.0, "last"], ["random", 1.0, "last"]]
     settings += [["random", 2.0, "last"], ["unembedding_difference", 1.0, "last"]]
     axes = ("hook", "setting", "trial")
-    return LayerResult(
-        name="sweep",
-        hooks=tuple(Hook("resid_post", layer) for layer in range(n_hooks)),
-        arrays={
+    return layer_result(
+        "sweep",
+        tuple(Hook("resid_post", layer) for layer in range(n_hooks)),
+        {
             "success": (axes, success),
             "within_families": (axes, success),
             "probability_moved": (axes, success if moved is None else moved),

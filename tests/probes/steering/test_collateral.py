@@ -13,6 +13,7 @@ from probes.edits.generation import text_tokens
 from probes.edits.hooks import steer
 from probes.steering.collateral import collateral, divergence
 from probes.steering.sentences import PLAIN_SENTENCES
+from probes.steering.settings import Grid
 from probes.steering.sweep import sweep
 from tests.probes.sweeps import small_store
 
@@ -24,16 +25,7 @@ def store(gpt2, tmp_path_factory):
 
 
 def swept(store, model, alpha):
-    return sweep(
-        store,
-        model,
-        "digits",
-        "numwords",
-        layers="1",
-        alphas=(alpha,),
-        positions=("last",),
-        methods=("mean_difference",),
-    )
+    return sweep(store.view(layers="1"), model, "digits", "numwords", Grid((alpha,), ("last",), ("mean_difference",)))
 
 
 def test_divergence_is_scipys():
@@ -45,9 +37,9 @@ def test_divergence_is_scipys():
 
 
 def test_plain_sentences_are_measured_as_steering_each_by_hand(store, gpt2):
-    table = collateral(store, gpt2, swept(store, gpt2, 3.0)).set_index("texts")
+    table = collateral(store.view(), gpt2, swept(store, gpt2, 3.0)).set_index("texts")
     hook = Hook("resid_post", int(table["layer"].iloc[0]))
-    x, y = load_pairs(store, hook, contrast(store, "digits", "numwords"))
+    x, y = load_pairs(store, hook, contrast(store.view(), "digits", "numwords"))
     one = direction_of((y - x).mean(dim=0), hook, "by hand")
     found = []
     for text in PLAIN_SENTENCES:
@@ -61,26 +53,23 @@ def test_plain_sentences_are_measured_as_steering_each_by_hand(store, gpt2):
 
 
 def test_other_families_are_measured_and_the_two_steered_are_not(store, gpt2):
-    table = collateral(store, gpt2, swept(store, gpt2, 1.0))
+    table = collateral(store.view(), gpt2, swept(store, gpt2, 1.0))
     assert table["texts"].tolist() == ["plain sentences", "months", "controls"]
     assert (table["kl_random"] > 0).all()
     assert (table["kl"] > 0).all()
 
 
 def test_alpha_zero_spills_nothing(store, gpt2):
-    table = collateral(store, gpt2, swept(store, gpt2, 0.0))
+    table = collateral(store.view(), gpt2, swept(store, gpt2, 0.0))
     assert table["kl"].max() < 1e-8
     assert table["top1_changed"].eq(0).all()
 
 
 def test_a_sweep_on_a_mask_is_measured_on_the_same_mask_and_on_no_other(store, gpt2):
     mask = query_rows(store.rows, "is_last")
-    result = sweep(store, gpt2, "digits", "numwords", where=mask, layers=1, alphas=(1.0,), positions=("last",))
-    table = collateral(store, gpt2, result, where=mask)
-    pd.testing.assert_frame_equal(table, collateral(store, gpt2, swept(store, gpt2, 1.0)))
-    with pytest.raises(
-        InputError, match=r"^the sweep chose its rows by a mask of \d+ of \d+ rows \(sha256 .{8}\); give"
-    ):
-        collateral(store, gpt2, result)
-    with pytest.raises(InputError, match=r"^the sweep was made on other rows \(a mask of .*\) than is_last; give"):
-        collateral(store, gpt2, result, where="is_last")
+    result = sweep(store.view(layers=1, where=mask), gpt2, "digits", "numwords", Grid((1.0,), ("last",)))
+    table = collateral(store.view(where=mask), gpt2, result)
+    pd.testing.assert_frame_equal(table, collateral(store.view(), gpt2, swept(store, gpt2, 1.0)))
+    other = r"^the sweep was of other rows \(a mask of \d+ of \d+ rows \(sha256 .{8}\)\) than is_last; give its view$"
+    with pytest.raises(InputError, match=other):
+        collateral(store.view(), gpt2, result)

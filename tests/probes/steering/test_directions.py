@@ -21,12 +21,12 @@ def store(gpt2, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pairs(store):
-    return contrast(store, "digits", "numwords")
+    return contrast(store.view(), "digits", "numwords")
 
 
 @pytest.fixture(scope="module")
 def material(store, gpt2, pairs):
-    return gather_material(store, gpt2, pairs, where=None, seed=0)
+    return gather_material(store.view(), gpt2, pairs, seed=0)
 
 
 def allowed(pairs, trial, *, strict):
@@ -86,7 +86,7 @@ def test_flipped_signs_cancel_what_the_differences_share(share):
 
 
 def test_the_wrong_target_leads_to_another_family(material, store, pairs):
-    wrong = contrast(store, "digits", "months")
+    wrong = contrast(store.view(), "digits", "months")
     x, y = load_pairs(store, HOOK, wrong)
     other = (wrong.table["context"] != pairs.table["context"][0]).to_numpy()
     want = (y - x)[other].mean(dim=0)
@@ -98,12 +98,12 @@ def test_the_wrong_target_leads_to_another_family(material, store, pairs):
 def test_controls_are_those_that_the_store_has_families_for(gpt2, tmp_path, material):
     assert material.controls == CONTROLS
     with small_store(gpt2, tmp_path, names="digits,numwords") as store:
-        few = gather_material(store, gpt2, contrast(store, "digits", "numwords"), where=None, seed=0)
+        few = gather_material(store.view(), gpt2, contrast(store.view(), "digits", "numwords"), seed=0)
         assert few.controls == ("sign_flipped", "random")
 
 
 def test_the_seed_draws_the_controls(store, gpt2, pairs, material):
-    again, other = (gather_material(store, gpt2, pairs, where=None, seed=seed) for seed in (0, 1))
+    again, other = (gather_material(store.view(), gpt2, pairs, seed=seed) for seed in (0, 1))
     for name in ("random", "sign_flipped"):
         first, same, changed = (steps_at(one, HOOK, [name])[name] for one in (material, again, other))
         assert torch.equal(first, same)
@@ -111,6 +111,6 @@ def test_the_seed_draws_the_controls(store, gpt2, pairs, material):
 
 
 def test_one_template_cannot_be_left_out(store):
-    one = contrast(store, "digits", "numwords", "is_last and frame == 'list'")
+    one = contrast(store.view(where="is_last and frame == 'list'"), "digits", "numwords")
     with pytest.raises(InputError, match="there are 1 templates and 6 answers"):
         make_folds(one)

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from cache import Hook
-from geometry.results.result import LayerResult
+from geometry.results.result import layer_result
 from probes.steering.figures import steering_by_layer, steering_grid
 
 LAYERS = (-1, 0, 1, 2)
@@ -21,11 +21,10 @@ def result():
         if layer in (-1, 2):
             lines += [(name, layer, 1.0, "last", 0.05) for name in ("random", "wrong_target")]
     table = pd.DataFrame(lines, columns=["method", "layer", "alpha", "positions", "success"])
-    return LayerResult(
-        name="sweep",
-        hooks=tuple(Hook("resid_pre" if layer < 0 else "resid_post", max(layer, 0)) for layer in LAYERS),
-        arrays={},
-        rows=pd.DataFrame(),
+    return layer_result(
+        "sweep",
+        tuple(Hook("resid_pre" if layer < 0 else "resid_post", max(layer, 0)) for layer in LAYERS),
+        {},
         parameters={"source": "digits", "target": "numwords", "site": "resid_post"},
         source="",
         table=table.assign(n_rows=63, n_members=7, n_templates=9),

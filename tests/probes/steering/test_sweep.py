@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from cache import Hook, load_model
+from cache import Hook, load_model, plan_recording, record
 from cache.errors import FingerprintError, InputError
 from probes.directions.contrasts import contrast, load_pairs
 from probes.directions.direction import direction_of
 from probes.edits.hooks import steer
 from probes.steering.cells import nested_cells, success_by_layer, sweep_summary
-from probes.steering.settings import EVERY
+from probes.steering.settings import EVERY, Grid
 from probes.steering.sweep import sweep
 from tests.probes.sweeps import small_store
 
 ALPHAS = (0.0, 1.0, 4.0)
+GRID = Grid(ALPHAS, methods=("mean_difference", "mean_only"))
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +26,12 @@ def store(gpt2, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(store, gpt2):
-    return sweep(store, gpt2, "digits", "numwords", alphas=ALPHAS, methods=("mean_difference", "mean_only"))
+    return sweep(store.view(), gpt2, "digits", "numwords", GRID)
 
 
 def naive(store, model, hook, alpha, positions, trial):
     """One trial by hand: leave out, average, steer the whole model, look at every token."""
-    pairs = contrast(store, "digits", "numwords")
+    pairs = contrast(store.view(), "digits", "numwords")
     me = pairs.table.iloc[trial]
     keep = [
         i
@@ -58,7 +59,7 @@ def test_outcomes_are_those_of_steering_each_prompt_by_hand(store, gpt2, result,
         setting = result.parameters["settings"].index(["mean_difference", 4.0, positions])
         clean, after, me = naive(store, gpt2, hook, 4.0, positions, trial)
         target, source = word[me["answer"]], word[me["source_answer"]]
-        got = {name: result.values(name)[number, setting, trial] for name in result.arrays}
+        got = {name: result.values(name)[number, setting, trial] for name in result.dataset.data_vars}
         assert got["top1"] == int(after.argmax())
         assert got["success"] == (int(after.argmax()) == target)
         assert got["within_families"] == (family[int(after[family].argmax())] == target)
@@ -116,36 +117,42 @@ def test_the_table_counts_answers_templates_and_prompts(result):
 
 
 def test_a_sweep_is_saved_with_its_seed_and_gives_the_same_again(store, gpt2, result, tmp_path):
-    again = sweep(store, gpt2, "digits", "numwords", alphas=ALPHAS, methods=("mean_difference", "mean_only"))
+    again = sweep(store.view(), gpt2, "digits", "numwords", GRID)
     assert again.table.equals(result.table)
-    assert {path.name for path in result.save(tmp_path)} == {"result.npz", "result.json", "table.csv", "rows.csv"}
+    assert {path.name for path in result.save(tmp_path)} == {"result.nc", "result.json", "table.csv", "rows.csv"}
     assert result.parameters["seed"] == 0
     assert result.parameters["wrong_target"] == "months"
 
 
 def test_members_are_a_position_set(store, gpt2):
-    result = sweep(
-        store, gpt2, "numwords", "digits", layers="1", alphas=(1.0,), positions=("members",), methods=("pca",)
-    )
+    result = sweep(store.view(layers="1"), gpt2, "numwords", "digits", Grid((1.0,), ("members",), ("pca",)))
     assert {place for _, _, place in result.parameters["settings"]} == {"members"}
 
 
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"positions": ("first",)}, "positions must be of last, all, members; got first"),
-        ({"positions": ()}, "positions must be of last, all, members; got none"),
+        ({"positions": ("first",)}, "positions must be of last, members, both, all; got first"),
+        ({"positions": ()}, "positions must be of last, members, both, all; got none"),
         ({"methods": ("means",)}, "methods must be of .*; got means"),
         ({"alphas": (float("nan"),)}, "alphas must be finite numbers"),
         ({"alphas": ()}, "alphas must be finite numbers"),
-        ({"site": "mlp_out"}, "the store has no 'mlp_out'"),
     ],
 )
-def test_choices_that_do_not_exist_are_refused(store, gpt2, choice, message):
+def test_choices_that_do_not_exist_are_refused(choice, message):
     with pytest.raises(InputError, match=message):
-        sweep(store, gpt2, "digits", "numwords", **choice)
+        Grid(**choice)
+
+
+def test_only_sites_between_blocks_are_steered(gpt2, tmp_path):
+    plan = plan_recording(gpt2, ["a b"], sites="mlp_out")
+    with (
+        record(gpt2, plan, tmp_path / "a.h5") as store,
+        pytest.raises(InputError, match="resid_post; got"),
+    ):
+        sweep(store.view("mlp_out"), gpt2, "digits", "numwords")
 
 
 def test_another_model_is_refused(store, model_folders):
     with pytest.raises(FingerprintError, match="other weights"):
-        sweep(store, load_model(str(model_folders["llama"]), device="cpu"), "digits", "numwords")
+        sweep(store.view(), load_model(str(model_folders["llama"]), device="cpu"), "digits", "numwords")

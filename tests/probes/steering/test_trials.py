@@ -23,7 +23,7 @@ def store(gpt2, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trials(store, gpt2):
-    return set_up_trials(store, gpt2, contrast(store, "digits", "numwords"))
+    return set_up_trials(store, gpt2, contrast(store.view(), "digits", "numwords"))
 
 
 def test_every_trial_is_in_one_batch_of_its_length(trials):
@@ -44,7 +44,7 @@ def test_trials_ask_for_the_target_answer_after_the_source_prompt(trials, gpt2):
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
-@pytest.mark.parametrize("positions", ["last", "all", "members"])
+@pytest.mark.parametrize("positions", ["last", "all", "members", "both"])
 @pytest.mark.parametrize("hook", [Hook("resid_pre", 0), Hook("resid_post", 0), Hook("resid_post", 2)])
 def test_restarted_edits_are_what_steering_the_whole_model_gives(loaded, kind, positions, hook):
     model = loaded[kind]
@@ -57,8 +57,10 @@ def test_restarted_edits_are_what_steering_the_whole_model_gives(loaded, kind, p
         for copy in range(2):
             for row, number in enumerate(batch.numbers):
                 where = positions
-                if positions == "members":
+                if positions in ("members", "both"):
                     where = member_positions(model, prompts.subset([number]))[0]
+                if positions == "both":
+                    where = sorted({*where, len(tokenized.ids[number]) - 1})
                 one = direction_of(steps[copy, number], hook, "drawn")
                 with steer(model, one, 1.0, where), torch.inference_mode():
                     want = model.last_logits(batch.clean.tokens[row : row + 1])[0]
@@ -81,7 +83,7 @@ def test_only_the_stream_between_blocks_can_be_restarted():
 
 def test_answers_of_several_tokens_are_refused(gpt2, tmp_path):
     with small_store(gpt2, tmp_path, names="digits,numwords") as store:
-        pairs = contrast(store, "digits", "numwords")
+        pairs = contrast(store.view(), "digits", "numwords")
         pairs.table["answer"] = "no such word"
         with pytest.raises(InputError, match="no answer of 'numwords' is one token"):
             set_up_trials(store, gpt2, pairs)
@@ -89,8 +91,8 @@ def test_answers_of_several_tokens_are_refused(gpt2, tmp_path):
 
 def test_several_rows_of_a_prompt_and_prompts_without_answers_are_refused(store, gpt2):
     with pytest.raises(InputError, match="add 'and is_last' to the query"):
-        set_up_trials(store, gpt2, contrast(store, "digits", "numwords", "member >= 0"))
-    pairs = contrast(store, "digits", "numwords")
+        set_up_trials(store, gpt2, contrast(store.view(where="member >= 0"), "digits", "numwords"))
+    pairs = contrast(store.view(), "digits", "numwords")
     pairs.table["answer"] = ""
     with pytest.raises(InputError, match="prompts of 'numwords' have no answers to be steered to"):
         set_up_trials(store, gpt2, pairs)

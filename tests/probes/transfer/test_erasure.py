@@ -10,7 +10,9 @@ import torch
 from cache import Hook, SequenceDesign, load_dataset, plan_recording
 from cache.errors import FingerprintError, InputError
 from cache.families.family import FAMILIES
+from geometry.results.over import Loop
 from probes.transfer.erasure import erasure_matrix
+from probes.transfer.families import Roles
 from tests.probes.linear_readout import KINDS, erasures
 from tests.probes.planted_model import planted_model, planted_prompts, planted_store
 from tests.probes.readings import read, rewritten
@@ -40,7 +42,8 @@ def planted(tokenizer, folder):
 
 @pytest.fixture(scope="module")
 def lines(planted):
-    return erasure_matrix(*planted, layers="1", positions=["last", "both"], rank=6, n_contexts=3)
+    store, model = planted
+    return erasure_matrix(store.view(layers=1), model, Roles(positions=["last", "both"], n_contexts=3), rank=6)
 
 
 def naive(store, model, hook, receiver, donor, rank, places):
@@ -94,9 +97,7 @@ def naive(store, model, hook, receiver, donor, rank, places):
 @pytest.mark.parametrize(("positions", "places"), [("last", (-1,)), ("both", (0, 1, -1))])
 @pytest.mark.parametrize(("donor", "rank"), [("digits", 2), ("days", 3)])
 def test_the_matrix_is_a_naive_loop_of_projections(store, gpt2, positions, places, donor, rank):
-    table = erasure_matrix(
-        store, gpt2, receivers=["digits"], donors=[donor], layers="1", positions=[positions], rank=rank
-    ).table
+    table = erasure_matrix(store.view(layers=1), gpt2, Roles(["digits"], [donor], [positions]), rank=rank).table
     cells = naive(store, gpt2, Hook("resid_post", 1), "digits", donor, rank, places)
     line = table.iloc[0]
     assert line["left"] == pytest.approx(cells["hit"].mean())
@@ -144,9 +145,8 @@ def test_a_donor_with_few_members_gives_fewer_directions_and_has_a_null_of_its_o
     kept = [i for i, p in enumerate(prompts) if p.family != "days" or p.values[0] < 4]
     plan = plan_recording(gpt2, prompts.subset(kept), sites="resid_post", positions="last", layers="1")
     with recorded(gpt2, plan, folder / "few.h5") as few:
-        result = (
-            erasure_matrix(few, gpt2, n_null=21, on_hook=lambda hook: told.append(hook)) if (told := []) == [] else 0
-        )
+        told = []
+        result = erasure_matrix(few.view(layers="spread"), gpt2, n_null=21, loop=Loop(told.append))
     assert tuple(told) == result.hooks == (Hook("resid_post", 1),)
     table = result.table.set_index(["receiver", "donor"])
     assert table["rank"].tolist() == [4, 2, 4, 4, 4, 4, 4] * 2
@@ -158,7 +158,7 @@ def test_a_donor_with_few_members_gives_fewer_directions_and_has_a_null_of_its_o
 
 
 def test_without_ten_control_families_there_is_no_null(store, gpt2):
-    table = erasure_matrix(store, gpt2, receivers=["digits"], donors=["digits"], layers="2").table
+    table = erasure_matrix(store.view(layers=2), gpt2, Roles(["digits"], ["digits"])).table
     assert table[["p", "p_layers", "q", "null_mean", "p_floor"]].isna().all(axis=None)
 
 
@@ -207,8 +207,7 @@ def test_type_i_of_erasure_is_a_twentieth(kind, n_members, n_layers, n_runs):
 
 def test_the_seed_draws_the_null_and_nothing_else(store, gpt2):
     one, same, other = (
-        erasure_matrix(store, gpt2, receivers=["digits"], donors=["digits"], layers="2", seed=seed)
-        for seed in (0, 0, 1)
+        erasure_matrix(store.view(layers=2), gpt2, Roles(["digits"], ["digits"]), seed=seed) for seed in (0, 0, 1)
     )
     pd.testing.assert_frame_equal(one.table, same.table)
     pd.testing.assert_series_equal(one.table["logit_gap"], other.table["logit_gap"])
@@ -220,14 +219,14 @@ def test_the_seed_draws_the_null_and_nothing_else(store, gpt2):
     [
         ({"rank": 0}, "the rank of what is erased must be 1 or more; got 0"),
         ({"n_null": 18}, "an accuracy is set against 19 to 10,000 unrelated subspaces; got 18"),
-        ({"donors": ["months"]}, "the store has no family 'months'; it has digits, days"),
+        ({"roles": Roles(donors=["months"])}, "the store has no family 'months'; it has digits, days"),
     ],
 )
 def test_what_cannot_be_erased_is_told(store, gpt2, choices, message):
     with pytest.raises(InputError, match=message):
-        erasure_matrix(store, gpt2, **choices)
+        erasure_matrix(store.view(), gpt2, **choices)
 
 
 def test_another_model_is_refused(store, loaded):
     with pytest.raises(FingerprintError):
-        erasure_matrix(store, loaded["llama"])
+        erasure_matrix(store.view(), loaded["llama"])

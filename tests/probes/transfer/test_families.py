@@ -17,7 +17,7 @@ def cast(gpt2, tmp_path_factory):
     kept = [i for i, p in enumerate(prompts) if few.get(p.family, bool)(p)]
     plan = plan_recording(gpt2, prompts.subset(kept), sites="resid_post", positions="last", layers="1")
     with recorded(gpt2, plan, tmp_path_factory.mktemp("cast") / "cast.h5") as store:
-        yield cast_families(store, gpt2, None, None, ["last"], 2, 0, by_index=True)
+        yield cast_families(store, gpt2, Roles(n_contexts=2), 0, by_index=True)
 
 
 def test_nulls_are_drawn_from_all_controls_with_codes_in_several_contexts(cast):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cache import Hook
-from geometry.results.result import LayerResult
+from geometry.results.result import layer_result
 from probes.transfer.figures import (
     erasure_by_layer,
     erasure_matrices,
@@ -46,7 +46,7 @@ def result(name, *, sets=("last",), receivers=FAMILIES):
                     lines.append(line)
     hooks = tuple(Hook("resid_pre", 0) if layer < 0 else Hook("resid_post", layer) for layer in LAYERS)
     parameters = {"site": "resid_post", "positions": list(sets), "rank": 4}
-    return LayerResult(name, hooks, {}, pd.DataFrame(), parameters, "f", pd.DataFrame(lines))
+    return layer_result(name, hooks, {}, parameters=parameters, source="f", table=pd.DataFrame(lines))
 
 
 def titles(figure):
@@ -130,7 +130,7 @@ def test_last_or_answer_has_two_curves_a_panel_and_says_how_often_the_model_is_r
         for kind in ("decreasing", "step:2")
     ]
     parameters = {"site": "resid_post"}
-    found = LayerResult("last_or_answer", (), {}, pd.DataFrame(), parameters, "f", pd.DataFrame(lines))
+    found = layer_result("last_or_answer", (), {}, parameters=parameters, source="f", table=pd.DataFrame(lines))
     figure = last_or_answer_by_layer(found)
     assert titles(figure)[0] == "digits, decreasing: 7 members\nmodel right on these 75%"
     assert titles(figure)[3].startswith("days, step:2: 4 members°")

@@ -8,6 +8,7 @@ from cache import ActivationStore, Hook, SequenceDesign, load_dataset, plan_reco
 from cache.errors import FingerprintError, InputError
 from cache.families.family import FAMILIES
 from cache.prompts.prompt import Prompts
+from geometry.results.over import Loop
 from probes.transfer.query_position import last_or_answer
 from tests.probes.planted_model import MEMBERS, planted_model, planted_prompts, planted_store, prompt
 from tests.probes.readings import read, rewritten
@@ -41,7 +42,7 @@ def store(model, folder):
 
 
 def test_a_model_that_codes_the_last_member_is_read_so(store, model):
-    result = last_or_answer(store, model, layers="1", n_contexts=2)
+    result = last_or_answer(store.view(layers=1), model, n_contexts=2)
     table = result.table.set_index("kind")
     for kind in ("decreasing", "step:2"):
         line = table.loc[kind]
@@ -72,7 +73,7 @@ def test_a_model_that_codes_the_answer_is_read_so(model, folder):
                 x[i] = data[where["increasing", template, m - 2]]
         data[:] = x
     with ActivationStore.open(path) as store:
-        line = last_or_answer(store, model, layers="1", kinds=["decreasing"]).table.iloc[0]
+        line = last_or_answer(store.view(layers=1), model, kinds=["decreasing"]).table.iloc[0]
     assert (line["as_last"], line["as_answer"]) == (0, 1)
     assert line["last_over_answer"] < -1
 
@@ -84,8 +85,8 @@ def test_the_figures_are_those_of_a_naive_loop(gpt2, folder):
     hook = Hook("resid_post", 1)
     plan = plan_recording(gpt2, load_dataset("digits", design), sites="resid_post", positions="last")
     with recorded(gpt2, plan, folder / "naive.h5") as store:
-        line = last_or_answer(store, gpt2, layers="1", n_contexts=1).table.iloc[0]
-        (context,) = last_or_answer(store, gpt2, layers="1", n_contexts=1).parameters["contexts"]["digits"]
+        line = last_or_answer(store.view(layers=1), gpt2, n_contexts=1).table.iloc[0]
+        (context,) = last_or_answer(store.view(layers=1), gpt2, n_contexts=1).parameters["contexts"]["digits"]
         frame, other = context.split("|")[0], "list" if context.startswith("quote") else "quote"
         x = store.load(hook).double()
         code = {(p["frame"], p["kind"], p["values"][-1]): x[i] for i, (_, p) in enumerate(store.prompts.iterrows())}
@@ -121,10 +122,10 @@ def test_the_figures_are_those_of_a_naive_loop(gpt2, folder):
 
 def test_layers_are_told_and_the_seed_draws_contexts(store, model):
     told = []
-    result = last_or_answer(store, model, layers="1", n_contexts=1, on_hook=told.append)
+    result = last_or_answer(store.view(layers=1), model, n_contexts=1, loop=Loop(told.append))
     assert tuple(told) == result.hooks
     drawn = {
-        tuple(last_or_answer(store, model, layers="1", n_contexts=1, seed=s).parameters["contexts"]["digits"])
+        tuple(last_or_answer(store.view(layers=1), model, n_contexts=1, seed=s).parameters["contexts"]["digits"])
         for s in range(6)
     }
     assert len(drawn) > 1
@@ -132,17 +133,17 @@ def test_layers_are_told_and_the_seed_draws_contexts(store, model):
 
 def test_what_cannot_be_told_apart_is_refused(store, model, loaded, folder):
     with pytest.raises(FingerprintError):
-        last_or_answer(store, loaded["gpt2"])
+        last_or_answer(store.view(layers="spread"), loaded["gpt2"])
     with pytest.raises(InputError, match=r"such as decreasing and step:2; the store has increasing, .*, got wrap"):
-        last_or_answer(store, model, kinds=["wrap"])
+        last_or_answer(store.view(layers="spread"), model, kinds=["wrap"])
     with (
         planted_store(model, planted_prompts(("digits",), templates=2), folder / "plain.h5") as plain,
         pytest.raises(InputError, match=r"such as decreasing and step:2; the store has increasing$"),
     ):
-        last_or_answer(plain, model)
+        last_or_answer(plain.view(layers="spread"), model)
     short = Prompts(tuple(p for p in three_kinds() if p.kind != "step:2" and p.values[-1] < 4))
     with (
         planted_store(model, short, folder / "short.h5") as few,
         pytest.raises(InputError, match=r"in no prompt do what follows the last member, the answer of decreasing and"),
     ):
-        last_or_answer(few, model)
+        last_or_answer(few.view(layers="spread"), model)

@@ -10,8 +10,8 @@ from cache.families.family import FAMILIES
 from geometry.stats.uncertainty import jackknife
 from probes.directions.codes import plan_codes
 from probes.transfer.receivers import (
+    check_edited,
     choose_contexts,
-    edited_hooks,
     mean_over_members,
     run_receivers,
     share_over_members,
@@ -71,12 +71,16 @@ def test_no_change_says_what_the_model_says(loaded, batches):
         assert torch.equal(at[0, 0].float(), batch.clean.streams[2, 0, batch.slots[0, 1]])
 
 
-def test_sites_between_blocks_and_layers_spread_up_to_the_last(store):
-    assert [hook.table_layer for hook in edited_hooks(store, "resid_post", None)] == [0, 1, 2]
-    assert [hook.table_layer for hook in edited_hooks(store, "resid_post", "all")] == [-1, 0, 1, 2]
-    assert edited_hooks(store, "resid_pre", "0") == (Hook("resid_pre", 0),)
-    with pytest.raises(InputError, match="made between blocks, at resid_post or resid_pre; got 'z'"):
-        edited_hooks(store, "z", None)
+def test_only_sites_between_blocks_are_edited_and_no_rows_are_chosen(store, gpt2, tmp_path):
+    for site in ("resid_post", "resid_pre"):
+        check_edited(store.view(site))
+    with pytest.raises(InputError, match="an index edit takes no choice of rows; got 'is_last'"):
+        check_edited(store.view(where="is_last"))
+    with (
+        record(gpt2, plan_recording(gpt2, ["a b"], sites="z"), tmp_path / "z.h5") as other,
+        pytest.raises(InputError, match="made between blocks, at resid_post or resid_pre; got 'z'"),
+    ):
+        check_edited(other.view("z"))
 
 
 def test_contexts_are_drawn_frame_by_frame(store):

@@ -10,7 +10,9 @@ import torch
 from cache import Hook, SequenceDesign, load_dataset, plan_recording
 from cache.errors import FingerprintError, InputError
 from cache.families.family import FAMILIES
+from geometry.results.over import Loop
 from geometry.stats.uncertainty import jackknife
+from probes.transfer.families import Roles
 from probes.transfer.steps import matched, transfer_matrix
 from tests.probes.linear_readout import KINDS, transfers
 from tests.probes.planted_model import planted_model, planted_prompts, planted_store
@@ -107,9 +109,7 @@ def naive(found, model, hook, receiver, donor, context, index, target, places):
 def test_the_matrix_is_a_naive_loop_of_whole_forward_passes(stores, loaded, name, positions, layer):
     store, model, hook = stores[name], loaded[name], Hook("resid_post", layer)
     places = (0, 1, -1) if positions == "both" else (0, 1)
-    result = transfer_matrix(
-        store, model, receivers=["digits"], donors=["months", "digits"], layers=str(layer), positions=[positions]
-    )
+    result = transfer_matrix(store.view(layers=layer), model, Roles(["digits"], ["months", "digits"], [positions]))
     table = result.table.set_index("donor")
     contexts, found = result.parameters["contexts"]["digits"], lookup(store, hook)
     assert contexts == ["list|0", "quote|0", "quote|1"]
@@ -133,7 +133,7 @@ def test_the_matrix_is_a_naive_loop_of_whole_forward_passes(stores, loaded, name
 
 def test_the_last_position_is_a_naive_loop_too_with_its_error_over_members(stores, loaded):
     store, model, hook = stores["llama"], loaded["llama"], Hook("resid_post", 2)
-    line = transfer_matrix(store, model, receivers=["digits"], donors=["control:1"], layers="2").table.iloc[0]
+    line = transfer_matrix(store.view(layers=2), model, Roles(["digits"], ["control:1"])).table.iloc[0]
     found = lookup(store, hook)
     cells = pd.DataFrame(
         [
@@ -158,7 +158,9 @@ def test_the_last_position_is_a_naive_loop_too_with_its_error_over_members(store
 @pytest.mark.parametrize("positions", ["last", "both"])
 def test_shared_codes_transfer_and_private_ones_do_not(planted, positions):
     receivers, layers = ("digits", "numwords", "letters"), (-1, 0) if positions == "last" else (1,)
-    result = transfer_matrix(*planted, receivers=receivers, layers=str(layers[-1]), positions=[positions], n_contexts=2)
+    store, model = planted
+    roles = Roles(receivers, positions=[positions], n_contexts=2)
+    result = transfer_matrix(store.view(layers=layers[-1]), model, roles)
     table = result.table.set_index(["layer", "receiver", "donor"])
     for layer in layers:
         for receiver in receivers:
@@ -183,9 +185,9 @@ def test_shared_codes_transfer_and_private_ones_do_not(planted, positions):
 
 def test_a_donor_that_is_the_receiver_gives_the_own_edit(planted):
     """digits and numwords have the same codes in the same contexts, so that their steps are the same."""
-    table = transfer_matrix(*planted, receivers=["digits"], layers="1", n_contexts=2).table.set_index(
-        ["receiver", "donor"]
-    )
+    store, model = planted
+    result = transfer_matrix(store.view(layers=1), model, Roles(["digits"], n_contexts=2))
+    table = result.table.set_index(["receiver", "donor"])
     own, shared = table.loc[("digits", "digits")], table.loc[("digits", "numwords")]
     for column in ("success", "effect", "effect_se", "unchanged"):
         assert own[column] == pytest.approx(shared[column], abs=1e-5)
@@ -202,9 +204,8 @@ def test_steps_have_the_receivers_norm_at_every_place():
 
 def test_arrays_are_the_table_and_parameters_say_what_was_chosen(stores, loaded):
     told = []
-    result = transfer_matrix(
-        stores["gpt2"], loaded["gpt2"], layers="1,2", positions=["last", "members"], n_contexts=2, on_hook=told.append
-    )
+    roles = Roles(positions=["last", "members"], n_contexts=2)
+    result = transfer_matrix(stores["gpt2"].view(layers="1,2"), loaded["gpt2"], roles, loop=Loop(told.append))
     assert tuple(told) == result.hooks
     assert result.parameters["donors"] == ["digits", "months", "control:0", "control:1"]
     assert result.values("success").shape == (2, 2, 2, 4)
@@ -218,9 +219,10 @@ def test_arrays_are_the_table_and_parameters_say_what_was_chosen(stores, loaded)
 
 
 def test_the_seed_draws_null_donors_and_nothing_else(planted):
+    store, model = planted
+    roles = Roles(["digits"], n_contexts=8)
     one, same, other = (
-        transfer_matrix(*planted, layers="1", receivers=["digits"], n_contexts=8, n_null=99, seed=seed).table
-        for seed in (0, 0, 1)
+        transfer_matrix(store.view(layers=1), model, roles, n_null=99, seed=seed).table for seed in (0, 0, 1)
     )
     pd.testing.assert_frame_equal(one, same)
     null = ["null_mean", "null_max", "p", "p_layers", "q"]
@@ -229,8 +231,10 @@ def test_the_seed_draws_null_donors_and_nothing_else(planted):
 
 
 def test_without_null_donors_or_ten_controls_there_is_no_p(planted, stores, loaded):
-    none = transfer_matrix(*planted, layers="1", receivers=["digits"], n_contexts=1, n_null=0).table
-    few = transfer_matrix(stores["gpt2"], loaded["gpt2"], layers="1", receivers=["digits"], n_contexts=1).table
+    store, model = planted
+    roles = Roles(["digits"], n_contexts=1)
+    none = transfer_matrix(store.view(layers=1), model, roles, n_null=0).table
+    few = transfer_matrix(stores["gpt2"].view(layers=1), loaded["gpt2"], roles).table
     for table in (none, few):
         assert table[["p", "p_layers", "q", "null_mean"]].isna().all(axis=None)
 
@@ -262,35 +266,35 @@ def test_type_i_of_transfer_is_a_twentieth(kind, n_members, n_layers, n_runs):
 
 
 def test_a_receivers_numbers_do_not_depend_on_the_others(stores, loaded):
-    both = transfer_matrix(stores["gpt2"], loaded["gpt2"], layers="1").table
-    alone = transfer_matrix(stores["gpt2"], loaded["gpt2"], layers="1", receivers=["months"]).table
+    view = stores["gpt2"].view(layers=1)
+    both = transfer_matrix(view, loaded["gpt2"]).table
+    alone = transfer_matrix(view, loaded["gpt2"], Roles(["months"])).table
     pd.testing.assert_frame_equal(both[both["receiver"] == "months"].reset_index(drop=True), alone)
 
 
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"receivers": ["roman"]}, "the store has no family 'roman'"),
-        ({"receivers": []}, "an edit needs a family that receives it and one that gives it; got none"),
-        ({"positions": []}, "no position set is given; give last, members or both"),
-        ({"positions": ["first"]}, "no position set 'first'"),
-        ({"site": "mlp_out"}, "index edits are made between blocks, at resid_post or resid_pre; got 'mlp_out'"),
+        ({"roles": Roles(receivers=["roman"])}, "the store has no family 'roman'"),
+        ({"roles": Roles(receivers=[])}, "an edit needs a family that receives it and one that gives it; got none"),
+        ({"roles": Roles(positions=[])}, "no position set is given; give last, members or both"),
+        ({"roles": Roles(positions=["first"])}, "no position set 'first'"),
         ({"n_null": 18}, "a donor is set against 19 to 1,000 null donors, or 0; got 18"),
-        ({"n_contexts": 0}, "edits are made in 1 context or more; got 0"),
+        ({"roles": Roles(n_contexts=0)}, "edits are made in 1 context or more; got 0"),
     ],
 )
 def test_what_cannot_be_edited_is_told(stores, loaded, choices, message):
     with pytest.raises(InputError, match=message):
-        transfer_matrix(stores["gpt2"], loaded["gpt2"], **choices)
+        transfer_matrix(stores["gpt2"].view(), loaded["gpt2"], **choices)
 
 
 def test_another_model_and_a_single_context_are_refused(stores, loaded, gpt2, folder):
     with pytest.raises(FingerprintError):
-        transfer_matrix(stores["gpt2"], loaded["llama"])
+        transfer_matrix(stores["gpt2"].view(), loaded["llama"])
     design = SequenceDesign((FAMILIES["digits"],), ("list",), lengths=(2,), starts=STARTS)
     plan = plan_recording(gpt2, load_dataset("digits", design), sites="resid", positions="last")
     with (
         recorded(gpt2, plan, folder / "one.h5") as store,
         pytest.raises(InputError, match=r"come from other contexts than the one that is edited, .* only 'list\|0'"),
     ):
-        transfer_matrix(store, gpt2)
+        transfer_matrix(store.view(), gpt2)

@@ -6,7 +6,7 @@ import pytest
 
 from cache import Hook
 from geometry.stats.uncertainty import adjusted
-from probes.transfer.table import donor_kind, strongest, transfer_arrays, transfer_table
+from probes.transfer.table import donor_kind, strongest, transfer_arrays, transfer_lines, transfer_table
 
 HOOKS = (Hook("resid_pre", 0), Hook("resid_post", 3))
 AXES = (["last"], ["a", "b"], ["b", "a", "control:0"])
@@ -29,8 +29,14 @@ def cells():
     return pd.DataFrame(lines)
 
 
+def counted(cells):
+    """The table of cells at both hooks, site by site."""
+    by_hook = [transfer_lines(cells[cells["hook"] == number], hook, AXES) for number, hook in enumerate(HOOKS)]
+    return transfer_table([line for lines in by_hook for line in lines])
+
+
 def test_shares_errors_and_counts(cells):
-    table = transfer_table(cells, HOOKS, AXES)
+    table = counted(cells)
     assert table["layer"].tolist() == [-1] * 4 + [3] * 4
     assert table["donor"].tolist() == ["b", "a", "control:0", "a"] * 2
     assert table["donor_kind"].tolist() == ["family", "own", "control", "family"] * 2
@@ -45,7 +51,7 @@ def test_shares_errors_and_counts(cells):
 
 
 def test_arrays_have_a_place_for_every_pair(cells):
-    table = transfer_table(cells, HOOKS, AXES)
+    table = counted(cells)
     arrays = transfer_arrays(table, HOOKS, AXES)
     axes, success = arrays["success"]
     assert axes == ("hook", "positions", "receiver", "donor")
@@ -70,7 +76,7 @@ def with_null(cells):
 
 
 def test_null_donors_count_where_they_were_tried_and_nowhere_else(cells, with_null):
-    plain, table = transfer_table(cells, HOOKS, AXES), transfer_table(with_null, HOOKS, AXES)
+    plain, table = counted(cells), counted(with_null)
     shared = ["success", "se", "ci_low", "unchanged", "effect", "n_rows", "n_members"]
     at = plain.index[~((plain["layer"] == 3) & (plain["donor"] == "b"))]
     pd.testing.assert_frame_equal(plain.loc[at, shared], table.loc[at, shared])
@@ -88,7 +94,7 @@ def test_null_donors_count_where_they_were_tried_and_nowhere_else(cells, with_nu
 
 
 def test_each_pair_is_shown_where_it_stands_out_most(with_null):
-    found = strongest(transfer_table(with_null, HOOKS, AXES), ["success", "p"])
+    found = strongest(counted(with_null), ["success", "p"])
     assert found[["receiver", "donor"]].to_numpy().tolist() == [["a", "b"], ["a", "a"], ["b", "a"]]
     assert found["layer"].iloc[0] == 3
     assert found["p"].iloc[0] == 0.01

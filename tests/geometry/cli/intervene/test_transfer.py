@@ -41,7 +41,7 @@ def store(gpt2, tmp_path_factory):
     return path
 
 
-TABLES = {"result.npz", "result.json", "table.csv", "summary.csv", "pairs.csv"}
+TABLES = {"result.nc", "result.json", "table.csv", "summary.csv", "pairs.csv"}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_command_writes_matrices_curves_and_tables(run, store, tmp_path, comma
     names = {f"{name}-{positions}" for name in ("matrix", "by_layer") for positions in sets}
     files = {f"{name}.{suffix}" for name in names for suffix in ("png", "svg")}
     assert {path.name for path in folder.iterdir()} == files | {
-        "result.npz",
+        "result.nc",
         "result.json",
         "table.csv",
         "summary.csv",
@@ -103,7 +103,7 @@ def test_without_the_model_recorded_there_is_no_edit(run, store, model_folders):
     [
         (("--positions", ","), "--positions takes last, members, both; got none"),
         (("--positions", "first"), "no position set 'first'"),
-        (("--site", "z"), "index edits are made between blocks"),
+        (("--site", "z"), "the store has no 'z'; it has resid_pre, resid_post"),
         (("--families", ","), "--families takes names such as digits,numwords; got none"),
         (("--families", "roman"), "the store has no family 'roman'"),
         (("--layers", "9"), "the store has resid_post at layers 0, 1, 2; got '9'"),

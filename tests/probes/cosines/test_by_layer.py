@@ -10,8 +10,9 @@ from cache import ActivationStore, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
+from geometry.results.over import Loop
+from probes.cosines.by_layer import cosines_by_layer
 from probes.directions.contrasts import contrast, load_pairs
-from probes.directions.cosines import cosines_by_layer
 from probes.directions.estimators import METHODS
 from tests.recordings import recorded
 from tests.rerecording import rerecorded
@@ -70,7 +71,7 @@ def store(gpt2, folder):
 
 @pytest.fixture(scope="module")
 def found(store):
-    return cosines_by_layer(store, PAIRS)
+    return cosines_by_layer(store.view(), PAIRS)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def lines(found):
 
 def halves(store, hook, pair, method):
     """Steps on templates 0 and 2, and on 1 and 3, by hand."""
-    pairs = contrast(store, *pair)
+    pairs = contrast(store.view(), *pair)
     x, y = load_pairs(store, hook, pairs)
     even = np.array([int(context.split("|")[1]) % 2 == 0 for context in pairs.table["context"]])
     return [METHODS[method](x[half], y[half]).double().numpy() for half in (even, ~even)]
@@ -92,7 +93,7 @@ def cosine(a, b):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_cosine_is_that_of_opposite_halves_by_hand(store, method):
-    result = cosines_by_layer(store, PAIRS, method=method, layers="0-1")
+    result = cosines_by_layer(store.view(layers="0-1"), PAIRS, method=method)
     for h, hook in enumerate(result.hooks):
         steps = [halves(store, hook, pair, method) for pair in PAIRS]
         for (i, a), (j, b) in itertools.product(enumerate(steps), repeat=2):
@@ -125,7 +126,7 @@ def test_where_groups_do_not_differ_there_is_no_direction(store, lines):
     assert lines.loc[2, ["cosine", "corrected", "norm_ratio"]].isna().all(axis=None)
     assert np.isnan(lines.loc[(1, "digits -> months", "digits -> months"), "cosine"])
     with pytest.raises(InputError, match="the groups differ nowhere at resid_post for 'is_last', so there is no dir"):
-        cosines_by_layer(store, PAIRS, layers="2")
+        cosines_by_layer(store.view(layers="2"), PAIRS)
 
 
 def test_the_diagonal_is_the_reliability_and_corrects(found):
@@ -146,7 +147,7 @@ def test_two_steps_make_the_third_where_means_are_differences(lines):
 
 
 def test_turning_a_pair_round_turns_the_sign(store):
-    result = cosines_by_layer(store, [("digits", "numwords"), ("numwords", "digits")], layers="0")
+    result = cosines_by_layer(store.view(layers="0"), [("digits", "numwords"), ("numwords", "digits")])
     cosines = result.values("cosine")[0]
     np.testing.assert_allclose(cosines, cosines[0, 0] * np.array([[1, -1], [-1, 1]]), atol=1e-9)
 
@@ -154,8 +155,8 @@ def test_turning_a_pair_round_turns_the_sign(store):
 def test_all_directions_are_estimated_at_the_same_places(gpt2, folder):
     """Days end at 7, so digits -> numwords is estimated without the windows that days have not."""
     with stored(gpt2, folder / "days.h5", ["digits", "numwords", "days"]) as store:
-        result = cosines_by_layer(store, [("digits", "numwords"), ("digits", "days")])
-        alone = cosines_by_layer(store, [("digits", "numwords")])
+        result = cosines_by_layer(store.view(), [("digits", "numwords"), ("digits", "days")])
+        alone = cosines_by_layer(store.view(), [("digits", "numwords")])
     assert set(result.table["n_members"]) == {5}
     assert (result.table["n_rows"] == 2 * 5 * 4).all()
     assert alone.table["n_members"].iloc[0] == 6
@@ -184,7 +185,7 @@ def test_a_result_is_saved_whole(found, tmp_path):
 
 def test_each_layer_is_told_when_it_is_done(store):
     told = []
-    result = cosines_by_layer(store, PAIRS, on_hook=told.append)
+    result = cosines_by_layer(store.view(), PAIRS, loop=Loop(told.append))
     assert tuple(told) == result.hooks
 
 
@@ -211,5 +212,6 @@ def test_each_layer_is_told_when_it_is_done(store):
     ],
 )
 def test_what_cannot_be_compared_is_told_in_one_sentence(store, pairs, choices, message):
+    method = {name: choices[name] for name in choices if name == "method"}
     with pytest.raises(InputError, match=message):
-        cosines_by_layer(store, pairs, **choices)
+        cosines_by_layer(store.view(**{k: v for k, v in choices.items() if k not in method}), pairs, **method)

@@ -1,7 +1,7 @@
 """Which directions are the same: cosines between halves that share no phrasing, and whether two steps make a third."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError
-from cache.models.hooks import Layers, layers_text
-from cache.store.view import Where, where_text
-from geometry.results.result import LayerResult, site_hooks
+from cache.store.view import View, check_view
+from geometry.results.over import ALONE, Analysis, Loop, over
+from geometry.results.result import LayerResult, layer_result
 from geometry.rows.analysed import unit_of_rows
 from geometry.rows.names import pairs_of
 from geometry.stats.linalg import check_finite
@@ -24,16 +24,9 @@ Pair = tuple[str, str]
 
 
 def cosines_by_layer(
-    store: ActivationStore,
-    pairs: Sequence[Sequence[str]],
-    *,
-    method: str = "mean_difference",
-    site: str = "resid_post",
-    layers: Layers = "all",
-    where: Where = None,
-    on_hook: Callable[[Hook], None] = lambda hook: None,
+    view: View, pairs: Sequence[Sequence[str]], *, method: str = "mean_difference", loop: Loop = ALONE
 ) -> LayerResult:
-    """Cosines between all directions, and between composed and direct ones, at every layer of one site.
+    """Cosines between all directions, and between composed and direct ones, at every site of a view.
 
     One direction is estimated on the even contexts (frame and template) and the other on the odd ones, then the other
     way round, and the two cosines averaged: names and phrasing cannot make a match, and a direction's cosine with
@@ -43,13 +36,10 @@ def cosines_by_layer(
     the other. Of `mean_difference` the sum is a -> c by algebra, so this is the reliability of a -> c.
 
     Args:
-        store: the store.
+        view: the sites and rows; each prompt's last token where it asks for none.
         pairs: source and target of each direction: families, or groups.
         method: one of `METHODS`.
-        site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
-        where: a query over `store.rows`, or a mask; None for each prompt's last token.
-        on_hook: called after every layer.
+        loop: who watches, and where finished sites are kept.
 
     Returns:
         Arrays `cosine` over (hook, first, second), and `composed` and `norm_ratio` over (hook, composition); nan where
@@ -58,38 +48,40 @@ def cosines_by_layer(
         direction.
 
     Raises:
-        InputError: no such method, group, site or layer, no place or only one context in common, a pair is given twice,
+        InputError: no such method or group, no place or only one context in common, a pair is given twice,
             or the groups differ nowhere.
         NumbersError: activations are not finite.
     """
     wanted = pairs_of(pairs)
     _check(wanted, method)
-    hooks = site_hooks(store, site, layers)
-    contrasts = _at_common_places(store, [contrast(store, *pair, where) for pair in wanted])
+    check_view(view)
+    contrasts = _at_common_places(view.store, [contrast(view, *pair) for pair in wanted])
     even = _even_contexts(contrasts[0])
     triples = _triples(wanted)
     directions = [f"{source} -> {target}" for source, target in wanted]
     paths = [f"{directions[i]} -> {wanted[j][1]}" for i, j, _ in triples]
-    found: list[dict[str, Float[np.ndarray, "first second"]]] = []
-    for hook in hooks:
-        steps = _halves(store, hook, contrasts, even, method)
+    parameters: dict[str, object] = {"site": view.site, "layers": view.layers, "where": view.noted(), "method": method}
+    parameters |= {"pairs": directions, "compositions": paths}
+
+    def unit(hook: Hook) -> dict[str, Float[np.ndarray, "first second"]]:
+        steps = _halves(view.store, hook, contrasts, even, method)
         sums = torch.stack([steps[:, i] + steps[:, j] for i, j, _ in triples], dim=1) if triples else steps[:, :0]
-        found.append(_compared(torch.cat([steps, sums], dim=1)))
-        on_hook(hook)
+        return _compared(torch.cat([steps, sums], dim=1))
+
+    found = over(view.hooks, unit, Analysis("direction cosines", parameters, view.store.fingerprint), loop)
     if all(np.isnan(one["cosine"]).all() for one in found):
-        raise InputError(f"the groups differ nowhere at {site} for {where_text(where)!r}, so there is no direction")
-    parameters = {"site": site, "layers": layers_text(layers), "where": where_text(where), "method": method}
+        raise InputError(f"the groups differ nowhere at {view.site} for {view.noted()!r}, so there is no direction")
     n, direct = len(wanted), [k for _, _, k in triples]
     lines = [(i, j, "directions") for i in range(n) for j in range(i, n)]
     lines += [(n + i, k, "composition") for i, k in enumerate(direct)]
-    return LayerResult(
-        name="direction cosines",
-        hooks=hooks,
-        arrays=_arrays(found, n, direct),
-        rows=pd.DataFrame(),
-        parameters=parameters | {"pairs": directions, "compositions": paths},
-        source=store.fingerprint,
-        table=_table(hooks, found, lines, [*directions, *paths], _counts(store, contrasts[0])),
+    return layer_result(
+        "direction cosines",
+        view.hooks,
+        _arrays(found, n, direct),
+        parameters=parameters,
+        source=view.store.fingerprint,
+        table=_table(view.hooks, found, lines, [*directions, *paths], _counts(view.store, contrasts[0])),
+        labels={"first": directions, "second": directions, "composition": paths},
     )
 
 

@@ -1,0 +1,43 @@
+"""`geometry query`: does the last token code the member shown last, or the answer to come?"""
+
+from typing import Annotated
+
+import typer
+
+from geometry.cli.console import options
+from geometry.cli.console.recorded_model import NeededModel
+from geometry.cli.console.results import Report, write_results
+from geometry.cli.intervene.transfer import Contexts, EditedSite, edited_view
+from geometry.cli.record.store import StoreFile
+
+_SHOWN = ["layer", "family", "kind", "as_last", "as_last_ci_low", "as_last_ci_high", "as_answer", "as_answer_ci_low"]
+_SHOWN += ["as_answer_ci_high", "unchanged", "last_over_answer", "donor_accuracy", "n_members"]
+
+
+def query(
+    file: StoreFile,
+    families: options.FamilyNames = None,
+    kinds: Annotated[
+        str | None, typer.Option("--kinds", help="Kinds of the donors; default: decreasing and step:K of the store.")
+    ] = None,
+    layers: options.SpreadLayers = "spread",
+    contexts: Contexts = 4,
+    model: NeededModel = None,
+    site: EditedSite = "resid_post",
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Give the last token the code of a prompt of another kind: is it read as its last member, or as its answer?"""
+    from geometry.rows.names import names_of
+    from probes.transfer.figures import last_or_answer_by_layer
+    from probes.transfer.query_position import last_or_answer
+
+    names, donors = options.families_of(families), None if kinds is None else names_of(kinds)
+    folder = options.results_folder(out, f"{file.stem}-query")
+    with edited_view(file, model, site, layers, folder, quiet=quiet) as (view, loaded, loop):
+        result = last_or_answer(view, loaded, families=names, kinds=donors, n_contexts=contexts, seed=seed, loop=loop)
+        title = f"last member or answer at {site}: {result.table['n_templates'].iloc[0]} contexts edited"
+        report = Report(lambda: {"by_layer": last_or_answer_by_layer(result)}, shown=[(title, result.table[_SHOWN])])
+        write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)

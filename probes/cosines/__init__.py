@@ -1,0 +1,1 @@
+"""Which directions are the same, and whether two steps make a third."""

@@ -1,0 +1,55 @@
+"""Pictures of cosines between directions."""
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from geometry.figures.plain import PlainFigure
+from geometry.figures.scatter import PALETTE, layer_ticks
+from geometry.results.result import LayerResult
+
+_COLUMNS = 3
+
+
+def cosines_over_layers(result: LayerResult) -> Figure:
+    """One panel a direction: over layers its cosine with every other, between halves that share no phrasing.
+
+    Black: its cosine with itself, which is its reliability: no other can be expected above it. Dashed: directions that
+    lead between control families. Dotted: the sum of two steps in its place.
+    """
+    names = list(result.parameters["pairs"])
+    columns = min(_COLUMNS, len(names))
+    lines = math.ceil(len(names) / columns)
+    figure = PlainFigure(figsize=(4.2 * columns + 0.3, 2.9 * lines + 1.0), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    for axis in axes[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes, names, strict=False):
+        _panel(axis, result, name, names)
+    handles = {label: one for axis in axes for one, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    title = f"{result.parameters['site']}: cosines between directions ({result.parameters['method']})"
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def _panel(axis: Axes, result: LayerResult, name: str, names: list[str]) -> None:
+    layers = [hook.table_layer for hook in result.hooks]
+    cosines = result.values("cosine")[:, names.index(name)]
+    for number, other in enumerate(names):
+        colour, width = ("black", 2.2) if other == name else (PALETTE[number % len(PALETTE)], 1.2)
+        style = "--" if other.startswith("control:") and other != name else "-"
+        label = "the same direction" if other == name else other
+        axis.plot(layers, cosines[:, number], color=colour, linewidth=width, linestyle=style, label=label)
+    composed = result.table[(result.table["kind"] == "composition") & (result.table["second"] == name)]
+    for path, mine in composed.groupby("first", sort=False):
+        axis.plot(mine["layer"], mine["cosine"], color="black", linestyle=":", linewidth=1.4, label=str(path))
+    axis.axhline(0, color="#999999", linewidth=0.6)
+    axis.set_title(name, fontsize=9)
+    axis.set_ylabel("cosine", fontsize=9)
+    axis.set_ylim(min(-0.3, float(np.nanmin(cosines, initial=0.0)) - 0.05), 1.05)
+    layer_ticks(axis, layers)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
