@@ -158,7 +158,8 @@ from tests.public import PUBLIC
 
 known = {
     "pairs": [("a", "b")], "where": None, "b": "x.h5", "analysis": None, "i": 1, "j": 2, "a": "a", "source": "a",
-    "target": "b", "family": "a", "model": None, "layer": 0, "hooks": [Hook("resid_post", 0)], "hook": Hook("resid_post", 0),
+    "target": "b", "family": "a", "model": None, "layer": 0,
+    "hooks": [Hook("resid_post", 0)], "hook": Hook("resid_post", 0),
 }
 said = {}
 for name, function in PUBLIC.items():

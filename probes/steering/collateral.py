@@ -15,8 +15,9 @@ from cache.prompts.prompt import Prompts
 from cache.seeds import check_seed
 from cache.store.view import View
 from geometry.results.result import LayerResult
-    x, y = load_pairs(view.store, hook, contrast(view, source, target))
-    steps = alpha * _steps(x, y, seed)
+from probes.directions.contrasts import contrast, load_pairs
+from probes.directions.estimators import mean_difference, random_steps
+from probes.directions.prompts import stored_prompts
 from probes.steering.cells import modal_cell, nested_cells
 from probes.steering.sentences import PLAIN_SENTENCES
 from probes.steering.trials import edited_logits, run_batches
