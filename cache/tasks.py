@@ -59,6 +59,11 @@ def task_table(
 
     Raises:
         InputError: no prompt can be measured.
+
+    Example:
+        >>> table = task_table(model, prompts).table  # one row a frame, family and kind
+        >>> len(table), bool(table["accuracy"].between(0, 1).all())
+        (6, True)
     """
     loaded = load_model(model)
     if not any(prompt.answer for prompt in prompts):
@@ -87,8 +92,7 @@ def _measure(
     for length, members in sorted(by_length.items()):
         for block in plan_blocks(np.full(len(members), length), batch_tokens):
             batch = [members[i] for i in block]
-            head = [] if tokenized.bos is None else [tokenized.bos]
-            tokens = torch.tensor([[*head, *tokenized.ids[i].tolist()] for i in batch])
+            tokens = torch.from_numpy(np.stack([tokenized.seen(i) for i in batch]))
             with torch.inference_mode():
                 probabilities = model.last_logits(tokens).softmax(dim=-1)
             for i, row in zip(batch, probabilities, strict=True):

@@ -27,6 +27,13 @@ def write_report(
     Raises:
         NotAvailableError: the folder cannot be made, or takes no file.
         NoSpaceError: there is no room.
+
+    Example:
+        >>> from geometry.figures.scatter import scatter_by_layer
+        >>> result = pca_by_layer(view, k=2)
+        >>> files = write_report(result, {"scatter": scatter_by_layer(result)}, "figures/pca")
+        >>> [path.name for path in files]
+        ['result.nc', 'result.json', 'table.csv', 'rows.csv', 'scatter.png', 'scatter.svg']
     """
     folder = Path(folder)
     paths = result.save(folder)

@@ -19,11 +19,11 @@ from geometry import (
     loadings,
     nmf_by_layer,
     pca_by_layer,
-    summary,
     svd_by_layer,
     umap_by_layer,
     write_report,
 )
+from geometry.between.summary import summary
 from geometry.figures.compare import described_by_layer, layer_heatmap, shared_index_by_layer
 from geometry.figures.loadings import loading_table
 from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer

@@ -7,7 +7,8 @@ python scripts/steer_digit_to_word.py activations/demo.h5
 import sys
 
 from cache import ActivationStore, load_model
-from probes import before_and_after, sweep, sweep_summary
+from probes import sweep, sweep_summary
+from probes.steering.cells import before_and_after
 
 
 def main(path: str, source: str = "digits", target: str = "numwords") -> None:

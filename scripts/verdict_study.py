@@ -31,7 +31,8 @@ from pathlib import Path
 from cache import ActivationStore, LoadedModel, Prompts, load_dataset, load_model, plan_recording, record
 from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
-from geometry import between_pairs, summary, write_report
+from geometry import between_pairs, write_report
+from geometry.between.summary import summary
 
 LISTS = Path(__file__).parent / "families"
 CONTROLS = "control:0-19"
@@ -108,7 +109,7 @@ def recorded(study: Study, model: LoadedModel, folder: Path, arguments: argparse
     prompts = prompts_of(study, arguments.controls, arguments.templates, arguments.orders)
     started = time.perf_counter()
     plan = plan_recording(model, prompts, sites="resid", positions="last")
-    store = record(model, plan, folder / f"{study.name}.h5")
+    store = ActivationStore.open(record(model, plan, folder / f"{study.name}.h5"))
     print(f"{study.name}: {len(prompts)} prompts recorded in {time.perf_counter() - started:.0f} s")
     return store
 

@@ -210,7 +210,7 @@ def _record(model, path, log="/dev/null", size="kills", hold=None, leash=None, t
 
     forward = model.bridge.original_model.base_model.register_forward_pre_hook(on_forward)
     try:
-        record(model, plan_of(model, size), path, on_block=on_block).close()
+        record(model, plan_of(model, size), path, on_block=on_block)
     except GeometryError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return error.exit_code

@@ -1,4 +1,4 @@
-"""What the tests of broken-off recordings share: plans, an uninterrupted recording, and comparing with it."""
+"""What tests that record share: plans, an uninterrupted recording, and comparing a broken-off one with it."""
 
 import time
 from contextlib import suppress
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cache import ActivationStore, plan_recording, verify_store
+from cache import ActivationStore, plan_recording, record, verify_store
 from cache.errors import GeometryError
 
 _NEAR = 64  # bytes around one that differs between two uninterrupted recordings: the time of creation, a digest
@@ -24,6 +24,11 @@ def plan_of(model, size="kills"):
     count, options = SIZES[size]
     texts = [f"{i % 10},{i // 10 % 10},{i // 100},{i % 7}," for i in range(count)]
     return plan_recording(model, texts, **options)
+
+
+def recorded(model, prompts, path, **options):
+    """What was recorded, opened."""
+    return ActivationStore.open(record(model, prompts, path, **options))
 
 
 class Reference:

@@ -65,5 +65,5 @@ def test_another_process_with_another_seed_of_its_hashes_gives_the_same_bytes(
     gpt2, model_folders, reference, folder, monkeypatch
 ):
     monkeypatch.setattr(sys, "argv", [str(ROOT / "tests" / "fork_server.py"), str(model_folders["gpt2"])])
-    record(gpt2, plan_of(gpt2), folder / "here.h5").close()
+    record(gpt2, plan_of(gpt2), folder / "here.h5")
     assert reference.same(folder / "here.h5")

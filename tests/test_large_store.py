@@ -6,8 +6,9 @@ import sys
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from cache import SequenceDesign, load_dataset, load_model, plan_recording, record
+from cache import SequenceDesign, load_dataset, load_model, plan_recording
 from cache.families.family import FAMILIES
+from tests.recordings import recorded
 
 PEAK = """
 import resource, sys
@@ -30,7 +31,7 @@ def large(tokenizer, tmp_path_factory):
     design = SequenceDesign((FAMILIES["digits"],), frames=("quote",), lengths=(4,), templates=15)
     prompts = load_dataset("digits,numwords,months,letters,control:0-11", design)
     model = load_model(str(folder / "model"), device="cpu")
-    with record(model, plan_recording(model, prompts, sites="resid"), folder / "large.h5") as store:
+    with recorded(model, plan_recording(model, prompts, sites="resid"), folder / "large.h5") as store:
         assert len(store.rows) > 200_000
     return folder / "large.h5"
 

@@ -17,7 +17,15 @@ import probes
 from cache import Hook
 from cache.errors import InputError
 from cache.store.view import View, query_rows, where_text
+from geometry.rows.cells import load_cells, plan_cells
+from probes.cosines.by_layer import cosines_by_layer
+from probes.directions.contrasts import contrast
+from probes.directions.direction import direction_of
+from probes.directions.members import member_edit, reversal
+from probes.directions.subspaces import index_subspace, leace
+from probes.transfer.query_position import last_or_answer
 from tests.probes.sweeps import small_store
+from tests.public import PUBLIC
 
 PAIR = ("digits", "numwords")
 SITE = "blocks.1.hook_resid_post"
@@ -28,24 +36,24 @@ VIEWED = {
     "between_layers": lambda v, m: geometry.between_layers(v),
     "between_pairs": lambda v, m: geometry.between_pairs(v, [PAIR]),
     "between_stores": lambda v, m: geometry.between_stores(v, v),
-    "contrast": lambda v, m: probes.contrast(v, *PAIR),
-    "cosines_by_layer": lambda v, m: probes.cosines_by_layer(v, [PAIR]),
+    "contrast": lambda v, m: contrast(v, *PAIR),
+    "cosines_by_layer": lambda v, m: cosines_by_layer(v, [PAIR]),
     "demix_by_layer": lambda v, m: geometry.demix_by_layer(v, PAIR),
     "nmf_by_layer": lambda v, m: geometry.nmf_by_layer(v, k=2),
     "pca_by_layer": lambda v, m: geometry.pca_by_layer(v, k=2),
     "per_layer": lambda v, m: geometry.per_layer(v, lambda x: {"sum": ((), x.sum().numpy())}),
-    "plan_cells": lambda v, m: geometry.plan_cells(v),
+    "plan_cells": lambda v, m: plan_cells(v),
     "probe_by_layer": lambda v, m: probes.probe_by_layer(v, probes.Question(families=PAIR), n_permutations=1),
     "svd_by_layer": lambda v, m: geometry.svd_by_layer(v, k=2),
     "sweep": lambda v, m: probes.sweep(v, m, *PAIR, GRID),
 }
 WHERE = {name: lambda s, m, call=call, **o: call(s.view(**o), m) for name, call in VIEWED.items()} | {
-    "member_edit": lambda s, m, **o: probes.member_edit(s, (SITE), "digits", 2, 4, **o),
-    "reversal": lambda s, m, **o: probes.reversal(s, ("resid_post", 1), "digits", **o),
+    "member_edit": lambda s, m, **o: member_edit(s, (SITE), "digits", 2, 4, **o),
+    "reversal": lambda s, m, **o: reversal(s, ("resid_post", 1), "digits", **o),
 }
 EDITED = {
     "erasure_matrix": lambda v, m: probes.erasure_matrix(v, m, ROLES),
-    "last_or_answer": lambda v, m: probes.last_or_answer(v, m, families=PAIR, n_contexts=1),
+    "last_or_answer": lambda v, m: last_or_answer(v, m, families=PAIR, n_contexts=1),
     "transfer_matrix": lambda v, m: probes.transfer_matrix(v, m, ROLES),
 }
 """Functions that take a view of no chosen rows."""
@@ -59,12 +67,11 @@ QUERY = "is_last and kind != 'nothing'"
 def taking(kind):
     """The public functions with a parameter of that name, or annotated with that type."""
     found = set()
-    for package in (geometry, probes):
-        for one in package.__all__:
-            value = getattr(package, one)
-            if inspect.isfunction(value):
-                parameters = inspect.signature(value).parameters.values()
-                found |= {one} if any(kind in (p.name, p.annotation) for p in parameters) else set()
+    for one, value in PUBLIC.items():
+        if inspect.isfunction(value):
+            parameters = inspect.signature(value).parameters.values()
+            if any(kind in (p.name, p.annotation) for p in parameters):
+                found.add(one.partition(".")[2])
     return found
 
 
@@ -114,16 +121,16 @@ def test_numbers_of_layers_give_what_their_string_gives_and_are_noted_as_it(stor
 
 @pytest.mark.parametrize("site", [SITE, ("resid_post", 1), ("resid_post", np.int64(-2)), Hook("resid_post", 1)])
 def test_a_site_is_a_hook_its_name_or_kind_and_layer(site, store, tmp_path):
-    pairs = probes.contrast(store.view(where="is_last and kind == 'increasing'"), *PAIR)
+    pairs = contrast(store.view(where="is_last and kind == 'increasing'"), *PAIR)
     found = probes.find_direction(store, pairs, site)
     assert found.hook == Hook("resid_post", 1)
     assert probes.load_direction(probes.save_direction(found, tmp_path / "a.safetensors")).hook == found.hook
-    plan = geometry.plan_cells(store.view())
-    cells, same = (geometry.load_cells(store, one, plan) for one in (site, found.hook))
+    plan = plan_cells(store.view())
+    cells, same = (load_cells(store, one, plan) for one in (site, found.hook))
     torch.testing.assert_close(cells, same, rtol=0, atol=0, equal_nan=True)
     with pytest.raises(InputError, match=r"^a direction is found between matched rows, as from contrast\(store, "):
         inspect.unwrap(probes.find_direction)(store, PAIR, site)
-    edits = [probes.member_edit(store, one, "digits", 2, 4, where=QUERIES["member_edit"]) for one in (site, found.hook)]
+    edits = [member_edit(store, one, "digits", 2, 4, where=QUERIES["member_edit"]) for one in (site, found.hook)]
     assert edits[0].hook == edits[1].hook
 
 
@@ -131,9 +138,9 @@ def test_a_site_is_a_hook_its_name_or_kind_and_layer(site, store, tmp_path):
 def test_a_site_that_no_store_knows_may_be_named_too(site):
     x = torch.randn(8, 3, 5, generator=torch.Generator().manual_seed(0))
     made = [
-        probes.direction_of(x[0, 0], site, "by hand"),
-        probes.index_subspace(x, 1, site),
-        probes.leace(x[0], ["a", "b", "a"], hook=site),
+        direction_of(x[0, 0], site, "by hand"),
+        index_subspace(x, 1, site),
+        leace(x[0], ["a", "b", "a"], hook=site),
     ]
     assert [one.hook for one in made] == [Hook("resid_post", 1)] * 3
 
@@ -141,36 +148,34 @@ def test_a_site_that_no_store_knows_may_be_named_too(site):
 BARE = """
 import inspect, json
 import torch
-import geometry, probes
-from cache import Hook, head_outputs
+import probes
+from cache import Hook
 from cache.errors import InputError
 from geometry.bases.basis import LinearBasis
+from probes.directions.contrasts import Contrast
+from tests.public import PUBLIC
 
 known = {
-    "pairs": [("a", "b")], "where": None, "b": "x.h5", "analysis": None, "i": 1, "j": 2, "a": "a", "source": "a",
-    "target": "b", "family": "a", "hooks": [Hook("resid_post", 0)], "hook": Hook("resid_post", 0),
+    "pairs": [("a", "b")], "where": None, "analysis": None, "i": 1, "j": 2, "a": "a", "b": "x.h5", "source": "a",
+    "target": "b", "family": "a", "model": None, "layer": 0, "hooks": [Hook("resid_post", 0)],
+    "hook": Hook("resid_post", 0),
 }
 said = {}
-for package in (geometry, probes):
-    for name in package.__all__:
-        function = getattr(package, name)
-        parameters = list(inspect.signature(function).parameters.values()) if inspect.isfunction(function) else []
-        if parameters and any(kind in str(parameters[0].annotation) for kind in ("ActivationStore", "View")):
-            rest = [known.get(one.name) for one in parameters[1:] if one.default is one.empty]
-            if name == "find_direction":
-                rest[0] = probes.Contrast("a", "b", None, None)
-            try:
-                function("x.h5", *rest)
-            except InputError as error:
-                said[name] = str(error)
-            except Exception as error:
-                said[name] = repr(error)
-            else:
-                said[name] = "nothing"
-try:
-    head_outputs("x.h5", None, 0)
-except InputError as error:
-    said["head_outputs"] = str(error)
+for name, function in PUBLIC.items():
+    name = name.partition(".")[2]
+    parameters = list(inspect.signature(function).parameters.values()) if inspect.isfunction(function) else []
+    if parameters and any(kind in str(parameters[0].annotation) for kind in ("ActivationStore", "View")):
+        rest = [known.get(one.name) for one in parameters[1:] if one.default is one.empty]
+        if name == "find_direction":
+            rest[0] = Contrast("a", "b", None, None)
+        try:
+            function("x.h5", *rest)
+        except InputError as error:
+            said[name] = str(error)
+        except Exception as error:
+            said[name] = repr(error)
+        else:
+            said[name] = "nothing"
 direction = probes.Direction(("resid_post", 1), torch.tensor([1.0]), 1.0, "by hand")
 basis = LinearBasis(torch.zeros(1), torch.ones(1, 1), torch.ones(1, 1), "blocks.1.hook_resid_post")
 assert direction.hook == basis.hook == Hook("resid_post", 1)
@@ -184,21 +189,25 @@ import torch
 import geometry, probes
 from cache import plan_recording
 from cache.errors import InputError
+from cache.models.restart import clean_run
+from geometry.similarity.of_rows import linear_cka
+from probes.directions.direction import direction_of
+from probes.edits.positions import member_positions
 
 x = np.zeros((5, 3), dtype=np.float32)
-direction = probes.direction_of(torch.ones(3), ("resid_post", 1), "by hand")
+direction = direction_of(torch.ones(3), ("resid_post", 1), "by hand")
 calls = {
     "generate": lambda: probes.generate("gpt2", "1,2,", 3),
     "steer": lambda: probes.steer("gpt2", direction).__enter__(),
-    "clean_run": lambda: probes.clean_run("gpt2", torch.zeros(1, 1, dtype=torch.int64)),
-    "member_positions": lambda: probes.member_positions("gpt2", None),
+    "clean_run": lambda: clean_run("gpt2", torch.zeros(1, 1, dtype=torch.int64)),
+    "member_positions": lambda: member_positions("gpt2", None),
     "unembedding_difference": lambda: probes.unembedding_difference("gpt2", [("a", "b")]),
     "loadings": lambda: geometry.loadings(None, "gpt2"),
     "plan_recording": lambda: plan_recording("gpt2", ["a"]),
     "plan_recording of nothing": lambda: plan_recording(None, ["a"]),
     "sweep": lambda: probes.Grid(1.0, ["last"]),
     "pca": lambda: geometry.pca(x, k=1),
-    "linear_cka": lambda: geometry.linear_cka(x, x),
+    "linear_cka": lambda: linear_cka(x, x),
     "cca": lambda: geometry.cca(x, x, k=1),
     "nmf": lambda: geometry.nmf(x, k=1),
 }
@@ -231,7 +240,7 @@ def test_names_may_stand_in_one_string_and_one_pair_alone(store, gpt2):
     assert content(one) == content(same)
     one, same = (geometry.between_pairs(store.view(layers=1), pairs, measures="cka") for pairs in ([PAIR], list(PAIR)))
     assert content(one) == content(same)
-    one, same = (probes.cosines_by_layer(store.view(layers=1), pairs) for pairs in ([PAIR], [list(PAIR)]))
+    one, same = (cosines_by_layer(store.view(layers=1), pairs) for pairs in ([PAIR], [list(PAIR)]))
     assert content(one) == content(same)
     assert probes.Grid([1.0], "last", "pca") == GRID
     with pytest.raises(InputError, match=r"^pairs are given as \[\('digits', 'numwords'\)\]; got 'digits,numwords'$"):

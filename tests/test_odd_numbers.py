@@ -14,10 +14,11 @@ import torch
 
 import cache
 import geometry
-import probes
 from cache import ActivationStore, Hook
 from cache.errors import GeometryError
+from probes.directions.direction import direction_of
 from tests.geometry.cli.every_command import make_place
+from tests.public import PUBLIC
 
 ODD = {int: (-1, 0, 10**20), float: (-1.0, 0.0, math.nan, math.inf, -math.inf, 1e300)}
 
@@ -67,12 +68,7 @@ def numbers_of(function):
     return {name: kind for name, kind in found.items() if kind is not None and name != "seed"}
 
 
-FUNCTIONS = {
-    f"{package.__name__}.{name}": getattr(package, name)
-    for package in (cache, geometry, probes)
-    for name in package.__all__
-    if inspect.isfunction(getattr(package, name))
-}
+FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}
 NUMBERS = {name: numbers_of(function) for name, function in FUNCTIONS.items() if numbers_of(function)}
 
 LAST = {"layers": "2"}
@@ -107,7 +103,7 @@ CALLS = {
         {"n_permutations": 1},
     ),
     "probes.steer": lambda rig: (
-        (rig.model, probes.direction_of(torch.ones(33), Hook("resid_post", 1), "ones")),
+        (rig.model, direction_of(torch.ones(33), Hook("resid_post", 1), "ones")),
         {},
     ),
     "probes.transfer_matrix": lambda rig: ((rig.store.view(**LAST), rig.model, probes.Roles(n_contexts=2)), {}),

@@ -9,6 +9,7 @@ import pytest
 
 from cache import plan_recording, record
 from cache.errors import StoppedError
+from tests.recordings import recorded
 
 PAGE = (Path(__file__).parents[1] / "docs" / "store.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -17,7 +18,7 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 @pytest.fixture
 def store(gpt2, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with record(
+    with recorded(
         gpt2, plan_recording(gpt2, ["1,2,3,", "one two"], sites="resid,z", batch_tokens=8), "store.h5"
     ) as store:
         yield store

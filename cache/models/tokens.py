@@ -38,6 +38,16 @@ class TokenizedPrompts:
         """Tokens that the model sees of each prompt, BOS included."""
         return np.array([len(ids) + (self.bos is not None) for ids in self.ids], dtype=np.int64)
 
+    def seen(self, prompt: int) -> Int[np.ndarray, "pos"]:
+        """The token ids that the model sees of a prompt, BOS included."""
+        return self.ids[prompt] if self.bos is None else np.concatenate([[self.bos], self.ids[prompt]])
+
+    def subset(self, indices: Sequence[int]) -> "TokenizedPrompts":
+        """The prompts at these indices, in the order given."""
+        lists = ("ids", "members", "member_tokens", "answers")
+        chosen: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in indices) for name in lists}
+        return replace(self, prompts=self.prompts.subset(indices), **chosen)
+
 
 def bos_token_id(tokenizer: Any, *, bos: bool) -> int | None:
     """The id to put before every text, or None where `bos` is off.
@@ -89,19 +99,20 @@ def tokenize(prompts: Prompts, tokenizer: Any, *, bos: bool) -> TokenizedPrompts
 
 def continuations(tokenized: TokenizedPrompts, added: Sequence[str], tokenizer: Any) -> tuple[tuple[int, ...], ...]:
     """For each text the tokens that a continuation adds to it; empty where it adds none or changes the text's."""
-    texts = [prompt.text + more for prompt, more in zip(tokenized.prompts, added, strict=True)]
-    continued = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return tuple(_continuation(ids.tolist(), whole) for ids, whole in zip(tokenized.ids, continued, strict=True))
+    texts = {i: tokenized.prompts[i].text + more for i, more in enumerate(added) if more}
+    continued = tokenizer(list(texts.values()), add_special_tokens=False)["input_ids"] if texts else []
+    found = {i: _continuation(tokenized.ids[i].tolist(), ids) for i, ids in zip(texts, continued, strict=True)}
+    return tuple(found.get(i, ()) for i in range(len(added)))
 
 
-def drop_unusable(tokenized: TokenizedPrompts) -> tuple[Prompts, pd.DataFrame]:
+def drop_unusable(tokenized: TokenizedPrompts) -> tuple[TokenizedPrompts, pd.DataFrame]:
     """The prompts whose members and answer are one token each, and a table of the others with the reasons.
 
     A user's own texts (kind `own`) are all kept. A prompt dropped from one family takes its pairs along, since
     `Prompts.pairs` matches what is left.
 
     Returns:
-        The kept prompts, and a frame with columns `family, frame, kind, reason, n_prompts`.
+        The kept prompts in tokens, and a frame with columns `family, frame, kind, reason, n_prompts`.
 
     Raises:
         InputError: none is left; the message gives the most frequent reason.
@@ -122,7 +133,7 @@ def drop_unusable(tokenized: TokenizedPrompts) -> tuple[Prompts, pd.DataFrame]:
             f"{worst['reason']} in frame {worst['frame']}; try frames without a space before the member "
             "(quote, list, lines, paren, eq)"
         )
-    return tokenized.prompts.subset(kept), dropped
+    return tokenized.subset(kept), dropped
 
 
 def _member_of_token(prompt: Prompt, offsets: Sequence[tuple[int, int]]) -> Int[np.ndarray, "pos"]:

@@ -21,6 +21,11 @@ def load_dataset(names: str, design: SequenceDesign | None = None) -> Prompts:
     Raises:
         InputError: a name is unknown, or a file cannot be read.
         NotAvailableError: a file is not there.
+
+    Example:
+        >>> prompts = load_dataset("digits,months")
+        >>> prompts[0].text, prompts[0].answer
+        ('Snow done in "0". Card done in "1". Mask done in "2". Bus done in "3". Pot done in "', '4')
     """
     parts = [part.strip() for part in names.split(",") if part.strip()]
     files = [part for part in parts if part.lower().endswith(SUFFIXES) and not part.startswith(("family:", "control:"))]

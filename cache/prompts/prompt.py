@@ -76,6 +76,13 @@ class Prompts(Sequence[Prompt]):
 
     Raises:
         InputError: there are none, or two constructed prompts of one family and group share a pair key.
+
+    Example:
+        >>> mine = Prompts.from_texts(["1,2,3,", "one,two,three,"])
+        >>> len(mine), mine[1].text
+        (2, 'one,two,three,')
+        >>> prompts.pairs("digits", "numwords").shape  # (pair, side), as of load_dataset's prompts
+        (30, 2)
     """
 
     items: tuple[Prompt, ...]

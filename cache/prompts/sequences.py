@@ -41,6 +41,12 @@ class SequenceDesign:
             every family, kind and start, so that it is a factor crossed with the members.
         sample: keep that many pair keys, drawn with the seed, the same ones in all families; None keeps all.
         seed: seeds words, orders and the sample.
+
+    Example:
+        >>> from cache.families.family import FAMILIES
+        >>> design = SequenceDesign((FAMILIES["numwords"],), frames=("list",), lengths=(3,), starts=(1,))
+        >>> [prompt.text for prompt in load_dataset("numwords,months", design)]
+        ['one,two,three,', 'January,February,March,']
     """
 
     families: tuple[Family, ...]

@@ -33,6 +33,9 @@ _PIECE = 1 << 20
 
 Span = tuple[int, int]
 
+Stamp = tuple[int, ...]
+"""What the system says of a file: other things of another file, and of the same file once a byte of it was written."""
+
 
 @dataclass(frozen=True)
 class Footer:
@@ -59,8 +62,19 @@ class Footer:
         return _NUMBERS.pack(_MAGIC, self.size, len(self.spans)) + self.digest + spans
 
 
-def checked_footer(handle: int, path: Path) -> Footer:
+def stamp_of(handle: int) -> Stamp:
+    """The stamp of an open file: take it before reading, and what was read is so for as long as the stamp is."""
+    now = os.fstat(handle)
+    return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
+
+
+def checked_footer(handle: int, path: Path, known: Stamp | None = None) -> Footer:
     """The footer of an open file, after comparing every byte that never changes with its digest.
+
+    Args:
+        handle: the file.
+        path: how messages call it.
+        known: a stamp of the file from before it was last compared; while it is the same that is not done again.
 
     Raises:
         CorruptFileError: the file is no sealed file, is shorter or longer than it was, or is damaged anywhere
@@ -68,7 +82,7 @@ def checked_footer(handle: int, path: Path) -> Footer:
         FingerprintError: it is of another format version.
     """
     footer = read_footer(handle, path)
-    if frozen_digest(handle, footer) != footer.digest:
+    if known != stamp_of(handle) and frozen_digest(handle, footer) != footer.digest:
         raise CorruptFileError(f"{path} is damaged outside its activations (in its labels or metadata); {_AGAIN}")
     return footer
 

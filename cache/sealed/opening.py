@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from cache.errors import CorruptFileError, GeometryError, NotAvailableError
-from cache.sealed.footer import checked_footer
+from cache.sealed.footer import Stamp, checked_footer, stamp_of
 
 _MAX_OBJECTS = 100_000
 _MAX_ATTRIBUTES = 64
@@ -20,7 +20,7 @@ _READ_ERRORS = (OSError, RuntimeError, LookupError, TypeError, ValueError, Arith
 
 
 @contextmanager
-def safe_open(path: str | Path) -> Iterator[h5py.File]:
+def safe_open(path: str | Path, known: Stamp | None = None) -> Iterator[h5py.File]:
     """Open a sealed file for reading while the block runs; see `open_checked`.
 
     Raises:
@@ -28,11 +28,11 @@ def safe_open(path: str | Path) -> Iterator[h5py.File]:
         CorruptFileError: the file is not sealed, is damaged, or holds something refused; or a read in the
             block fails.
     """
-    with open_checked(path) as file, reading(path):
+    with open_checked(path, known) as file, reading(path):
         yield file
 
 
-def open_checked(path: str | Path) -> h5py.File:
+def open_checked(path: str | Path, known: Stamp | None = None) -> h5py.File:
     """Open a sealed file for reading after checking that it is whole and holds only what a sealed file can hold.
 
     First its own footer is read and every byte that never changes is compared with a digest, without HDF5, so
@@ -41,6 +41,10 @@ def open_checked(path: str | Path) -> h5py.File:
     types other than numbers and fixed-length strings, and datasets larger than the file. HDF5's C library is no
     security boundary: a file made to harm may still crash it.
 
+    Args:
+        path: the file.
+        known: its stamp from before it was last compared with the digest; while it is the same that is not done again.
+
     Raises:
         NotAvailableError: there is no such file.
         CorruptFileError: the file is not sealed, is damaged, or holds something refused.
@@ -48,7 +52,7 @@ def open_checked(path: str | Path) -> h5py.File:
     path = Path(path)
     handle = open_regular(path)
     try:
-        footer = checked_footer(handle, path)
+        footer = checked_footer(handle, path, known)
         with ExitStack() as stack, reading(path):
             file = stack.enter_context(_open_shared(path))
             check_same(handle, file)
@@ -94,6 +98,19 @@ def open_regular(path: Path) -> int:
     os.close(handle)
     what = "a folder" if stat.S_ISDIR(kind) else "no regular file"
     raise NotAvailableError(f"{str(path)!r} is {what}; give an .h5 file made by geometry cache")
+
+
+def stamp_at(path: Path) -> Stamp:
+    """The stamp of the file that is there now, asked of the open file: a network's answer by name may be an old one.
+
+    Raises:
+        NotAvailableError: there is no such file.
+    """
+    handle = open_regular(path)
+    try:
+        return stamp_of(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from cache.errors import InputError, NotAvailableError
-from cache.sealed.footer import HDF5_SIGNATURE
+from cache.sealed.footer import HDF5_SIGNATURE, Stamp
 from cache.sealed.lock import writer_lock
-from cache.sealed.opening import safe_open
+from cache.sealed.opening import safe_open, stamp_at
 from cache.whole_files import prepare_place
 
 
@@ -36,8 +36,11 @@ def check_replaceable(path: Path) -> None:
                 raise InputError(f"{str(path)!r} is no store, and is not replaced; give another name or remove it")
 
 
-def check_path(path: Path, *, overwrite: bool) -> None:
+def check_path(path: Path, *, overwrite: bool) -> Stamp | None:
     """Find out in a moment what would else be found out once a model is loaded.
+
+    Returns:
+        The stamp of the file that is to be gone on with, from before it was checked; None where there is none.
 
     Raises:
         InputError, NotAvailableError: the path cannot be a store's.
@@ -52,6 +55,8 @@ def check_path(path: Path, *, overwrite: bool) -> None:
     except NotAvailableError:
         if overwrite or not path.exists():  # else it may be complete, and need no writing
             raise
-    if path.exists() and not overwrite:
-        with safe_open(path):
-            pass
+    if overwrite or not path.exists():
+        return None
+    stamp = stamp_at(path)
+    with safe_open(path):
+        return stamp

@@ -55,6 +55,10 @@ def verify_store(
     Raises:
         NotAvailableError: there is no such file.
         CorruptFileError: the file is no sealed file, or is damaged outside its log and its sites' data.
+
+    Example:
+        >>> verify_store("activations/tour.h5").damage
+        ()
     """
     path = Path(path)
     with safe_open(path) as file:

@@ -28,10 +28,10 @@ import xxhash
 from jaxtyping import Shaped
 
 from cache.errors import CorruptFileError, NoSpaceError, NotAvailableError
-from cache.sealed.footer import frozen_digest, read_footer
+from cache.sealed.footer import Stamp, frozen_digest, read_footer
 from cache.sealed.layout import CHANGING, Blueprint, SealedLayout, blueprint
 from cache.sealed.log import Log, complete_mark, read_log, seal_of
-from cache.sealed.opening import check_same, data_offset, safe_open
+from cache.sealed.opening import check_same, data_offset, safe_open, stamp_at
 from cache.whole_files import storage_error
 
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
@@ -55,10 +55,10 @@ def check_space(folder: Path, need: int) -> None:
         raise NoSpaceError(f"files may have {limit:,} bytes here (ulimit -f): need {need:,} bytes, have {limit:,}")
 
 
-def create_sealed(path: Path, layout: SealedLayout) -> None:
+def create_sealed(path: Path, layout: SealedLayout) -> Stamp:
     """Create the file whole under a temporary name, reserve all its space, and put it in place at once.
 
-    A file already at `path` is replaced. The caller holds the writer's lock.
+    A file already at `path` is replaced. The caller holds the writer's lock, and gets the file's stamp.
 
     Raises:
         NoSpaceError: there is no room; nothing is left behind.
@@ -82,6 +82,7 @@ def create_sealed(path: Path, layout: SealedLayout) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    return stamp_at(path)
 
 
 class SealedWriter:
@@ -159,8 +160,12 @@ class SealedWriter:
 
 
 @contextmanager
-def open_writer(path: Path) -> Iterator[SealedWriter]:
+def open_writer(path: Path, known: Stamp | None = None) -> Iterator[SealedWriter]:
     """A writer for the sealed file at `path`; the caller holds the lock.
+
+    Args:
+        path: the file.
+        known: its stamp from when it was made, or before it was last checked (`open_checked`).
 
     Raises:
         NotAvailableError: the file cannot be written.
@@ -171,7 +176,7 @@ def open_writer(path: Path) -> Iterator[SealedWriter]:
     except OSError as error:
         raise NotAvailableError(f"cannot write {str(path)!r}: {error.strerror}") from error
     try:
-        with safe_open(path) as file:
+        with safe_open(path, known) as file:
             check_same(handle, file)
             writer = SealedWriter(path, handle, file)
         yield writer

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from cache.errors import InputError
 from cache.models.hooks import Hook, Layers, select_hooks
 from cache.models.model import LoadedModel, check_loaded
-from cache.models.tokens import TokenizedPrompts, tokenize
+from cache.models.tokens import TokenizedPrompts, bos_token_id, tokenize
 from cache.prompts.prompt import Prompts
 
 POSITIONS = ("all", "members", "last")
@@ -67,7 +67,7 @@ class RecordingPlan:
 
 def plan_recording(
     model: LoadedModel,
-    prompts: Prompts | Iterable[str],
+    prompts: Prompts | TokenizedPrompts | Iterable[str],
     *,
     sites: str | Iterable[str] | None = None,
     layers: Layers = "all",
@@ -79,7 +79,7 @@ def plan_recording(
 
     Args:
         model: the model, which gives the tokenizer, BOS and the sites there are.
-        prompts: prompts, or plain strings.
+        prompts: prompts, plain strings, or what this model's tokenizer made of prompts.
         sites: groups, kinds, hook names or wildcards (`select_hooks`); by default `resid,heads,mlp`, as far as the
             model shows them.
         layers: `all`, numbers, or a string of layers and ranges such as `0,4-7,-1`.
@@ -88,14 +88,21 @@ def plan_recording(
         batch_tokens: token slots a forward pass takes at most; 256 is best on a CPU, more on a GPU.
 
     Raises:
-        InputError: a choice does not exist, or the model's architecture lacks a site.
+        InputError: a choice does not exist, the model's architecture lacks a site, or prompts that were tokenized have
+            another BOS than the model.
         NotAvailableError: a site that is named was found not to be what its name says.
+
+    Example:
+        >>> plan = plan_recording(model, ["1,2,3,", "one,two,"], sites="resid", layers="0,-1", positions="last")
+        >>> [hook.name for hook in plan.hooks]
+        ['blocks.0.hook_resid_pre', 'blocks.0.hook_resid_post', 'blocks.2.hook_resid_post']
     """
     for given, choices, what in ((positions, POSITIONS, "positions"), (dtype, STORAGE_DTYPES, "dtype")):
         if given not in choices:
             raise InputError(f"{what} must be one of {', '.join(choices)}; got {given!r}")
     check_loaded(model)
-    prompts = prompts if isinstance(prompts, Prompts) else Prompts.from_texts(prompts)
+    if not isinstance(prompts, Prompts | TokenizedPrompts):
+        prompts = Prompts.from_texts(prompts)
     hooks = select_hooks(DEFAULT_SITES if sites is None else sites, layers, model.n_layers)
     if sites is None:
         hooks = tuple(hook for hook in hooks if model.shows(hook))
@@ -103,7 +110,10 @@ def plan_recording(
         model.row_shape(hook)  # refuses what the model does not show
     if not hooks:
         raise InputError(f"{model.name} (type {model.model_type}) shows none of {DEFAULT_SITES}; name other sites")
-    tokenized = tokenize(prompts, model.tokenizer, bos=model.bos)
+    tokenized = tokenize(prompts, model.tokenizer, bos=model.bos) if isinstance(prompts, Prompts) else prompts
+    bos = bos_token_id(model.tokenizer, bos=model.bos)
+    if tokenized.bos != bos:
+        raise InputError(f"the prompts were tokenized with BOS {tokenized.bos}, and the model takes {bos}")
     check_texts(model, tokenized)
     blocks = plan_blocks(tokenized.lengths, batch_tokens)
     return RecordingPlan(tokenized, hooks, positions, dtype, batch_tokens, blocks)
@@ -131,8 +141,7 @@ def check_texts(model: LoadedModel, tokenized: TokenizedPrompts) -> None:
     Raises:
         InputError: one is; the message has its text.
     """
-    head = [] if tokenized.bos is None else [tokenized.bos]
     longest, highest = int(tokenized.lengths.argmax()), int(np.argmax([ids.max() for ids in tokenized.ids]))
     for prompt in (longest, highest):
         text = tokenized.prompts[prompt].text
-        model.check_text([*head, *tokenized.ids[prompt].tolist()], f"prompt {prompt} ({text!r:.60})")
+        model.check_text(tokenized.seen(prompt).tolist(), f"prompt {prompt} ({text!r:.60})")

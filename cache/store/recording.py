@@ -1,10 +1,9 @@
 """Recording: one forward pass a block, each site written to the store as its hook fires."""
 
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,16 @@ from cache.errors import (
 from cache.loading.load import load_model
 from cache.models.model import LoadedModel
 from cache.prompts.prompt import Prompts
+from cache.sealed.footer import Stamp
+from cache.sealed.layout import SealedLayout
 from cache.sealed.lock import writer_lock
 from cache.sealed.log import Log, read_log
-from cache.sealed.opening import safe_open
+from cache.sealed.opening import read_attribute, safe_open, stamp_at
 from cache.sealed.path import check_replaceable, prepare_path
-from cache.sealed.writer import SealedWriter, check_space, create_sealed, open_writer
+from cache.sealed.writer import check_space, create_sealed, open_writer
 from cache.store.manifest import differences, hard_fields
 from cache.store.plan import RecordingPlan, plan_recording
 from cache.store.sink import Sink
-from cache.store.store import ActivationStore
 from cache.store.tables import read_manifest, store_layout
 
 
@@ -46,31 +46,54 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class RecordingState:
-    """What a recording would find at its path.
+class Recording:
+    """A recording before its first forward pass: planned, laid out, and its path looked at (`prepare_recording`).
 
     Attributes:
-        nbytes: size of the file.
-        free: bytes free on its file system.
-        n_pending: blocks that are still to be recorded.
-        finished: whether the file is marked complete.
+        model: the model.
+        plan: what is recorded of it.
+        path: the file.
+        layout: all that is in the file but activations.
+        overwrite: whether it begins anew, whatever store is at `path`.
+        log: of the file at `path`, if that is gone on with.
+        stamp: that file's, from before its log was read.
     """
 
-    nbytes: int
-    free: int
-    n_pending: int
-    finished: bool
+    model: LoadedModel
+    plan: RecordingPlan
+    path: Path
+    layout: SealedLayout
+    overwrite: bool
+    log: Log | None = None
+    stamp: Stamp | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the file, or what it will be at most."""
+        return self.layout.nbytes if self.log is None else self.path.stat().st_size
+
+    @property
+    def n_pending(self) -> int:
+        """Blocks that are still to be recorded."""
+        return len(self.plan.blocks) if self.log is None else int((~self.log.committed).sum())
 
     @property
     def complete(self) -> bool:
         """Nothing is left to record."""
-        return self.n_pending == 0 and self.finished
+        return self.log is not None and self.n_pending == 0 and self.log.mark == "right"
 
 
-def recording_state(
-    model: LoadedModel, plan: RecordingPlan, path: str | Path, *, overwrite: bool = False
-) -> RecordingState:
-    """Look before recording: size, free space, and how much is there already. Nothing is written but the folder.
+def prepare_recording(
+    model: LoadedModel, plan: RecordingPlan, path: str | Path, *, overwrite: bool = False, known: Stamp | None = None
+) -> Recording:
+    """Look before recording: how large it is, and how much is there already. Nothing is written but the folder.
+
+    Args:
+        model: the model.
+        plan: what is to be recorded of it.
+        path: the HDF5 file.
+        overwrite: begin anew, whatever store is at `path`.
+        known: the stamp of the file at `path` from before it was checked (`check_path`), if it was.
 
     Raises:
         FingerprintError: the file at `path` was made by another configuration.
@@ -78,15 +101,11 @@ def recording_state(
         InputError, NotAvailableError, CorruptFileError: the path cannot be a store.
     """
     path = prepare_path(path)
-    free = shutil.disk_usage(path.parent).free
-    if overwrite or not path.exists():
-        check_replaceable(path)
-        need = store_layout(model, plan).nbytes
-        check_space(path.parent, need)
-        return RecordingState(need, free, len(plan.blocks), finished=False)
-    log = _checked_log(path, model, plan)
-    pending = int((~log.committed).sum())
-    return RecordingState(path.stat().st_size, free, pending, finished=log.mark == "right")
+    layout = store_layout(model, plan, command=shlex.join(sys.argv))
+    recording = _looked_at(Recording(model, plan, path, layout, overwrite, stamp=known))
+    if recording.log is None:
+        check_space(path.parent, layout.nbytes)
+    return recording
 
 
 def record(
@@ -97,7 +116,7 @@ def record(
     overwrite: bool = False,
     on_block: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> ActivationStore:
+) -> Path:
     """Record what a model computes on prompts, or go on with a recording that was broken off.
 
     Args:
@@ -110,7 +129,7 @@ def record(
         should_stop: asked after every block; true ends the recording there.
 
     Returns:
-        The complete store, opened.
+        Where the file is, absolute; `ActivationStore.open` opens it.
 
     Raises:
         FingerprintError: the file at `path` has another configuration; the message names the fields.
@@ -118,62 +137,74 @@ def record(
         NoSpaceError: it does not fit; found before the first forward pass.
         NumbersError: a value is not finite or too large for float16; names hook, prompt and position.
         StoppedError: `should_stop` said so; the same call goes on.
+
+    Example:
+        >>> recorded = record(model, ["1,2,3,", "one,two,"], "activations/two.h5")
+        >>> with ActivationStore.open("activations/two.h5") as store:
+        ...     len(store.prompts), store.complete
+        (2, True)
     """
     loaded = load_model(model)
     plan = prompts if isinstance(prompts, RecordingPlan) else plan_recording(loaded, prompts)
     path = prepare_path(path)
     with writer_lock(path):
-        if overwrite or not path.exists():
-            check_replaceable(path)
-            create_sealed(path, store_layout(loaded, plan, command=shlex.join(sys.argv)))
-        else:
-            _checked_log(path, loaded, plan)
-        with open_writer(path) as writer:
-            _record_blocks(loaded, plan, writer, on_block, should_stop)
-    return ActivationStore.open(path)
+        _record_locked(prepare_recording(loaded, plan, path, overwrite=overwrite), on_block, should_stop)
+    return path
 
 
-def check_same_recording(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Refuse to mix two configurations in one store.
+def carry_out(recording: Recording, *, on_block: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:
+    """Record what `prepare_recording` looked at, and looks at again only if it has changed since.
 
     Raises:
-        FingerprintError: a field differs; the message names every one.
+        FingerprintError, LockedError, NoSpaceError, NumbersError, StoppedError: as for `record`.
     """
-    fields = differences(stored, asked)
-    if fields:
-        raise FingerprintError(
-            f"{path} was recorded with another {', '.join(fields)}; choose another --out, or --overwrite"
-        )
+    with writer_lock(recording.path):
+        _record_locked(_looked_at(recording), on_block, should_stop)
 
 
-def _checked_log(path: Path, model: LoadedModel, plan: RecordingPlan) -> Log:
+def _looked_at(recording: Recording) -> Recording:
+    """The recording with the log of the file that is at its path now."""
+    path = recording.path
+    if recording.overwrite or not path.exists():
+        check_replaceable(path)
+        return replace(recording, log=None, stamp=None)
+    stamp = stamp_at(path)
+    if recording.log is not None and recording.stamp == stamp:
+        return recording
+    return replace(recording, log=_checked_log(recording), stamp=stamp)
+
+
+def _checked_log(recording: Recording) -> Log:
     """The log of a file that this recording can go on with."""
-    with safe_open(path) as file:
-        check_same_recording(path, read_manifest(file)["hard"], hard_fields(model, plan))
+    path, layout = recording.path, recording.layout
+    with safe_open(path, recording.stamp) as file:
+        stored = read_manifest(file)
+        ours = read_attribute(file, "fingerprint") == layout.attributes["fingerprint"]
+        unlike = [] if ours else differences(stored["hard"], hard_fields(recording.model, recording.plan))
+        if unlike:
+            told = ", ".join(unlike)
+            raise FingerprintError(f"{path} was recorded with another {told}; choose another --out, or --overwrite")
         log = read_log(file)
-    layout = store_layout(model, plan)
     sites = [(name, (site.row_shape, site.dtype.name)) for name, site in log.sites.items()]
     same = sites == list(layout.sites.items()) and log.block.tobytes() == layout.block.tobytes()
-    if not same or len(log.committed) != len(plan.blocks):
+    if not same or len(log.committed) != len(recording.plan.blocks):
         raise CorruptFileError(f"{path} has other sites or rows than its manifest; record it anew with --overwrite")
     return log
 
 
-def _record_blocks(
-    model: LoadedModel,
-    plan: RecordingPlan,
-    writer: SealedWriter,
-    on_block: Callable[[Progress], None],
-    should_stop: Callable[[], bool],
-) -> None:
-    pending = [number for number, committed in enumerate(writer.committed) if not committed]
-    done = len(plan.blocks) - len(pending)
-    sink = Sink(model, plan, writer)
-    with sink.attached(), torch.inference_mode():
-        for number in pending:
-            if should_stop():
-                raise StoppedError(f"stopped after {done} of {len(plan.blocks)} blocks")
-            writer.commit(number, sink.run(number))
-            done += 1
-            on_block(Progress(done, len(plan.blocks), int(plan.tokenized.lengths[list(plan.blocks[number])].sum())))
-    writer.finish()
+def _record_locked(recording: Recording, on_block: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:
+    plan = recording.plan
+    stamp = create_sealed(recording.path, recording.layout) if recording.log is None else recording.stamp
+    with open_writer(recording.path, stamp) as writer:
+        pending = [number for number, committed in enumerate(writer.committed) if not committed]
+        done = len(plan.blocks) - len(pending)
+        sink = Sink(recording.model, plan, writer)
+        with sink.attached(), torch.inference_mode():
+            for number in pending:
+                if should_stop():
+                    raise StoppedError(f"stopped after {done} of {len(plan.blocks)} blocks")
+                writer.commit(number, sink.run(number))
+                done += 1
+                n_tokens = int(plan.tokenized.lengths[list(plan.blocks[number])].sum())
+                on_block(Progress(done, len(plan.blocks), n_tokens))
+        writer.finish()

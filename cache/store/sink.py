@@ -94,8 +94,7 @@ def batch_of(plan: RecordingPlan, block: int) -> tuple[Int[Tensor, "batch pos"],
     tokens = np.zeros((len(prompts), width), dtype=np.int64)
     kept = []
     for row, prompt in enumerate(prompts):
-        ids = plan.tokenized.ids[prompt]
-        head = [] if plan.tokenized.bos is None else [plan.tokenized.bos]
-        tokens[row, : len(head) + len(ids)] = [*head, *ids]
+        ids = plan.tokenized.seen(prompt)
+        tokens[row, : len(ids)] = ids
         kept.append(row * width + np.flatnonzero(plan.kept(prompt)))
     return torch.from_numpy(tokens), np.concatenate(kept)

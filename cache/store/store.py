@@ -50,6 +50,14 @@ class ActivationStore:
         manifest: the fields behind the (first) fingerprint, and library versions.
         created: when the (first) file was created, ISO 8601, UTC.
         command: the command that created it.
+
+    Example:
+        >>> with ActivationStore.open("activations/tour.h5") as store:
+        ...     x = store.load(("resid_post", 1), "family == 'digits' and is_last")
+        >>> x.shape  # (row, d_model)
+        torch.Size([30, 33])
+        >>> store.rows["family"].unique().tolist()
+        ['digits', 'numwords', 'months']
     """
 
     def __init__(self, paths: tuple[Path, ...], groups: list[FileGroup]) -> None:
@@ -88,6 +96,11 @@ class ActivationStore:
     def _names(self) -> list[str]:
         return [name for name in dict.fromkeys(self.prompts["family"]) if name]
 
+    @property
+    def weights(self) -> str:
+        """Content hash of the weights of the model that was recorded."""
+        return str(self.manifest["hard"]["model weights"])
+
     def load(self, hook: HookLike, where: Where = None) -> Float[Tensor, "chosen d"]:
         """Activations of one site, float32 on the CPU; heads stand side by side unless the hook names one.
 
@@ -102,7 +115,7 @@ class ActivationStore:
             CorruptFileError: a block that holds one of the rows is not what was written.
         """
         chosen, mask = self.site(hook), row_mask(self.rows, where)
-        out = _empty(int(mask.sum()), self._width(chosen))
+        out = _empty(int(mask.sum()), self.width(chosen))
         start = 0
         for file, rows in self._parts(chosen, mask, _AT_ONCE):
             file.reader.read(site_name(chosen), chosen.head, rows, out[start : start + len(rows)])
@@ -167,7 +180,12 @@ class ActivationStore:
     ) -> None:
         self.close()
 
-    def _width(self, hook: Hook) -> int:
+    def width(self, hook: Hook) -> int:
+        """Dimensions of a site's activations as `load` gives them.
+
+        Raises:
+            InputError: there is no such head.
+        """
         shape = self._groups[0].file_of(hook).row_shape(hook)
         if hook.head is not None and hook.head >= shape[0]:
             raise InputError(f"{hook.name} has heads 0 to {shape[0] - 1}; got {hook.head}")
@@ -190,7 +208,7 @@ class ActivationStore:
     def _pieces(
         self, hook: Hook, parts: Iterator[tuple[StoreFile, Int[np.ndarray, "chosen"]]]
     ) -> Iterator[Float[Tensor, "chosen d"]]:
-        width = self._width(hook)
+        width = self.width(hook)
         for file, rows in parts:
             out = _empty(len(rows), width)
             file.reader.read(site_name(hook), hook.head, rows, out)
@@ -220,7 +238,7 @@ def check_source(store: ActivationStore, model: LoadedModel) -> None:
     check_open(store)
     check_loaded(model)
     named = store.manifest["soft"].get("model", "its name is not noted")
-    model.check_weights(store.manifest["hard"]["model weights"], store.paths[0].name, named)
+    model.check_weights(store.weights, store.paths[0].name, named)
 
 
 def open_stores(paths: Iterable[str | Path]) -> ActivationStore:
@@ -230,6 +248,11 @@ def open_stores(paths: Iterable[str | Path]) -> ActivationStore:
         InputError: no path is given, two files keep other positions of the same prompts, or no site is in all.
         FingerprintError: the files come from different models, tokenizers or settings; names the fields.
         NotAvailableError, CorruptFileError: as for `ActivationStore.open`.
+
+    Example:
+        >>> with open_stores(["activations/tour.h5", "activations/neurons.h5"]) as both:
+        ...     both.load(("mlp_post", 0)).shape[0] == both.load(("resid_post", 0)).shape[0]
+        True
     """
     resolved = tuple(Path(path) for path in paths)
     if not resolved:
@@ -255,6 +278,10 @@ def head_outputs(
     Raises:
         InputError: the store has no z of that layer.
         FingerprintError: it was recorded from another model.
+
+    Example:
+        >>> head_outputs(store, model, 1, "is_last and family == 'digits'").shape  # (row, head, d_model)
+        torch.Size([30, 3, 33])
     """
     check_source(store, model)
     z, w_o = store.load(Hook("z", layer), where), model.output_projection(layer)

@@ -111,15 +111,13 @@ def read_prompt_table(file: h5py.File) -> pd.DataFrame:
 
 def _row_columns(model: LoadedModel, plan: RecordingPlan) -> dict[str, Shaped[np.ndarray, "row"]]:
     tokenized = plan.tokenized
-    n_prompts = len(tokenized.prompts)
-    head = [] if tokenized.bos is None else [tokenized.bos]
-    kept = [plan.kept(i) for i in range(n_prompts)]
-    ids = np.concatenate([np.concatenate([head, tokenized.ids[i]])[kept[i]] for i in range(n_prompts)]).astype(np.int32)
-    members = [np.concatenate([[-1] * len(head), tokenized.members[i]])[kept[i]] for i in range(n_prompts)]
-    positions = [np.flatnonzero(keep) - len(head) for keep in kept]
+    kept = [plan.kept(i) for i in range(len(tokenized.prompts))]
+    ids = np.concatenate([tokenized.seen(i)[keep] for i, keep in enumerate(kept)]).astype(np.int32)
+    members = [np.append([-1] * plan.bos, tokenized.members[i])[keep] for i, keep in enumerate(kept)]
+    positions = [np.flatnonzero(keep) - plan.bos for keep in kept]
     vocabulary = {int(token): model.tokenizer.decode([int(token)]).replace("\0", "\ufffd") for token in np.unique(ids)}
     return {
-        "prompt": np.repeat(np.arange(n_prompts, dtype=np.int32), [len(p) for p in positions]),
+        "prompt": np.repeat(np.arange(len(kept), dtype=np.int32), [len(p) for p in positions]),
         "position": np.concatenate(positions).astype(np.int32),
         "token": ids,
         "token_text": _bytes(vocabulary[int(token)] for token in ids),

@@ -34,6 +34,11 @@ class View:
         hooks: the sites, lowest first; those of `resid_post` begin with the embedding (layer -1).
         layers: which were asked for, as results note it.
         where: which rows: a query, a mask, or None for what an analysis takes by itself.
+
+    Example:
+        >>> view = store.view("resid_post", layers="1-2", where="is_last and family == 'digits'")
+        >>> [hook.layer for hook in view.hooks], int(view.chosen().sum())
+        ([1, 2], 30)
     """
 
     store: "ActivationStore" = field(repr=False)

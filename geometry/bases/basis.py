@@ -17,8 +17,16 @@ class FeatureBasis(Protocol):
     argument are kept; `encode` and `decode` are pure.
 
     Attributes:
-        hook: the site, None where the activations came from no store.
+        hook: the site, None where it is not known; `probes.basis_at` notes it and the weights.
+        weights: content hash of the weights of the model that the activations came from; empty if not known.
         directions: what one unit of each feature adds to the activation.
+        deviations: each feature's standard deviation over the rows that it was found on; None if not known.
+
+    Example:
+        >>> x = store.load(("resid_post", 1), "is_last")
+        >>> basis = pca(x, k=3).basis
+        >>> isinstance(basis, FeatureBasis), basis.directions.shape, basis.encode(x[:5]).shape
+        (True, torch.Size([3, 33]), torch.Size([5, 3]))
     """
 
     @property
@@ -27,8 +35,18 @@ class FeatureBasis(Protocol):
         ...
 
     @property
+    def weights(self) -> str:
+        """Content hash of the model's weights."""
+        ...
+
+    @property
     def directions(self) -> Float[Tensor, "feature d"]:
         """What one unit of each feature adds to the activation."""
+        ...
+
+    @property
+    def deviations(self) -> Float[Tensor, " feature"] | None:
+        """How far each feature varies."""
         ...
 
     def encode(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows feature"]:
@@ -53,12 +71,16 @@ class LinearBasis:
         directions: what one unit of each feature adds.
         readers: what each feature is read with.
         hook: the site, if known.
+        weights: content hash of the model's weights, if known.
+        deviations: each feature's standard deviation over the rows that it was found on, if known.
     """
 
     offset: Float[Tensor, " d"]
     directions: Float[Tensor, "feature d"]
     readers: Float[Tensor, "feature d"]
     hook: Hook | None = None
+    weights: str = ""
+    deviations: Float[Tensor, " feature"] | None = None
 
     def __post_init__(self) -> None:
         if self.hook is not None:
@@ -74,8 +96,17 @@ class LinearBasis:
 
 
 def orthonormal_basis(
-    directions: Float[Tensor, "feature d"], offset: Float[Tensor, " d"], hook: HookLike | None = None
+    directions: Float[Tensor, "feature d"],
+    offset: Float[Tensor, " d"],
+    hook: HookLike | None = None,
+    deviations: Float[Tensor, " feature"] | None = None,
 ) -> LinearBasis:
     """A basis of orthonormal directions, which are their own readers."""
     site = None if hook is None else as_hook(hook)
-    return LinearBasis(offset=offset, directions=directions, readers=directions, hook=site)
+    return LinearBasis(offset, directions, readers=directions, hook=site, deviations=deviations)
+
+
+def deviations_of(features: Float[Tensor, "row feature"]) -> Float[Tensor, " feature"]:
+    """Standard deviation of each feature over rows, float64; 0 of a single row."""
+    centred = features.double() - features.double().mean(dim=0)
+    return (centred.square().sum(dim=0) / max(len(features) - 1, 1)).sqrt()

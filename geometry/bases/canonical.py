@@ -61,6 +61,12 @@ def cca(
         NumbersError: a value is not finite.
 
     References: Bjorck and Golub 1973, section 3; Hotelling 1936. Patterns: Haufe et al. 2014, eq. 6.
+
+    Example:
+        >>> x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+        >>> y = x @ torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -3.0]])  # x, turned and stretched
+        >>> cca(x, y, k=2).correlations.round(4)
+        array([1., 1.])
     """
     _check_ridge(ridge)
     left, right = (_whitened(z, ridge) for z in _checked(x, y))
@@ -242,6 +248,7 @@ def _basis(
         offset=x.double().mean(dim=0),
         directions=torch.from_numpy(patterns * signs[:, None]),
         readers=torch.from_numpy(readers * signs[:, None]),
+        deviations=torch.from_numpy(np.linalg.norm(side.scores @ turn, axis=0)),
     )
     return basis, signs
 

@@ -49,6 +49,11 @@ def umap(x: Float[Tensor, "row d"], *, n_neighbors: int = 15, min_dist: float = 
         NotAvailableError: umap-learn cannot be loaded, having nowhere to keep what it compiles.
 
     References: McInnes, Healy and Melville 2018 (arXiv:1802.03426); trustworthiness: Venna and Kaski 2001.
+
+    Example:
+        >>> rows = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
+        >>> umap(rows, n_neighbors=5).coordinates.shape
+        torch.Size([30, 2])
     """
     seed = check_seed(seed)
     n_rows, d = x.shape

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache.errors import InputError
-from geometry.bases.basis import FeatureBasis, orthonormal_basis
+from geometry.bases.basis import FeatureBasis, deviations_of, orthonormal_basis
 from geometry.stats.linalg import check_finite, eigen, fix_signs
 from geometry.stats.moments import Moments
 
@@ -61,6 +61,12 @@ def pca(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
         NumbersError: a value is not finite.
 
     References: sklearn.decomposition.PCA, with the same attribute names and sign rule as svd_flip on components.
+
+    Example:
+        >>> line = torch.tensor([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
+        >>> found = pca(line, k=1)
+        >>> found.explained_variance_ratio.round(4), found.directions
+        (array([1.]), tensor([[0.4472, 0.8944]]))
     """
     n_rows, d = x.shape
     _check_k(k, n_rows, d, min(n_rows - 1, d))
@@ -69,7 +75,8 @@ def pca(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
     values, directions = _principal((x.double() - mean).numpy(), k)
     if values[0] <= 0:
         raise InputError("all rows are equal; there is no variance to decompose")
-    return _decomposition(mean, directions, values[: min(n_rows - 1, d)] / (n_rows - 1), n_rows)
+    spectrum = values[: min(n_rows - 1, d)] / (n_rows - 1)
+    return _decomposition(mean, directions, spectrum, n_rows, np.sqrt(spectrum[:k].clip(0)))
 
 
 def svd(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
@@ -86,6 +93,10 @@ def svd(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
         NumbersError: a value is not finite.
 
     References: sklearn.decomposition.TruncatedSVD (whose explained variance is centred; this one is not).
+
+    Example:
+        >>> svd(torch.tensor([[3.0, 0.0], [0.0, 4.0]]), k=2).explained_variance
+        array([8. , 4.5])
     """
     n_rows, d = x.shape
     _check_k(k, n_rows, d, min(n_rows, d))
@@ -93,7 +104,8 @@ def svd(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
     values, directions = _principal(x.double().numpy(), k)
     if values[0] <= 0:
         raise InputError("all activations are 0; there is nothing to decompose")
-    return _decomposition(torch.zeros(d, dtype=torch.float64), directions, values / n_rows, n_rows)
+    deviations = deviations_of(x.double() @ torch.from_numpy(directions.copy()).T).numpy()
+    return _decomposition(torch.zeros(d, dtype=torch.float64), directions, values / n_rows, n_rows, deviations)
 
 
 def pca_of_moments(moments: Moments, *, k: int) -> Decomposition:
@@ -108,7 +120,8 @@ def pca_of_moments(moments: Moments, *, k: int) -> Decomposition:
         raise InputError("all rows are equal; there is no variance to decompose")
     kept = min(moments.n_rows - 1, len(values))
     spectrum = values[:kept] / (moments.n_rows - 1)
-    return _decomposition(torch.from_numpy(moments.mean), directions[:k], spectrum, moments.n_rows)
+    deviations = np.sqrt(spectrum[:k].clip(0))
+    return _decomposition(torch.from_numpy(moments.mean), directions[:k], spectrum, moments.n_rows, deviations)
 
 
 def svd_of_moments(moments: Moments, *, k: int) -> Decomposition:
@@ -123,7 +136,9 @@ def svd_of_moments(moments: Moments, *, k: int) -> Decomposition:
     if values[0] <= 0:
         raise InputError("all activations are 0; there is nothing to decompose")
     spectrum = values[: min(moments.n_rows, d)] / moments.n_rows
-    return _decomposition(torch.zeros(d, dtype=torch.float64), directions[:k], spectrum, moments.n_rows)
+    kept = directions[:k]
+    deviations = np.sqrt(np.einsum("kd,kd->k", kept @ moments.covariance, kept).clip(0))
+    return _decomposition(torch.zeros(d, dtype=torch.float64), kept, spectrum, moments.n_rows, deviations)
 
 
 def subspace_overlap(
@@ -157,11 +172,14 @@ def _decomposition(
     directions: Float[np.ndarray, "component d"],
     spectrum: Float[np.ndarray, " all"],
     n_rows: int,
+    deviations: Float[np.ndarray, " component"],
 ) -> Decomposition:
     kept = spectrum[: len(directions)]
     ratios = kept / spectrum.sum()
     return Decomposition(
-        basis=orthonormal_basis(torch.from_numpy(directions.copy()).float(), mean.float()),
+        basis=orthonormal_basis(
+            torch.from_numpy(directions.copy()).float(), mean.float(), deviations=torch.from_numpy(deviations)
+        ),
         spectrum=spectrum,
         explained_variance=kept,
         explained_variance_ratio=ratios,

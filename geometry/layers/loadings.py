@@ -29,6 +29,11 @@ def loadings(result: LayerResult, model: LoadedModel | None = None, *, n: int = 
 
     Raises:
         InputError: the result has no directions or scores.
+
+    Example:
+        >>> table = loadings(pca_by_layer(view, k=2), model, n=3)
+        >>> table.columns.tolist()
+        ['layer', 'component', 'explained_variance_ratio', 'highest', 'lowest', 'promotes', 'suppresses']
     """
     if model is not None:
         check_loaded(model)

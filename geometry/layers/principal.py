@@ -35,12 +35,24 @@ def pca_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -
     Raises:
         InputError: no row, or fewer rows than components.
         NumbersError: a value is not finite.
+
+    Example:
+        >>> result = pca_by_layer(view, k=2)
+        >>> result.values("explained_variance_ratio").shape  # (hook, component)
+        (4, 2)
+        >>> result.table[["layer", "component", "explained_variance_ratio", "null_max", "stability"]].shape
+        (8, 5)
     """
     return _by_layer("pca", pca_of_moments, view, k, check_seed(seed), loop)
 
 
 def svd_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -> LayerResult:
-    """Singular vectors of a view's rows with no mean removed, at each site by itself; else as `pca_by_layer`."""
+    """Singular vectors of a view's rows with no mean removed, at each site by itself; else as `pca_by_layer`.
+
+    Example:
+        >>> svd_by_layer(view, k=2).values("directions").shape  # (hook, component, d_model)
+        (4, 2, 33)
+    """
     return _by_layer("svd", svd_of_moments, view, k, check_seed(seed), loop)
 
 

@@ -36,6 +36,12 @@ class Loop:
         kept: a folder for finished sites, from which the same analysis goes on when it was broken off; None keeps
             nothing. `forget` empties it once the result is written.
         say: called with a sentence when kept sites are used, or dropped since they are of another analysis.
+
+    Example:
+        >>> seen = []
+        >>> result = pca_by_layer(view, k=2, loop=Loop(on_hook=seen.append))
+        >>> seen == list(view.hooks)
+        True
     """
 
     on_hook: Callable[[Hook], None] = field(default=_nobody, repr=False)

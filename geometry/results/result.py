@@ -41,6 +41,14 @@ class LayerResult:
         parameters: everything the values depend on besides the store, the seed among it.
         source: the store's fingerprint.
         table: the values in tidy form.
+
+    Example:
+        >>> result = pca_by_layer(view, k=2)
+        >>> result.dataset["explained_variance_ratio"].dims, result.dataset["layer"].values.tolist()
+        (('hook', 'component'), [-1, 0, 1, 2])
+        >>> files = result.save("figures/pca")
+        >>> LayerResult.load("figures/pca").values("scores").shape == result.values("scores").shape
+        True
     """
 
     name: str
@@ -192,6 +200,11 @@ def per_layer(view: View, analysis: Analysis) -> Named:
 
     Raises:
         InputError: no row is chosen.
+
+    Example:
+        >>> found = per_layer(view, lambda rows: {"norm": (("row",), rows.norm(dim=1).numpy())})
+        >>> found["norm"][0], len(found["norm"][1]) == len(view.hooks)
+        (('hook', 'row'), True)
     """
     check_view(view)
     chosen = view.chosen("position >= 0")

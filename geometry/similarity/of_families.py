@@ -31,6 +31,11 @@ def matched_cosine(x: Float[Tensor, "context member d"], y: Float[Tensor, "conte
 
     Raises:
         InputError: fewer than 2 contexts or members, or the two differ in shape.
+
+    Example:
+        >>> x = torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(0)).repeat(4, 1, 1)  # (context, member, d)
+        >>> round(matched_cosine(x, x), 4), round(matched_cosine(x, -x), 4)
+        (1.0, -1.0)
     """
     return _ratio(*matched_products(x, y))
 

@@ -18,7 +18,7 @@ from geometry.rows.analysed import unit_of_rows
 from geometry.rows.names import pairs_of
 from geometry.stats.linalg import check_finite
 from probes.directions.contrasts import Contrast, contrast, load_pairs
-from probes.directions.direction import METHODS
+from probes.directions.estimators import METHODS
 
 Pair = tuple[str, str]
 

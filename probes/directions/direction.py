@@ -1,8 +1,7 @@
 """Directions: how to get from one group of prompts to another at one site of a model."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -14,9 +13,10 @@ from cache.errors import InputError
 from cache.models.hooks import HookLike, as_hook
 from cache.seeds import check_seed
 from cache.store.store import check_open
-from geometry.stats.linalg import check_finite, row_space
+from geometry.stats.linalg import check_finite
 from geometry.weights.readout import readout_map
 from probes.directions.contrasts import Contrast, load_pairs
+from probes.directions.estimators import METHODS, mean_difference
 
 UNIT_TOLERANCE = 1e-5
 
@@ -38,6 +38,11 @@ class Direction:
 
     Raises:
         InputError: the vector is not of unit length, or the norm is negative or not finite.
+
+    Example:
+        >>> up = Direction(Hook("resid_post", 1), torch.tensor([0.0, 1.0]), norm=3.0, method="by hand")
+        >>> up.step, (-up).step
+        (tensor([0., 3.]), tensor([-0., -3.]))
     """
 
     hook: Hook
@@ -104,78 +109,6 @@ def direction_of(
     return Direction(site, vector, size, method, source, target, fingerprint, weights, seed)
 
 
-Estimator = Callable[[Float[Tensor, "pair d"], Float[Tensor, "pair d"]], Float[Tensor, " d"]]
-
-
-def mean_difference(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
-    """The mean of `y - x` over pairs.
-
-    References: Rimsky et al. 2023, section 3 (arXiv:2312.06681).
-    """
-    return (y.double() - x.double()).mean(dim=0).float()
-
-
-def principal_difference(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
-    """The direction along which the pairs' differences are largest, turned the way most of them point.
-
-    The differences are not centred: that would remove what they have in common.
-
-    References: Zou et al. 2023, section 3.1 (arXiv:2310.01405); the sign as in repeng.
-    """
-    differences = y.double() - x.double()
-    first = torch.linalg.svd(differences, full_matrices=False).Vh[0]
-    return _as_long_as_the_mean(first if (differences @ first).mean() >= 0 else -first, differences)
-
-
-def logistic(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
-    """The weights of an L2-penalised logistic regression that tells `y` from `x`.
-
-    Fitted in the rows' own space and at their overall scale (root mean square), where the penalty means the same at
-    every layer.
-
-    References: scikit-learn, LogisticRegression with C = 1.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    scores, back = _own_space(x, y)
-    labels = np.repeat([0, 1], len(x))
-    fitted = LogisticRegression(max_iter=1000, tol=1e-6).fit(scores, labels)
-    return _as_long_as_the_mean(torch.from_numpy(fitted.coef_[0] @ back), y.double() - x.double())
-
-
-def lda(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
-    """Fisher's discriminant between `x` and `y`, the covariance within groups shrunk as Ledoit and Wolf say.
-
-    References: Ledoit and Wolf 2004; scikit-learn, LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").
-    """
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-    scores, back = _own_space(x, y)
-    labels = np.repeat([0, 1], len(x))
-    fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(scores, labels)
-    return _as_long_as_the_mean(torch.from_numpy(fitted.coef_[0] @ back), y.double() - x.double())
-
-
-def mean_only(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
-    """The mean of `y` alone, with nothing taken away: as steering vectors without a contrast are made.
-
-    `x` is not used; it is an argument as every estimator's.
-    """
-    return y.double().mean(dim=0).float()
-
-
-METHODS: Mapping[str, Estimator] = MappingProxyType(
-    {
-        "mean_difference": mean_difference,
-        "pca": principal_difference,
-        "logistic": logistic,
-        "lda": lda,
-        "mean_only": mean_only,
-    }
-)
-"""The ways to find a direction from activations alone."""
-
-
 def find_direction(
     store: ActivationStore, pairs: Contrast, hook: HookLike, method: str = "mean_difference"
 ) -> Direction:
@@ -211,7 +144,7 @@ def find_direction(
         source=pairs.source,
         target=pairs.target,
         fingerprint=store.fingerprint,
-        weights=str(store.manifest["hard"]["model weights"]),
+        weights=store.weights,
     )
 
 
@@ -239,13 +172,18 @@ def unembedding_difference(model: LoadedModel, pairs: Sequence[tuple[str, str]])
 
     Raises:
         InputError: no pair is of one-token words.
+
+    Example:
+        >>> unembedding_difference(model, [("3", "three"), ("4", "four")]).shape  # (d_model,)
+        torch.Size([33])
     """
     unique = list(dict.fromkeys((source.strip(), target.strip()) for source, target in pairs))
     known = unembedding_directions(model, [word for pair in unique for word in pair])
-    differences = [known[b].double() - known[a].double() for a, b in unique if a in known and b in known]
-    if not differences:
+    sides = [(known[a], known[b]) for a, b in unique if a in known and b in known]
+    if not sides:
         raise InputError("no pair of words is one token each, so they have no unembedding difference")
-    return torch.stack(differences).mean(dim=0).float()
+    sources, targets = (torch.stack(side) for side in zip(*sides, strict=True))
+    return mean_difference(sources, targets)
 
 
 def cosine(a: Direction, b: Direction) -> float:
@@ -253,6 +191,10 @@ def cosine(a: Direction, b: Direction) -> float:
 
     Raises:
         InputError: the sites differ.
+
+    Example:
+        >>> round(cosine(direction, direction), 4), round(cosine(direction, -direction), 4)
+        (1.0, -1.0)
     """
     check_same_site(a, b)
     return float(torch.dot(a.vector.double(), b.vector.double()))
@@ -279,24 +221,3 @@ def _combined(a: Direction, b: Direction, sign: int, ends: tuple[str, str]) -> D
     prints = "+".join(dict.fromkeys(one for both in (a, b) for one in both.fingerprint.split("+") if one))
     weights = a.weights or b.weights
     return direction_of(step, a.hook, method, source=ends[0], target=ends[1], fingerprint=prints, weights=weights)
-
-
-def _as_long_as_the_mean(vector: Float[Tensor, " d"], differences: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
-    length = vector.double().norm()
-    return (vector.double() * (differences.mean(dim=0).norm() / length.clamp_min(1e-300))).float()
-
-
-def _own_space(
-    x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]
-) -> tuple[Float[np.ndarray, "row rank"], Float[np.ndarray, "rank d"]]:
-    """Centred rows in coordinates of their own space, at root mean square 1, and the way back.
-
-    A ridge-type penalty does not see a rotation, so the fit is the same as in d dimensions.
-    """
-    rows = torch.cat([x, y]).double().numpy()
-    rows = rows - rows.mean(axis=0)
-    u, s, v = row_space(rows)
-    if not len(s):
-        raise InputError("all activations are the same, so nothing tells the groups apart")
-    scale = float(np.sqrt((s**2).sum() / len(rows)))
-    return u * (s / scale), v

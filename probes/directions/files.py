@@ -26,6 +26,11 @@ def save_direction(direction: Direction, path: str | Path) -> Path:
         InputError: the path is a folder, a symbolic link or a device.
         NotAvailableError: the folder cannot be made, or takes no file.
         NoSpaceError: there is no room.
+
+    Example:
+        >>> path = save_direction(direction, "directions/two.safetensors")
+        >>> load_direction(path).target
+        'numwords'
     """
     metadata = {
         "format": FORMAT,
@@ -50,6 +55,11 @@ def load_direction(path: str | Path) -> Direction:
     Raises:
         NotAvailableError: there is no such file, or it cannot be read.
         CorruptFileError: the file is no direction, or is damaged; the message says what is wrong.
+
+    Example:
+        >>> path = save_direction(direction, "directions/two.safetensors")
+        >>> bool((load_direction(path).vector == direction.vector).all())
+        True
     """
     path = Path(path)
     if not path.is_file():

@@ -11,6 +11,7 @@ from cache.models.hooks import HookLike
 from cache.store.store import check_open
 from cache.store.view import Where, where_text
 from probes.directions.direction import Direction, direction_of
+from probes.directions.estimators import mean_difference
 
 _CONTEXT = ["frame", "template", "kind", "length", "member"]
 
@@ -57,7 +58,7 @@ def member_edit(
         source=source,
         target=target,
         fingerprint=store.fingerprint,
-        weights=str(store.manifest["hard"]["model weights"]),
+        weights=store.weights,
     )
 
 
@@ -97,7 +98,7 @@ def reversal(store: ActivationStore, hook: HookLike, family: str, *, where: Wher
         source=source,
         target=target,
         fingerprint=store.fingerprint,
-        weights=str(store.manifest["hard"]["model weights"]),
+        weights=store.weights,
     )
 
 
@@ -115,8 +116,7 @@ def _mean_step(store: ActivationStore, hook: Hook, pairs: pd.DataFrame) -> Float
     place = {row: i for i, row in enumerate(wanted)}
     x = store.load(hook, mask).double()
 
-    def mean(rows: list[int]) -> Float[Tensor, " d"]:
-        return x[[place[row] for row in rows]].mean(dim=0)
+    def means(side: str) -> Float[Tensor, "context d"]:
+        return torch.stack([x[[place[row] for row in rows]].mean(dim=0) for rows in pairs[side]])
 
-    steps = [mean(target) - mean(source) for source, target in zip(pairs["from"], pairs["to"], strict=True)]
-    return torch.stack(steps).mean(dim=0)
+    return mean_difference(means("from"), means("to"))

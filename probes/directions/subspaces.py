@@ -11,6 +11,7 @@ from cache.errors import InputError
 from cache.models.hooks import HookLike, as_hook
 from cache.seeds import check_seed
 from geometry.bases.basis import LinearBasis, orthonormal_basis
+from geometry.stats.draws import gaussian_combinations
 from geometry.stats.linalg import check_finite, row_space
 
 
@@ -115,8 +116,8 @@ def subspaces_within(
     """
     seed = check_seed(seed)
     rows = torch.cat([within_members(cells) for cells in families])
-    weights = np.random.default_rng([seed, 11]).normal(size=(n_draws, n_members, len(rows)))
-    return tuple(index_subspace((torch.from_numpy(one) @ rows)[None], rank).directions for one in weights)
+    drawn = gaussian_combinations(rows, (n_draws, n_members), np.random.default_rng([seed, 11]))
+    return tuple(index_subspace(one[None], rank).directions for one in drawn)
 
 
 def _leading(rows: Float[np.ndarray, "row d"], rank: int, scale: float) -> Float[Tensor, "direction d"]:

@@ -1,12 +1,11 @@
-"""Edits of activations at one site, each a frozen value: add a direction, remove features, exchange two directions.
+"""The one edit of activations at a site: a change of a basis's features, and those that are asked for most.
 
 Every edit goes by difference, `x' = x + (f' - f) @ directions`: what the directions do not span is left exactly alone.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,116 +13,93 @@ from torch import Tensor
 
 from cache import Hook
 from cache.errors import InputError
-from geometry.bases.basis import FeatureBasis, orthonormal_basis
+from geometry.bases.basis import FeatureBasis, LinearBasis
 from geometry.stats.linalg import RANK_TOLERANCE
 from probes.directions.direction import Direction, check_same_site
 
+Change = Callable[[Float[Tensor, "*rows feature"]], Float[Tensor, "*rows feature"]]
+"""What is added to feature values, given the values."""
 
-@runtime_checkable
-class Edit(Protocol):
-    """What is done to activations at one site."""
+
+@dataclass(frozen=True)
+class Edit:
+    """What is done to activations at one site; where no feature changes, nothing does.
+
+    Attributes:
+        basis: the features that change, at a site that it knows.
+        change: `f' - f` of the values `f` that the basis reads.
+
+    Raises:
+        InputError: the basis does not know its site.
+    """
+
+    basis: FeatureBasis
+    change: Change
+
+    def __post_init__(self) -> None:
+        if self.basis.hook is None:
+            raise InputError("the basis of an edit must know its site; basis_at(store, hook, basis) notes it")
 
     @property
     def hook(self) -> Hook:
         """The site."""
-        ...
+        assert self.basis.hook is not None
+        return self.basis.hook
 
     @property
     def width(self) -> int:
         """Dimensions of the activations that it edits."""
-        ...
-
-    @property
-    def idle(self) -> bool:
-        """Whether it changes nothing, so that activations need not be touched at all."""
-        ...
-
-    @property
-    def weights(self) -> str:
-        """Content hash of the weights of the model that it belongs to; empty if not known."""
-        ...
-
-    def change(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
-        """What is added to activations `x`."""
-        ...
-
-
-@dataclass(frozen=True)
-class Addition:
-    """Adds `alpha` times a direction's step (`norm * vector`).
-
-    Raises:
-        InputError: alpha is not finite.
-    """
-
-    direction: Direction
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.alpha):
-            raise InputError(f"alpha must be a finite number; got {self.alpha}")
-
-    @property
-    def hook(self) -> Hook:
-        """The direction's site."""
-        return self.direction.hook
-
-    @property
-    def width(self) -> int:
-        """The direction's dimensions."""
-        return len(self.direction.vector)
-
-    @property
-    def idle(self) -> bool:
-        """True at alpha 0."""
-        return self.alpha == 0
-
-    @property
-    def weights(self) -> str:
-        """Of the direction's model."""
-        return self.direction.weights
-
-    def change(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
-        """The same step everywhere."""
-        return (self.alpha * self.direction.step).to(x).expand_as(x)
-
-
-@dataclass(frozen=True)
-class Removal:
-    """Sets the features of a basis to 0: of orthonormal directions, projects their span out around the offset."""
-
-    basis: FeatureBasis
-
-    def __post_init__(self) -> None:
-        _site_of(self.basis)
-
-    @property
-    def hook(self) -> Hook:
-        """The basis's site."""
-        return _site_of(self.basis)
-
-    @property
-    def width(self) -> int:
-        """The basis's dimensions."""
         return self.basis.directions.shape[1]
 
     @property
     def idle(self) -> bool:
-        """False."""
-        return False
+        """Whether it can change nothing, so that activations need not be touched at all."""
+        return not self.basis.directions.any()
 
     @property
     def weights(self) -> str:
-        """Not known of a basis."""
-        return ""
+        """Content hash of the weights of the model that it belongs to; empty if not known."""
+        return self.basis.weights
 
-    def change(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
-        """Minus what the features write."""
-        return -self.basis.encode(x) @ self.basis.directions.to(x)
+    def difference(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """What is added to activations `x`."""
+        return self.change(self.basis.encode(x)) @ self.basis.directions.to(x)
 
 
-@dataclass(frozen=True)
-class Exchange:
+def addition(direction: Direction, alpha: float = 1.0) -> Edit:
+    """Adds `alpha` times a direction's step: the feature whose one unit that is goes up by 1, whatever it was.
+
+    Raises:
+        InputError: alpha is not finite.
+    """
+    if not math.isfinite(alpha):
+        raise InputError(f"alpha must be a finite number; got {alpha}")
+    size = alpha * direction.norm
+    return Edit(_line(direction, alpha * direction.step, direction.vector / (size or 1.0)), torch.ones_like)
+
+
+def removal(what: Direction | FeatureBasis, features: Sequence[int] | None = None) -> Edit:
+    """Removes a direction's component, or sets features of a basis to 0: all, or those that are numbered.
+
+    Of orthonormal directions, projects their span out around the offset.
+
+    Raises:
+        InputError: the basis does not know its site, or has no such feature.
+    """
+    basis = _line(what, what.vector, what.vector) if isinstance(what, Direction) else what
+    if features is None:
+        return Edit(basis, torch.neg)
+    n_features = len(basis.directions)
+    wrong = [one for one in features if not 0 <= one < n_features]
+    if wrong or not len(features):
+        got = wrong[0] if wrong else "none"
+        raise InputError(f"features of this basis are numbered 0 to {n_features - 1}; got {got}")
+    chosen = torch.zeros(n_features)
+    chosen[list(features)] = 1
+    return Edit(basis, lambda values: -values * chosen.to(values))
+
+
+def exchange(first: Direction, second: Direction) -> Edit:
     """Exchanges how much of two directions is in an activation, each in units of its own step.
 
     The amounts are coordinates in the directions' span (not inner products, which overlap where the directions do).
@@ -132,60 +108,21 @@ class Exchange:
     Raises:
         InputError: the directions belong to different sites, or are parallel, or one has norm 0.
     """
-
-    first: Direction
-    second: Direction
-
-    def __post_init__(self) -> None:
-        check_same_site(self.first, self.second, "swapped")
-        if torch.linalg.svdvals(self._vectors)[-1] < RANK_TOLERANCE:
-            raise InputError("the two directions are parallel, so there is nothing to swap")
-        if not self.first.norm or not self.second.norm:
-            raise InputError("a direction of norm 0 cannot be swapped")
-
-    @property
-    def _vectors(self) -> Float[Tensor, "2 d"]:
-        return torch.stack([self.first.vector, self.second.vector]).double()
-
-    @property
-    def hook(self) -> Hook:
-        """The directions' site."""
-        return self.first.hook
-
-    @property
-    def width(self) -> int:
-        """The directions' dimensions."""
-        return len(self.first.vector)
-
-    @property
-    def idle(self) -> bool:
-        """False."""
-        return False
-
-    @property
-    def weights(self) -> str:
-        """Of the directions' model."""
-        return self.first.weights or self.second.weights
-
-    def change(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
-        """The step that exchanges both coordinates."""
-        steps = self._vectors * torch.tensor([[self.first.norm], [self.second.norm]], dtype=torch.float64)
-        readers = torch.linalg.pinv(steps.T).to(x)
-        amounts = x @ readers.T
-        return (amounts.flip(-1) - amounts) @ steps.to(x)
-
-
-def removal_of(what: Direction | FeatureBasis) -> Removal:
-    """The removal of a direction's component, or of all features of a basis."""
-    if isinstance(what, Direction):
-        return Removal(orthonormal_basis(what.vector[None], torch.zeros_like(what.vector), what.hook))
-    return Removal(what)
-
-
-def _site_of(basis: FeatureBasis) -> Hook:
-    if basis.hook is None:
-        raise InputError("a basis that is to be ablated must know its site; make it with hook=...")
-    return basis.hook
+    check_same_site(first, second, "swapped")
+    vectors = torch.stack([first.vector, second.vector]).double()
+    if torch.linalg.svdvals(vectors)[-1] < RANK_TOLERANCE:
+        raise InputError("the two directions are parallel, so there is nothing to swap")
+    if not first.norm or not second.norm:
+        raise InputError("a direction of norm 0 cannot be swapped")
+    steps = vectors * torch.tensor([[first.norm], [second.norm]], dtype=torch.float64)
+    basis = LinearBasis(
+        offset=torch.zeros_like(steps[0]),
+        directions=steps,
+        readers=torch.linalg.pinv(steps.T),
+        hook=first.hook,
+        weights=first.weights or second.weights,
+    )
+    return Edit(basis, lambda amounts: amounts.flip(-1) - amounts)
 
 
 def check_alone(edits: Sequence[Edit]) -> None:
@@ -196,3 +133,8 @@ def check_alone(edits: Sequence[Edit]) -> None:
     """
     if not edits:
         raise InputError("no edit is given; give at least one direction")
+
+
+def _line(direction: Direction, step: Float[Tensor, " d"], reader: Float[Tensor, " d"]) -> LinearBasis:
+    """The one feature whose unit is `step`."""
+    return LinearBasis(torch.zeros_like(step), step[None], reader[None], direction.hook, direction.weights)

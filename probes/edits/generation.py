@@ -56,6 +56,11 @@ def generate(
 
     Raises:
         InputError: the text is empty, with the new tokens longer than the context, or an edit cannot be made.
+
+    Example:
+        >>> tokens = generate(model, "1,2,3,", 4)
+        >>> len(tokens), generate(model, "1,2,3,", 4, use_cache=False) == tokens
+        (4, True)
     """
     tokens = text_tokens(model, text)
     _check_room(model, tokens.shape[1], n_tokens)

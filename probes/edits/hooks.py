@@ -12,7 +12,7 @@ from cache.errors import InputError
 from cache.models.model import check_loaded
 from geometry.bases.basis import FeatureBasis
 from probes.directions.direction import Direction
-from probes.edits.edit import Addition, Edit, Exchange, check_alone, removal_of
+from probes.edits.edit import Edit, addition, check_alone, removal
 from probes.edits.positions import Positions, check_positions, edited_slots, text_positions
 
 EDITABLE = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z")
@@ -38,35 +38,51 @@ def steer(
     Raises:
         InputError: the site cannot be edited, the direction has another width, or the positions are none.
         FingerprintError: the direction comes from a model with other weights.
+
+    Example:
+        >>> plain = generate(model, "1,2,3,", 4)
+        >>> with steer(model, direction, alpha=20.0):
+        ...     steered = generate(model, "1,2,3,", 4)
+        >>> steered == plain, generate(model, "1,2,3,", 4) == plain  # hooks are gone after the block
+        (False, True)
     """
     directions = [direction] if isinstance(direction, Direction) else list(direction)
-    with edited(model, [Addition(one, alpha) for one in directions], positions):
+    with edited(model, [addition(one, alpha) for one in directions], positions):
         yield
 
 
 @contextmanager
-def ablate(model: LoadedModel, what: Direction | FeatureBasis, positions: Positions = "all") -> Iterator[None]:
-    """Remove a direction's component, or set all features of a basis to 0, until the block is left.
+def ablate(
+    model: LoadedModel,
+    what: Direction | FeatureBasis,
+    positions: Positions = "all",
+    *,
+    features: Sequence[int] | None = None,
+) -> Iterator[None]:
+    """Remove a direction's component, or set features of a basis to 0, until the block is left.
 
-    Doing it twice is doing it once.
+    Doing it twice is doing it once, where features are read by inner products.
+
+    Args:
+        model: the model.
+        what: the direction, or a basis that knows its site (`basis_at`).
+        positions: as for `steer`.
+        features: which features of the basis, counted from 0; None for all.
 
     Raises:
-        InputError: as for `steer`.
+        InputError: as for `steer`, or the basis has no such feature or does not know its site.
+        FingerprintError: it comes from a model with other weights.
 
     References: directional ablation, Arditi et al. 2024, eq. 4 (arXiv:2406.11717).
+
+    Example:
+        >>> with ablate(model, direction):
+        ...     once = generate(model, "one,two,", 4)
+        >>> with ablate(model, direction), ablate(model, direction):
+        ...     once == generate(model, "one,two,", 4)
+        True
     """
-    with edited(model, [removal_of(what)], positions):
-        yield
-
-
-@contextmanager
-def swap(model: LoadedModel, first: Direction, second: Direction, positions: Positions = "last") -> Iterator[None]:
-    """Exchange how much of two directions there is, in units of their steps, until the block is left.
-
-    Raises:
-        InputError: as for `steer`, or the directions are parallel or at different sites.
-    """
-    with edited(model, [Exchange(first, second)], positions):
+    with edited(model, [removal(what, features)], positions):
         yield
 
 
@@ -78,6 +94,13 @@ def edited(model: LoadedModel, edits: Sequence[Edit], positions: Positions = "la
 
     Raises:
         InputError: as for `steer`.
+
+    Example:
+        >>> from probes import addition
+        >>> with edited(model, [addition(direction, 1.5)], positions="all"):
+        ...     both = generate(model, "1,2,3,", 4)
+        >>> both == generate(model, "1,2,3,", 4, edits=[addition(direction, 1.5)], positions="all")
+        True
     """
     check_loaded(model)
     check_alone(edits)
@@ -125,7 +148,7 @@ def _changed(edit: Edit, output: Tensor, slots: Tensor) -> Tensor:
     rows = new.view(*output.shape[:2], -1) if edit.hook.head is None else new[:, :, edit.hook.head]
     where = slots.to(output.device)
     chosen = rows[where]
-    rows[where] = chosen + edit.change(chosen)
+    rows[where] = chosen + edit.difference(chosen)
     return new
 
 
@@ -142,7 +165,7 @@ def _attach_resid_mid(model: LoadedModel, edit: Edit, slots: Callable[[], Tensor
     def change(_: Any, __: Any, output: Tensor) -> Tensor:
         where = slots().to(output.device)
         new = output.reshape(before["resid"].shape).clone()
-        new[where] = new[where] + edit.change(before["resid"][where] + new[where])
+        new[where] = new[where] + edit.difference(before["resid"][where] + new[where])
         return new.reshape(output.shape)
 
     return [
@@ -175,7 +198,7 @@ def _attach_sum_check(model: LoadedModel, hook: Hook, before: dict[str, Tensor])
 def _check_site(model: LoadedModel, edit: Edit) -> None:
     hook = edit.hook
     if edit.weights:
-        model.check_weights(edit.weights, "the direction")
+        model.check_weights(edit.weights, "the direction or basis")
     if hook.kind not in EDITABLE:
         raise InputError(f"{hook.name} cannot be edited; sites that can are {', '.join(EDITABLE)}")
     if hook.layer >= model.n_layers:

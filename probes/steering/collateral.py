@@ -16,6 +16,7 @@ from cache.seeds import check_seed
 from cache.store.view import View
 from geometry.results.result import LayerResult
 from probes.directions.contrasts import contrast, load_pairs
+from probes.directions.estimators import mean_difference, random_steps
 from probes.directions.prompts import stored_prompts
 from probes.steering.cells import modal_cell, nested_cells
 from probes.steering.sentences import PLAIN_SENTENCES
@@ -56,7 +57,7 @@ def collateral(
     hook = next(hook for hook in result.hooks if hook.table_layer == layer)
     source, target = (result.parameters[name] for name in ("source", "target"))
     x, y = load_pairs(view.store, hook, contrast(view, source, target))
-    steps = alpha * torch.stack([_mean_step(x, y), *_random_steps(x, y, seed)])
+    steps = alpha * _steps(x, y, seed)
     lines = []
     for name, prompts in _texts(view.store, (source, target), seed).items():
         usable = positions if positions in ("last", "all") or all(prompt.members for prompt in prompts) else "last"
@@ -110,15 +111,11 @@ def _texts(store: ActivationStore, used: Sequence[str], seed: int) -> dict[str, 
     return found
 
 
-def _mean_step(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
-    step = (y.double() - x.double()).mean(dim=0)
+def _steps(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"], seed: int) -> Float[Tensor, "step d"]:
+    """The mean difference, and directions with the activations' covariance within groups that are as long."""
+    step = mean_difference(x, y)
     if not float(step.norm()):
         raise InputError("the two groups have the same mean, so there is nothing to steer with")
-    return step.float()
-
-
-def _random_steps(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"], seed: int) -> Float[Tensor, "draw d"]:
-    """Directions with the activations' covariance within groups, as long as the mean difference."""
-    rows = torch.cat([x - x.mean(dim=0), y - y.mean(dim=0)]).double()
-    drawn = torch.from_numpy(np.random.default_rng(seed).normal(size=(N_RANDOM, len(rows)))) @ rows
-    return (drawn * (_mean_step(x, y).double().norm() / drawn.norm(dim=1, keepdim=True))).float()
+    drawn = random_steps(x, y, N_RANDOM, np.random.default_rng(seed))
+    lengths = step.double().norm() / drawn.norm(dim=1, keepdim=True)
+    return torch.cat([step[None], (drawn * lengths).float()])

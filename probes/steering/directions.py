@@ -13,7 +13,8 @@ from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.store.view import View
 from probes.directions.contrasts import Contrast, contrast, load_pairs
-from probes.directions.direction import METHODS, Estimator, unembedding_directions
+from probes.directions.direction import unembedding_directions
+from probes.directions.estimators import METHODS, Estimator, mean_difference, mean_differences, random_steps
 
 CONTROLS = ("sign_flipped", "wrong_target", "control_difference", "random")
 """Directions that must not work: half the differences reversed, another target, two unrelated families, noise."""
@@ -114,17 +115,16 @@ def steps_at(material: Material, hook: Hook, methods: Sequence[str]) -> Mapping[
         methods: of `METHODS`, `mean_difference_loose`, `unembedding_difference` and `CONTROLS`.
     """
     x, y = load_pairs(material.store, hook, material.pairs)
-    strict = _averaging(material.folds.strict)
-    mean = strict @ (y - x).double()
+    mean = mean_differences(x, y, material.folds.strict)
     lengths = mean.norm(dim=1, keepdim=True)
     steps = {}
     for method in methods:
         if method == "mean_difference":
             step = mean
         elif method == "mean_difference_loose":
-            step = _averaging(material.folds.loose) @ (y - x).double()
+            step = mean_differences(x, y, material.folds.loose)
         elif method == "mean_only":
-            step = strict @ y.double()
+            step = mean_differences(torch.zeros_like(y), y, material.folds.strict)
         elif method == "unembedding_difference":
             if material.words is None:
                 raise InputError("the answers are not one token each, so they have no unembedding difference")
@@ -146,18 +146,16 @@ def _control(
 ) -> Float[Tensor, "trial d"]:
     rng = np.random.default_rng([material.seed, CONTROLS.index(method)])
     x, y = (one.double() for one in xy)
-    n = len(x)
     if method == "sign_flipped":
         return _as_long(_balanced_signs(material.folds.strict, rng) @ (y - x), lengths)
     if method == "random":
-        rows = torch.cat([x - x.mean(dim=0), y - y.mean(dim=0)])
-        return _as_long(torch.from_numpy(rng.normal(size=(n, len(rows)))) @ rows, lengths)
+        return _as_long(random_steps(x, y, len(x), rng), lengths)
     pairs = material.wrong if method == "wrong_target" else material.unrelated
     if pairs is None:
         raise InputError(f"the store has no families to make {method} from; it has {', '.join(material.controls)}")
     left, right = load_pairs(material.store, hook, pairs)
     mine = material.pairs.table["context"].to_numpy()[:, None] != pairs.table["context"].to_numpy()[None]
-    step = _averaging(mine) @ (right - left).double()
+    step = mean_differences(left, right, mine)
     return step if method == "wrong_target" else _as_long(step, lengths)
 
 
@@ -194,9 +192,8 @@ def _word_differences(model: LoadedModel, pairs: Contrast, folds: Folds) -> Floa
     chosen = [sorted({answers[i] for i in np.flatnonzero(mask)}) for mask in folds.strict]
     if any(word not in known for pair in answers for word in pair):
         return None
-    return torch.stack(
-        [torch.stack([known[b].double() - known[a].double() for a, b in words]).mean(dim=0) for words in chosen]
-    ).float()
+    sides = [[torch.stack([known[pair[side]] for pair in words]) for side in (0, 1)] for words in chosen]
+    return torch.stack([mean_difference(*one) for one in sides])
 
 
 def _contrast(view: View, source: str, target: str) -> Contrast | None:
@@ -204,11 +201,6 @@ def _contrast(view: View, source: str, target: str) -> Contrast | None:
         return contrast(view, source, target)
     except InputError:
         return None
-
-
-def _averaging(keep: Bool[np.ndarray, "trial pair"]) -> Float[Tensor, "trial pair"]:
-    weights = keep / np.maximum(keep.sum(axis=1, keepdims=True), 1)
-    return torch.from_numpy(weights.astype(np.float64))
 
 
 def _as_long(step: Float[Tensor, "trial d"], lengths: Float[Tensor, "trial 1"]) -> Float[Tensor, "trial d"]:

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
-from cache.models.restart import CleanRun, clean_run, first_block, restart
+from cache.models.restart import CleanRun, clean_run
 from cache.models.tokens import TokenizedPrompts, continuations, tokenize
 from cache.prompts.prompt import Prompts
 from probes.directions.contrasts import Contrast
 from probes.directions.prompts import stored_prompts
-from probes.directions.tokens import tokens_of
+from probes.edits.copies import Slots, edited_copies
+from probes.edits.tokens import tokens_of
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,14 @@ class Batch:
     clean: CleanRun = field(repr=False)
     members: Bool[Tensor, "batch pos"] = field(repr=False)
 
-    def edited(self, positions: str) -> Bool[Tensor, "batch new"]:
-        """Which slots are edited, from the first of them to the last slot of the text.
+    def slots(self, positions: str) -> Slots:
+        """Which slots are edited.
 
         Args:
             positions: one of `POSITION_SETS`.
         """
-        tokens = tokens_of(positions, self.members, bos=self.clean.model.bos)
-        return tokens[:, int(tokens.any(dim=0).nonzero()[0, 0]) :]
+        texts, tokens = tokens_of(positions, self.members, bos=self.clean.model.bos).nonzero(as_tuple=True)
+        return texts, tokens
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,8 @@ def edited_logits(
         positions: one of `POSITION_SETS`.
 
     Raises:
-        InputError: as for `first_block`.
+        InputError: as for `edited_copies`.
     """
-    block = first_block(hook)
-    mask = batch.edited(positions).to(steps.device)
-    stream = batch.clean.streams[block][:, -mask.shape[1] :]
-    leaving = restart(batch.clean, stream + steps[:, :, None] * mask[:, :, None], block)
-    return (batch.clean.model.logits_of(one) for one in leaving[:, :, -1])
+    slots = batch.slots(positions)
+    leaving = edited_copies(batch.clean, hook, slots, steps[:, slots[0]])
+    return (batch.clean.model.logits_of(one) for one in leaving)

@@ -22,7 +22,7 @@ from geometry.results.result import LayerResult, layer_result
 from geometry.stats.uncertainty import LEAST_CONTROLS
 from probes.directions.codes import IndexCodes
 from probes.directions.subspaces import index_subspace, subspaces_within
-from probes.edits.edit import Removal
+from probes.edits.edit import removal
 from probes.transfer.donors import unrelated_to
 from probes.transfer.erasure_table import OWN, UNRELATED, WITHIN, Removed, erasure_lines, with_decisions
 from probes.transfer.families import ALL, Cast, Roles, cast_families, cast_parameters
@@ -230,7 +230,9 @@ def erased_cells(batch: ReceiverBatch, places: Sequence[int], spaces: Spaces) ->
 
 def _removed(x: Float[Tensor, "place d"], bases: Sequence[Sequence[LinearBasis]]) -> Float[Tensor, "copy place d"]:
     """What each subspace's removal adds at each place."""
-    changes = [torch.stack([Removal(basis).change(row) for basis in one]) for row, one in zip(x, bases, strict=True)]
+    changes = [
+        torch.stack([removal(basis).difference(row) for basis in one]) for row, one in zip(x, bases, strict=True)
+    ]
     return torch.stack(changes, dim=1)
 
 

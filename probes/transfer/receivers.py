@@ -11,14 +11,14 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
-from cache.models.restart import CleanRun, clean_run, first_block, restart
+from cache.models.restart import CleanRun, clean_run, first_block
 from cache.models.tokens import TokenizedPrompts, tokenize
 from cache.prompts.prompt import Prompts
 from cache.store.view import View, check_view
 from geometry.stats.uncertainty import LEAST_MEMBERS, jackknife, share_error, share_interval
-from probes.directions.codes import CodePlan
+from probes.directions.codes import LAST, CodePlan
 from probes.directions.prompts import frame_of, stored_prompts
-from probes.directions.tokens import LAST
+from probes.edits.copies import edited_copies
 
 _ROWS = 512  # rows of logits held at a time
 
@@ -75,16 +75,10 @@ class ReceiverBatch:
     def _edited(
         self, hook: Hook, places: Sequence[int], change: Float[Tensor, "copy batch place d"]
     ) -> tuple[Int[Tensor, "copy batch"], Float[Tensor, "copy batch answer"]]:
-        block = first_block(hook)
         slots = self.slots[:, list(places)]
-        first = int(slots.min())
+        texts = torch.arange(len(slots))[:, None].expand_as(slots)
         with torch.inference_mode():
-            clean = self.clean.streams[block][:, first:]
-            slots = (slots - first).to(clean.device)
-            rows = torch.arange(len(slots), device=clean.device)[:, None]
-            stream = clean.repeat(len(change), 1, 1, 1)
-            stream[:, rows, slots] = clean[rows, slots] + change.to(clean)
-            logits = self.clean.model.logits_of(restart(self.clean, stream, block)[:, :, -1])
+            logits = self.clean.model.logits_of(edited_copies(self.clean, hook, (texts, slots), change))
             answers = self.answers.to(logits.device).expand(len(change), -1, -1)
             return logits.argmax(dim=-1).cpu(), logits.gather(2, answers).cpu()
 

@@ -61,7 +61,7 @@ def measure_here(folder: Path, count: int, path: Path) -> dict[str, float]:
     ctypes.CDLL(None).malloc_trim(0)  # else what loading has freed would hide what recording takes
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak counts from here on
     loaded = resident("VmRSS")
-    record(model, texts(mixed_lengths(count)), path).close()
+    record(model, texts(mixed_lengths(count)), path)
     return {"loaded_mb": loaded, "peak_mb": resident("VmHWM"), "above_mb": resident("VmHWM") - loaded}
 
 

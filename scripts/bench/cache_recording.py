@@ -49,8 +49,8 @@ def rivals(rows: list[str], model: LoadedModel, folder: Path) -> dict[str, Any]:
 
 
 def record_once(model: LoadedModel, plan: RecordingPlan, path: Path) -> None:
-    """A whole recording, from creating the file to opening the finished store."""
-    record(model, plan, path, overwrite=True).close()
+    """A whole recording, from creating the file to its mark of completeness."""
+    record(model, plan, path, overwrite=True)
 
 
 def forward(model: Any, batches: list[torch.Tensor]) -> None:

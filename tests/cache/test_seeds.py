@@ -8,20 +8,19 @@ import pytest
 import torch
 
 import cache
-import geometry
 import probes
 from cache import SequenceDesign
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from cache.seeds import LARGEST_SEED, check_seed
+from tests.public import PUBLIC
 
 WRONG = [-1, 2**32, 10**30, 1.0, float("nan"), True, None, "0", np.float64(1), np.bool_(True), np.array([1, 2])]
 
 SEEDED = {
-    f"{package.__name__}.{name}": getattr(package, name)
-    for package in (geometry, probes)
-    for name in package.__all__
-    if inspect.isfunction(getattr(package, name)) and "seed" in inspect.signature(getattr(package, name)).parameters
+    name: function
+    for name, function in PUBLIC.items()
+    if inspect.isfunction(function) and "seed" in inspect.signature(function).parameters
 }
 
 
@@ -66,10 +65,9 @@ def test_every_public_function_refuses_a_wrong_seed_before_it_looks_at_anything_
 def test_every_public_value_that_notes_a_seed_refuses_a_wrong_one():
     """Prompts note a seed too, but draw nothing with it."""
     values = {
-        f"{package.__name__}.{name}"
-        for package in (cache, geometry, probes)
-        for name in package.__all__
-        if inspect.isclass(getattr(package, name)) and "seed" in inspect.signature(getattr(package, name)).parameters
+        name
+        for name, value in PUBLIC.items()
+        if inspect.isclass(value) and "seed" in inspect.signature(value).parameters
     }
     assert values == {"cache.Prompts", "cache.SequenceDesign", "probes.Direction"}
     vector = torch.tensor([1.0, 0.0])

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from cache import Hook, plan_recording, record
+from cache import Hook, plan_recording
 from cache.errors import InputError, NoSpaceError
 from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
 from geometry.layers.principal import pca_by_layer
 from geometry.report import write_report
-from geometry.results.result import LayerResult
+from tests.recordings import recorded
 
 RESULT_FILES = ["result.npz", "result.json", "table.csv"]
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_written_leaves_the_earlier_report_as_it_was(tmp_path, mo
 def test_an_analysis_drawn_and_written_twice_gives_the_same_bytes(gpt2, prompts, tmp_path):
     plan = plan_recording(gpt2, prompts.subset(range(0, 105, 5)), sites="mlp", layers="1", positions="members")
     written = []
-    with record(gpt2, plan, tmp_path / "a.h5") as store:
+    with recorded(gpt2, plan, tmp_path / "a.h5") as store:
         for folder in ("a", "b"):
             result = pca_by_layer(store, "mlp_out", k=2)
             figures = {"scatter": scatter_by_layer(result), "variance": explained_variance_by_layer(result)}

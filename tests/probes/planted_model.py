@@ -7,9 +7,10 @@ member shown last, so that the code of the last token is that of the member show
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from cache import load_model, plan_recording, record
+from cache import load_model, plan_recording
 from cache.families.family import FAMILIES, Family, control_family
 from cache.prompts.prompt import Prompt, Prompts
+from tests.recordings import recorded
 
 MEMBERS = range(2, 9)
 N_CONTROLS = 10
@@ -84,4 +85,4 @@ def planted_prompts(families=tuple(CODES), templates=8, members=MEMBERS):
 
 def planted_store(model, prompts, path):
     """Record the prompts' shown members and last tokens."""
-    return record(model, plan_recording(model, prompts, sites="resid", positions="members"), path)
+    return recorded(model, plan_recording(model, prompts, sites="resid", positions="members"), path)

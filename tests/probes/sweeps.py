@@ -1,8 +1,9 @@
 """What the tests of sweeps share: a small store, and its sweep."""
 
-from cache import load_dataset, plan_recording, record
+from cache import load_dataset, plan_recording
 from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
+from tests.recordings import recorded
 
 
 def small_store(model, folder, *, names="digits,numwords,months,control:0-1", kinds=("increasing",)):
@@ -11,4 +12,4 @@ def small_store(model, folder, *, names="digits,numwords,months,control:0-1", ki
         (FAMILIES["digits"],), ("quote", "list"), kinds, (2,), starts=(1, 2, 3, 4, 5, 6), templates=3
     )
     plan = plan_recording(model, load_dataset(names, design), sites="resid", positions="members")
-    return record(model, plan, folder / "sweep.h5")
+    return recorded(model, plan, folder / "sweep.h5")

@@ -6,7 +6,8 @@ import torch
 from cache import Hook, LoadedModel, load_model
 from cache.errors import GeometryError, NotAvailableError
 from cache.models.restart import clean_run
-from probes import Addition, edited, generate
+from probes import edited, generate
+from probes.edits.edit import addition
 from probes.edits.hooks import EDITABLE
 from tests.cache.architectures import TYPES, tiny_model
 from tests.cache.plain_sites import blocks_of
@@ -79,7 +80,7 @@ def test_steering_by_the_embedding_is_the_plain_model_with_its_block_given_more(
         wanted = plain_continuation(hf_model, tokens, 5, model.tokenizer.eos_token_id)
     finally:
         handle.remove()
-    edits = [Addition(direction, 1.5)]
+    edits = [addition(direction, 1.5)]
     assert generate(model, TEXT, 5, edits=edits, positions="all") == wanted
     assert generate(model, TEXT, 5, edits=edits, positions="all", use_cache=False) == wanted
     assert wanted != generate(model, TEXT, 5)
@@ -101,7 +102,7 @@ def test_an_edit_is_made_once_and_reaches_what_is_computed_from_it(models, name)
         shown = [one for one in [*shown, Hook("resid_pre", 2)] if model.shows(one)]
         before, _ = read(model, tokens, shown)
         try:
-            with edited(model, [Addition(direction)], "all"):
+            with edited(model, [addition(direction)], "all"):
                 after, logits = read(model, tokens, shown)
         except GeometryError:
             continue

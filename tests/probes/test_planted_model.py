@@ -5,14 +5,15 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from cache import Hook, load_model, plan_recording, record
+from cache import Hook, load_model, plan_recording
 from cache.families.family import FAMILIES
 from cache.prompts.prompt import Prompt, Prompts
 from probes.directions.contrasts import contrast
 from probes.directions.direction import direction_of, find_direction, unembedding_difference
-from probes.edits.edit import Addition
+from probes.edits.edit import addition
 from probes.edits.generation import generate, text_tokens
 from probes.edits.hooks import ablate, steer
+from tests.recordings import recorded
 
 D = 48
 MEMBERS = range(1, 9)
@@ -87,7 +88,7 @@ def store(planted, tmp_path_factory):
         for member in [FAMILIES[family].member(i)]
     ]
     plan = plan_recording(model, Prompts(tuple(prompts)), sites="resid,resid_mid", positions="last")
-    with record(model, plan, tmp_path_factory.mktemp("planted") / "a.h5") as store:
+    with recorded(model, plan, tmp_path_factory.mktemp("planted") / "a.h5") as store:
         yield store
 
 
@@ -126,7 +127,7 @@ def test_steering_along_it_turns_every_answer_into_its_counterpart_and_back(plan
         assert answers(model, texts("numwords")) == WORDS["digits"][1:]
     with steer(model, found, alpha=-1.0):
         assert answers(model, texts("numwords")) == WORDS["digits"][1:]
-    assert generate(model, "Van 3", 1, edits=[Addition(found)]) == [token(model.tokenizer, "four")]
+    assert generate(model, "Van 3", 1, edits=[addition(found)]) == [token(model.tokenizer, "four")]
     assert answers(model, texts("digits")) == WORDS["digits"][1:]
 
 

@@ -21,10 +21,17 @@ if TYPE_CHECKING:
 
 def steer(
     model: options.ModelName,
-    direction: Annotated[
-        list[Path], typer.Option("--direction", help="A file of geometry direction; give several to add several.")
-    ],
     prompt: Annotated[str, typer.Option(help="The text to steer.")],
+    direction: Annotated[
+        list[Path] | None,
+        typer.Option("--direction", help="A file of geometry direction; give several to add several."),
+    ] = None,
+    swapped: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--exchange", help="Two such files of one site: exchange how much of each there is, in their own steps."
+        ),
+    ] = None,
     alpha: Annotated[float, typer.Option(help="How often the direction's own step is added; 0 changes nothing.")] = 1.0,
     positions: Annotated[
         str, typer.Option(help="last (of the prompt), all (and what is generated), or places counted from 0: 0,4.")
@@ -40,24 +47,31 @@ def steer(
 ) -> None:
     """The likeliest next tokens before and after, side by side, and how the text goes on."""
     from probes.directions.files import load_direction
-    from probes.edits.edit import Addition
+    from probes.edits.edit import addition, exchange
 
     where = _positions(positions)
     if not prompt:
         raise InputError("--prompt takes a text of at least one character; got none")
     if top < 1 or tokens < 1:
         raise InputError(f"--top and --tokens must be 1 or more; got {min(top, tokens)}")
-    added = [Addition(load_direction(path), alpha) for path in direction]
+    if not direction and not swapped:
+        raise InputError("nothing to steer with is given; give --direction, or --exchange with two directions")
+    directions = [load_direction(path) for path in direction or ()]
+    both = [load_direction(path) for path in swapped or ()]
+    edits = [addition(one, alpha) for one in directions] + ([exchange(*both)] if both else [])
     loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
     found = {
-        name: _said(loaded, prompt, edits, where, tokens, top) for name, edits in (("before", []), ("after", added))
+        name: _said(loaded, prompt, edits, where, tokens, top) for name, edits in (("before", []), ("after", edits))
     }
     if as_json:
         sys.stdout.write(
             json.dumps({"prompt": prompt, "alpha": alpha, "positions": positions, **found}, indent=2) + "\n"
         )
         return
-    what = " + ".join(f"{one.direction.source} -> {one.direction.target} at {one.hook.name}" for one in added)
+    what = " + ".join(f"{one.source} -> {one.target} at {one.hook.name}" for one in directions)
+    if both:
+        ways = " for ".join(f"{one.source} -> {one.target}" for one in both)
+        what = ", ".join([*filter(None, [what]), f"{ways} at {both[0].hook.name}"])
     print_table(_side_by_side(found), title=f"{prompt!r}, {what}, alpha {alpha:g}, positions {positions}")
     for name, said in found.items():
         sys.stdout.write(printable(f"{name:>6}: {prompt}{said['continuation']}", keep="\n\t") + "\n")

@@ -1,6 +1,7 @@
 """`geometry cache`: record a model's activations."""
 
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -18,9 +19,9 @@ from geometry.cli.console.terminal import console, load_model_aloud, progress, t
 
 if TYPE_CHECKING:
     from cache.models.model import LoadedModel
+    from cache.models.tokens import TokenizedPrompts
     from cache.prompts.prompt import Prompts
-    from cache.store.plan import RecordingPlan
-    from cache.store.recording import Progress
+    from cache.store.recording import Progress, Recording
 
 
 def cache(
@@ -64,11 +65,12 @@ def cache(
         from cache.prompts.datasets import load_dataset
         from cache.sealed.path import check_path
 
-        check_path(path, overwrite=overwrite)
+        known = check_path(path, overwrite=overwrite)
 
         prompts = load_dataset(dataset, design)
         loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
         from cache.store.plan import plan_recording
+        from cache.store.recording import prepare_recording
 
         plan = plan_recording(
             loaded,
@@ -81,7 +83,7 @@ def cache(
         )
     if sites is None:
         _say_left_out(loaded, layers, quiet=quiet)
-    _record(loaded, plan, path, overwrite=overwrite, quiet=quiet)
+    _record(prepare_recording(loaded, plan, path, overwrite=overwrite, known=known), path, quiet=quiet)
 
 
 def _say_left_out(model: "LoadedModel", layers: str, *, quiet: bool) -> None:
@@ -96,8 +98,8 @@ def _say_left_out(model: "LoadedModel", layers: str, *, quiet: bool) -> None:
         console(quiet=quiet).print(text, markup=False)
 
 
-def _usable(prompts: "Prompts", model: "LoadedModel", *, quiet: bool) -> "Prompts":
-    """The prompts that this tokenizer does not spoil; says which it does."""
+def _usable(prompts: "Prompts", model: "LoadedModel", *, quiet: bool) -> "TokenizedPrompts":
+    """The prompts that this tokenizer does not spoil, in tokens; says which it does."""
     from cache.models.tokens import drop_unusable, tokenize
 
     kept, dropped = drop_unusable(tokenize(prompts, model.tokenizer, bos=model.bos))
@@ -110,26 +112,27 @@ def _usable(prompts: "Prompts", model: "LoadedModel", *, quiet: bool) -> "Prompt
     return kept
 
 
-def _record(model: "LoadedModel", plan: "RecordingPlan", path: Path, *, overwrite: bool, quiet: bool) -> None:
+def _record(recording: "Recording", path: Path, *, quiet: bool) -> None:
     from cache.errors import StoppedError
-    from cache.store.recording import record, recording_state
+    from cache.store.recording import carry_out
 
     say = console(quiet=quiet)
-    state = recording_state(model, plan, path, overwrite=overwrite)
-    if state.complete:
+    plan, n_pending = recording.plan, recording.n_pending
+    if recording.complete:
         say.print(f"{path} is complete: nothing to do (geometry info {shlex.quote(str(path))})", markup=False)
         return
+    free = shutil.disk_usage(recording.path.parent).free
     say.print(
         f"{len(plan.tokenized.prompts)} prompts, {plan.n_tokens} tokens, {len(plan.hooks)} sites -> {path}: "
-        f"{filesize.decimal(state.nbytes)} ({filesize.decimal(state.free)} free), "
-        f"{state.n_pending} of {len(plan.blocks)} forward passes to do",
+        f"{filesize.decimal(recording.nbytes)} ({filesize.decimal(free)} free), "
+        f"{n_pending} of {len(plan.blocks)} forward passes to do",
         markup=False,
     )
     started = time.monotonic()
     tokens = [0]
     stop: list[int] = []
     with noted_signals(stop), progress("tok", quiet=quiet) as bar:
-        task = bar.add_task("recording", total=len(plan.blocks), completed=len(plan.blocks) - state.n_pending, speed="")
+        task = bar.add_task("recording", total=len(plan.blocks), completed=len(plan.blocks) - n_pending, speed="")
 
         def on_block(done: "Progress") -> None:
             tokens[0] += done.new_tokens
@@ -140,7 +143,7 @@ def _record(model: "LoadedModel", plan: "RecordingPlan", path: Path, *, overwrit
             )
 
         try:
-            record(model, plan, path, overwrite=overwrite, on_block=on_block, should_stop=lambda: bool(stop)).close()
+            carry_out(recording, on_block=on_block, should_stop=lambda: bool(stop))
         except StoppedError as error:
             stopped = StoppedError(f"{error}; nothing is lost; go on with: {_continuation()}")
             stopped.exit_code = 128 + stop[0]

@@ -185,15 +185,19 @@ def test_unusable_prompts_are_dropped_and_counted_by_reason(tokenizer):
     prompts = make_prompts(SequenceDesign((FAMILIES["days"], odd), frames=("list", "quote"), lengths=(2,), templates=3))
     kept, dropped = drop_unusable(tokenize(prompts, tokenizer, bos=True))
     usable = [p for p in prompts if "xyzzy" not in (*p.members, p.answer)]
-    assert list(kept) == usable
+    assert list(kept.prompts) == usable
     assert {tuple(row) for row in dropped.itertuples(index=False)} == {
         ("odd", "list", "increasing", "answer 'xyzzy' is 5 tokens", 1),
         ("odd", "list", "increasing", "member 'xyzzy' is 5 tokens", 2),
         ("odd", "quote", "increasing", "answer 'xyzzy' is 5 tokens", 3),
         ("odd", "quote", "increasing", "member 'xyzzy' is 5 tokens", 6),
     }
+    alone = tokenize(kept.prompts, tokenizer, bos=True)  # what is kept has the tokens that it has by itself
+    assert [ids.tolist() for ids in kept.ids] == [ids.tolist() for ids in alone.ids]
+    assert [ids.tolist() for ids in kept.members] == [ids.tolist() for ids in alone.members]
+    assert (kept.member_tokens, kept.answers, kept.bos) == (alone.member_tokens, alone.answers, alone.bos)
     assert list(dropped.columns) == ["family", "frame", "kind", "reason", "n_prompts"]
-    assert len(kept) + dropped["n_prompts"].sum() == len(prompts)
+    assert len(kept.prompts) + dropped["n_prompts"].sum() == len(prompts)
 
 
 def test_a_dropped_prompt_takes_its_pairs_along(tokenizer):
@@ -201,7 +205,7 @@ def test_a_dropped_prompt_takes_its_pairs_along(tokenizer):
     prompts = make_prompts(SequenceDesign((FAMILIES["days"], odd), frames=("list",), lengths=(2,)))
     kept, _ = drop_unusable(tokenize(prompts, tokenizer, bos=True))
     assert [prompts[i].values for i, _ in prompts.pairs("days", "odd")] == [(1, 2), (2, 3), (3, 4), (4, 5), (5, 6)]
-    assert [kept[i].values for i, _ in kept.pairs("days", "odd")] == [(1, 2), (2, 3)]
+    assert [kept.prompts[i].values for i, _ in kept.prompts.pairs("days", "odd")] == [(1, 2), (2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +220,7 @@ def test_a_dropped_prompt_takes_its_pairs_along(tokenizer):
 def test_every_reason_is_told(prompt, reason):
     usable = shown("0,", "0", answer="5", family="good")
     kept, dropped = drop_unusable(tokenized(merging("12", "1,"), prompt, usable))
-    assert list(kept) == [usable]
+    assert list(kept.prompts) == [usable]
     assert dropped["reason"].tolist() == [reason]
 
 
@@ -224,13 +228,13 @@ def test_a_user_s_own_texts_are_kept_whatever_their_tokens(tokenizer):
     own = [shown("xyzzy", "xyzzy", kind="own"), shown("1", answer="xyzzy", kind="own"), Prompt("plain")]
     prompts = Prompts((*own, shown("xyzzy,", "xyzzy", answer="1")))
     kept, dropped = drop_unusable(tokenize(prompts, tokenizer, bos=True))
-    assert list(kept) == own
+    assert list(kept.prompts) == own
     assert dropped["n_prompts"].tolist() == [1]
 
 
 def test_where_nothing_is_dropped_the_table_is_empty(tokenizer, prompts):
     kept, dropped = drop_unusable(tokenize(prompts, tokenizer, bos=True))
-    assert kept == prompts
+    assert kept.prompts == prompts
     assert (list(dropped.columns), len(dropped)) == (["family", "frame", "kind", "reason", "n_prompts"], 0)
 
 
@@ -246,14 +250,14 @@ def test_where_nothing_is_left_the_most_frequent_reason_is_told(tokenizer):
 def test_frames_without_a_space_keep_every_one_token_family_of_smollm2(smollm2_tokenizer, frame):
     prompts = in_frame(frame, "digits,numwords,months,days,letters,roman,control:0-5")
     kept, _ = drop_unusable(tokenize(prompts, smollm2_tokenizer, bos=True))
-    assert kept == prompts
+    assert kept.prompts == prompts
 
 
 @pytest.mark.parametrize("frame", ["comma-space", "space", "done", "lost", "born"])
 def test_frames_with_a_space_lose_smollm2_s_digits_and_nothing_else(smollm2_tokenizer, frame):
     prompts = in_frame(frame, "digits,numwords,months,days,letters,roman,control:0-5")
     kept, dropped = drop_unusable(tokenize(prompts, smollm2_tokenizer, bos=True))
-    assert [prompt for prompt in prompts if prompt.family != "digits"] == list(kept)
+    assert [prompt for prompt in prompts if prompt.family != "digits"] == list(kept.prompts)
     assert set(dropped["family"]) == {"digits"}
 
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import struct
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cache.errors import CorruptFileError, FingerprintError
-from cache.sealed.footer import Footer, checked_footer, frozen_digest
+from cache.sealed.footer import Footer, checked_footer, frozen_digest, stamp_of
 from cache.sealed.opening import open_checked
 from cache.sealed.writer import create_sealed
 from tests.cache.resealing import MAGIC, resealed
@@ -302,3 +303,19 @@ def test_what_may_change_is_not_read_at_all(path, whole, monkeypatch):
     assert not any(start < offset + nbytes and offset < stop for start, stop in seen for offset, nbytes in spans)
     once = len(whole) - sum(nbytes for _, nbytes in spans)
     assert sum(stop - start for start, stop in seen) <= once + 48 + 72 + 16 * len(spans)
+
+
+def test_a_file_is_read_again_only_if_its_stamp_has_changed(path, whole, monkeypatch):
+    path.write_bytes(whole)
+    compared = []
+    monkeypatch.setattr("cache.sealed.footer.frozen_digest", lambda handle, footer: compared.append(1) or footer.digest)
+    handle = os.open(path, os.O_RDWR)
+    stamp = stamp_of(handle)
+    assert checked_footer(handle, path, stamp) == checked_footer(handle, path)
+    assert len(compared) == 1  # of the second, which knows of no stamp
+    time.sleep(0.05)  # a file system's clock goes on
+    os.pwrite(handle, whole[-1:], len(whole) - 1)
+    os.utime(path, ns=(stamp[3], stamp[3]))
+    checked_footer(handle, path, stamp)
+    os.close(handle)
+    assert len(compared) == 2

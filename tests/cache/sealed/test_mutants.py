@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 def test_a_damaged_store_is_read_as_it_was_or_refused_in_a_sentence(gpt2, tmp_path, count):
     store = tmp_path / "a.h5"
     plan = plan_recording(gpt2, ["one two", "1,2,3", "a"], sites="resid_post,z", layers="1", batch_tokens=8)
-    record(gpt2, plan, store).close()
+    record(gpt2, plan, store)
     command = [sys.executable, "-m", "tests.cache.mutants", str(store), str(count), "0"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr

@@ -55,14 +55,14 @@ def test_only_hdf5_and_empty_files_are_replaced(gpt2, tmp_path):
             replace()
     assert path.read_text() == "my thesis"
     path.write_text("")
-    record(gpt2, plan, path, overwrite=True).close()
+    record(gpt2, plan, path, overwrite=True)
     path.write_bytes(path.read_bytes()[:-100])  # a damaged store can be recorded anew
-    record(gpt2, plan, path, overwrite=True).close()
+    record(gpt2, plan, path, overwrite=True)
 
 
 def test_what_can_be_told_without_a_model_is_told_before_one_is_loaded(gpt2, tmp_path, monkeypatch, capsys):
     path = tmp_path / "a.h5"
-    record(gpt2, plan_recording(gpt2, ["one"], sites="resid_post"), path).close()
+    record(gpt2, plan_recording(gpt2, ["one"], sites="resid_post"), path)
     whole = path.read_bytes()
     monkeypatch.setattr("geometry.cli.record.cache.load_model_aloud", lambda *_, **__: pytest.fail("loaded a model"))
     monkeypatch.setattr(sys, "argv", ["geometry"])
@@ -80,7 +80,7 @@ def test_looking_changes_nothing(gpt2, tmp_path):
     path = tmp_path / "a.h5"
     check_path(path, overwrite=False)
     assert list(tmp_path.iterdir()) == []
-    record(gpt2, plan_recording(gpt2, ["one"], sites="resid_post"), path).close()
+    record(gpt2, plan_recording(gpt2, ["one"], sites="resid_post"), path)
     whole = path.read_bytes()
     check_path(path, overwrite=True)
     check_path(path, overwrite=False)

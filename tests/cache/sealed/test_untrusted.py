@@ -37,6 +37,7 @@ from tests.cache.resealing import change, end_of_hdf5, resealed, sealed_around
 from tests.cache.sealed import test_hostile_files
 from tests.cache.sealed.test_hostile_files import POISONS, Opens
 from tests.cache.sealed_files import open_files, seal
+from tests.recordings import recorded
 
 ROOT = Path(__file__).parents[3]
 TEXTS = ["one two", "1,2,3", "a"]
@@ -53,7 +54,7 @@ def plan(gpt2):
 def whole(gpt2, plan, tmp_path_factory) -> bytes:
     """A finished recording of two sites, each of 33 numbers a row."""
     path = tmp_path_factory.mktemp("whole") / "a.h5"
-    record(gpt2, plan, path).close()
+    record(gpt2, plan, path)
     return path.read_bytes()
 
 
@@ -670,7 +671,7 @@ def test_a_writer_needs_the_footers_spans_to_be_what_it_writes(path, whole, gpt2
     path.write_bytes(resealed(content, forged))
     assert_no_record_touches(path, gpt2, plan)
     path.write_bytes(resealed(content, honest))
-    record(gpt2, plan, path).close()
+    record(gpt2, plan, path)
     assert path.read_bytes() == whole
 
 
@@ -700,9 +701,9 @@ def test_a_file_replaced_between_the_writers_two_looks_is_not_written(path, whol
 
     real = writer.safe_open
 
-    def swapped(place):
+    def swapped(place, known):
         os.replace(other, place)
-        return real(place)
+        return real(place, known)
 
     monkeypatch.setattr(writer, "safe_open", swapped)
     before = open_files()
@@ -954,7 +955,7 @@ def test_bfloat16_activations_are_stored_as_the_float32_that_equal_them(gpt2, pl
             self.points[hook.name](torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16))
 
     monkeypatch.setattr(LoadedModel, "run", run)
-    with record(gpt2, plan, tmp_path / "b.h5") as store:
+    with recorded(gpt2, plan, tmp_path / "b.h5") as store:
         assert store.complete
         for hook in store.hooks:
             whole_block = seen[hook.name]

@@ -337,7 +337,7 @@ def test_no_single_flipped_bit_of_a_recorded_store_changes_what_is_read_without_
         "cache.store.tables.soft_fields", lambda model: {"host": "anywhere"}
     )  # the same bits everywhere
     plan = plan_recording(gpt2, ["one two", "1,2,3", "a"], sites="resid_post,z", layers="1", batch_tokens=8)
-    record(gpt2, plan, path).close()
+    record(gpt2, plan, path)
     whole, truth = path.read_bytes(), content_of(path)
     with h5py.File(path, "r") as file:
         sites = [f"activations/{name}" for name in file["activations"]]

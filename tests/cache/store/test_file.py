@@ -13,7 +13,7 @@ from cache.prompts.prompt import Prompt
 from cache.sealed.verify import Damage
 from cache.sealed.writer import open_writer
 from cache.store.file import open_store_file, site_name
-from cache.store.recording import recording_state
+from cache.store.recording import prepare_recording
 from tests.cache.resealing import change
 from tests.cache.sealed_files import open_files
 
@@ -36,7 +36,7 @@ def small(gpt2):
 @pytest.fixture(scope="module")
 def small_path(gpt2, small, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("stores") / "small.h5"
-    record(gpt2, small, path).close()
+    record(gpt2, small, path)
     return path
 
 
@@ -82,7 +82,7 @@ def test_an_opened_file_has_what_plain_h5py_reads(small, small_path):
 
 
 def test_hooks_stand_in_the_order_of_a_forward_pass_whatever_their_names(gpt2, tmp_path):
-    record(gpt2, plan_recording(gpt2, ["1,2"], sites="resid_post,mlp_post,z,q,resid_pre"), tmp_path / "a.h5").close()
+    record(gpt2, plan_recording(gpt2, ["1,2"], sites="resid_post,mlp_post,z,q,resid_pre"), tmp_path / "a.h5")
     opened = open_store_file(tmp_path / "a.h5")
     kinds = ["resid_pre", "q", "z", "mlp_post", "resid_post"]
     assert opened.hooks == tuple(Hook(kind, layer) for layer in range(3) for kind in kinds)
@@ -96,7 +96,7 @@ def test_the_recorded_rows_are_those_of_finished_blocks(gpt2, small, tmp_path, b
         with pytest.raises(StoppedError):
             record(gpt2, small, tmp_path / "a.h5", should_stop=lambda: next(asked) >= blocks)
     else:
-        record(gpt2, small, tmp_path / "a.h5").close()
+        record(gpt2, small, tmp_path / "a.h5")
     opened = open_store_file(tmp_path / "a.h5")
     done = {prompt for block in small.blocks[:blocks] for prompt in block}
     assert opened.recorded.tolist() == np.flatnonzero(opened.rows["prompt"].isin(done)).tolist()
@@ -260,9 +260,9 @@ def test_a_damaged_record_is_refused_when_opened_and_mended_by_recording_again(g
             overwrite(path, at, bytes([whole[at] ^ 1]))
         with pytest.raises(CorruptFileError, match=MENDS):
             open_store_file(path)
-        state = recording_state(gpt2, small, path)
+        state = prepare_recording(gpt2, small, path)
         assert (state.n_pending, state.complete) == (len(blocks), False)
-        record(gpt2, small, path).close()
+        record(gpt2, small, path)
         assert path.read_bytes() == whole
 
 
@@ -275,7 +275,7 @@ def test_a_record_torn_while_recording_is_a_block_not_recorded_and_mended_by_goi
     opened = open_store_file(path)  # it is not marked complete: recording goes on with that block
     assert set(opened.rows["prompt"][opened.recorded]) == set(small.blocks[0])
     opened.reader.close()
-    record(gpt2, small, path).close()
+    record(gpt2, small, path)
     assert path.read_bytes() == whole
 
 
@@ -284,10 +284,10 @@ def test_a_damaged_mark_is_refused_when_opened_and_mended_by_recording_again(gpt
     overwrite(path, place_of(path, "log/complete"), b"\1\2\3\4\5\6\7\10")
     with pytest.raises(CorruptFileError, match=MENDS):
         open_store_file(path)
-    assert not recording_state(gpt2, small, path).complete
-    record(gpt2, small, path, on_block=lambda _: pytest.fail("recorded again")).close()
+    assert not prepare_recording(gpt2, small, path).complete
+    record(gpt2, small, path, on_block=lambda _: pytest.fail("recorded again"))
     assert path.read_bytes() == whole
-    assert recording_state(gpt2, small, path).complete
+    assert prepare_recording(gpt2, small, path).complete
 
 
 def test_changed_activations_do_not_keep_a_file_from_opening_and_are_refused_when_read(path):

@@ -70,7 +70,7 @@ def stored(gpt2) -> dict:
 def store(gpt2, tmp_path_factory) -> Path:
     """A complete store of `PROMPTS` and `OPTIONS`."""
     path = tmp_path_factory.mktemp("store") / "a.h5"
-    record(gpt2, plan_recording(gpt2, PROMPTS, **OPTIONS), path).close()
+    record(gpt2, plan_recording(gpt2, PROMPTS, **OPTIONS), path)
     return path
 
 
@@ -180,7 +180,7 @@ def test_a_store_of_another_format_version_is_refused_naming_both(gpt2, store, t
 
 def test_the_same_configuration_planned_anew_is_never_refused(gpt2, store):
     before = store.read_bytes()
-    record(gpt2, plan_recording(gpt2, PROMPTS, **OPTIONS), store).close()
+    record(gpt2, plan_recording(gpt2, PROMPTS, **OPTIONS), store)
     assert store.read_bytes() == before
 
 
@@ -193,7 +193,7 @@ def test_names_and_machines_never_refuse(gpt2, store, monkeypatch, name, device)
     monkeypatch.setattr(type(gpt2), "device", device)
     assert soft_fields(elsewhere) != here
     assert fields_of(elsewhere) == fields_of(gpt2)
-    record(elsewhere, plan_recording(elsewhere, PROMPTS, **OPTIONS), store).close()
+    record(elsewhere, plan_recording(elsewhere, PROMPTS, **OPTIONS), store)
 
 
 def test_soft_fields_say_where_the_store_comes_from(gpt2):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cache import plan_recording
 from cache.errors import InputError
 from cache.models.hooks import Hook
+from cache.models.tokens import tokenize
 from cache.prompts.prompt import Prompt, Prompts
 from cache.store.plan import plan_blocks
 
@@ -99,6 +100,14 @@ def test_plain_strings_are_planned_like_their_prompts(gpt2):
     plans = [plan_recording(gpt2, form) for form in (texts, iter(texts), Prompts.from_texts(texts))]
     assert {plan.tokenized.prompts for plan in plans} == {Prompts.from_texts(texts)}
     assert {plan.blocks for plan in plans} == {((0, 1, 2),)}
+
+
+def test_prompts_in_tokens_are_planned_as_they_are_unless_with_another_bos(gpt2, monkeypatch):
+    tokenized = tokenize(Prompts.from_texts(["1,2,3,", "one"]), gpt2.tokenizer, bos=True)
+    monkeypatch.setattr("cache.store.plan.tokenize", lambda *_, **__: pytest.fail("tokenized again"))
+    assert plan_recording(gpt2, tokenized).tokenized is tokenized
+    with pytest.raises(InputError, match="the prompts were tokenized with BOS 0, and the model takes None"):
+        plan_recording(replace(gpt2, bos=False), tokenized)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "neox"])

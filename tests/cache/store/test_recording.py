@@ -27,7 +27,8 @@ from cache.loading.sources import find_model
 from cache.models.hooks import KINDS
 from cache.prompts.prompt import Prompts
 from cache.sealed.lock import writer_lock
-from cache.store.recording import recording_state
+from cache.store.recording import prepare_recording
+from tests.recordings import recorded
 
 RAGGED = Prompts.from_texts(["1,2,3,", "Van done in one. Car", "one", "January,February,March,April,May,", "x y z"])
 
@@ -111,7 +112,7 @@ def test_every_value_equals_an_independent_forward(model_folders, tmp_path, name
     model = load_model(str(model_folders[name]), device="cpu", bos=bos)
     sites = [kind for kind in KINDS if name != "neox" or kind not in ("resid_mid", "q", "k", "v")]
     plan = plan_recording(model, RAGGED, sites=sites, batch_tokens=batch_tokens)
-    with record(model, plan, tmp_path / "a.h5") as store:
+    with recorded(model, plan, tmp_path / "a.h5") as store:
         assert len(store.hooks) == 3 * len(sites)
         assert_equals_oracle(store, model_folders[name])
 
@@ -119,7 +120,7 @@ def test_every_value_equals_an_independent_forward(model_folders, tmp_path, name
 def test_the_real_model_is_recorded_as_hugging_face_computes_it(smollm2, tmp_path):
     design = SequenceDesign((FAMILIES["digits"],), frames=("quote", "list"), starts=(3,), templates=1)
     plan = plan_recording(smollm2, load_dataset("digits,months", design), sites=list(KINDS), layers="0,12,29")
-    with record(smollm2, plan, tmp_path / "a.h5") as store:
+    with recorded(smollm2, plan, tmp_path / "a.h5") as store:
         assert len(store.hooks) == 3 * len(KINDS)
         assert_equals_oracle(store, find_model("smollm2-135m").folder)
 
@@ -127,7 +128,7 @@ def test_the_real_model_is_recorded_as_hugging_face_computes_it(smollm2, tmp_pat
 def test_streams_add_up_and_heads_sum_to_attention(loaded, tmp_path):
     for name in ("gpt2", "llama"):
         plan = plan_recording(loaded[name], RAGGED, sites="resid_pre,resid_mid,resid_post,attn_out,mlp_out,z")
-        with record(loaded[name], plan, tmp_path / f"{name}.h5") as store:
+        with recorded(loaded[name], plan, tmp_path / f"{name}.h5") as store:
             bias = loaded[name].bridge.blocks[1].attn.b_O
             heads = head_outputs(store, loaded[name], 1).sum(dim=1) + bias
             torch.testing.assert_close(heads, store["attn_out", 1], atol=1e-5, rtol=1e-5)
@@ -139,7 +140,7 @@ def test_streams_add_up_and_heads_sum_to_attention(loaded, tmp_path):
 def test_compatibility_processing_is_recorded_as_transformer_lens_computes_it(model_folders, tmp_path):
     model = load_model(str(model_folders["gpt2"]), device="cpu", processing="compatibility")
     plain = load_model(str(model_folders["gpt2"]), device="cpu")
-    with record(model, plan_recording(model, RAGGED, sites="resid,z"), tmp_path / "a.h5") as store:
+    with recorded(model, plan_recording(model, RAGGED, sites="resid,z"), tmp_path / "a.h5") as store:
         ids = torch.tensor([store.rows.query("prompt == 1")["token"].tolist()])
         cached = model.bridge.run_with_cache(ids)[1]
         stored = store.load("blocks.1.hook_resid_post", "prompt == 1")
@@ -151,10 +152,10 @@ def test_compatibility_processing_is_recorded_as_transformer_lens_computes_it(mo
 @pytest.mark.parametrize("positions", ["members", "last"])
 def test_fewer_positions_are_the_same_values_at_those_rows(gpt2, prompts, tmp_path, positions):
     few = prompts.subset(range(0, 105, 9))
-    with record(gpt2, plan_recording(gpt2, few, sites="resid"), tmp_path / "all.h5") as everything:
+    with recorded(gpt2, plan_recording(gpt2, few, sites="resid"), tmp_path / "all.h5") as everything:
         query = "is_last or member >= 0" if positions == "members" else "is_last"
         plan = plan_recording(gpt2, few, sites="resid", positions=positions)
-        with record(gpt2, plan, tmp_path / "few.h5") as store:
+        with recorded(gpt2, plan, tmp_path / "few.h5") as store:
             torch.testing.assert_close(
                 store["resid_post", 2], everything.load(("resid_post", 2), query), atol=0, rtol=0
             )
@@ -169,7 +170,7 @@ def test_no_unembedding_and_one_forward_a_block(gpt2, prompts, tmp_path):
         hf_model.base_model.register_forward_hook(lambda *_: calls.update(base=calls["base"] + 1)),
     ]
     plan = plan_recording(gpt2, prompts, sites=list(KINDS), batch_tokens=100)
-    record(gpt2, plan, tmp_path / "a.h5").close()
+    record(gpt2, plan, tmp_path / "a.h5")
     for handle in handles:
         handle.remove()
     assert calls == {"unembed": 0, "base": len(plan.blocks)}
@@ -187,22 +188,22 @@ def test_hooks_are_gone_afterwards_even_when_it_fails(gpt2, tmp_path, monkeypatc
 def test_plain_strings_and_loaded_hugging_face_models_are_accepted(model_folders, tokenizer, tmp_path):
     hf_model = AutoModelForCausalLM.from_pretrained(model_folders["llama"])
     model = load_model(hf_model, tokenizer=tokenizer)
-    with record(model, ["1,2,3,", "one"], tmp_path / "a.h5") as store:
+    with recorded(model, ["1,2,3,", "one"], tmp_path / "a.h5") as store:
         assert store.prompts["text"].tolist() == ["1,2,3,", "one"]
         assert_equals_oracle(store, model_folders["llama"])
 
 
 def test_a_broken_off_recording_goes_on_to_the_same_content(gpt2, prompts, tmp_path):
     plan = plan_recording(gpt2, prompts, batch_tokens=200)
-    record(gpt2, plan, tmp_path / "whole.h5").close()
+    record(gpt2, plan, tmp_path / "whole.h5")
     done = []
     with pytest.raises(StoppedError, match=r"stopped after 3 of \d+ blocks"):
         record(gpt2, plan, tmp_path / "a.h5", on_block=done.append, should_stop=lambda: len(done) == 3)
-    assert recording_state(gpt2, plan, tmp_path / "a.h5").n_pending == len(plan.blocks) - 3
+    assert prepare_recording(gpt2, plan, tmp_path / "a.h5").n_pending == len(plan.blocks) - 3
     with ActivationStore.open(tmp_path / "a.h5") as partial, ActivationStore.open(tmp_path / "whole.h5") as whole:
         assert not partial.complete
         assert 0 < len(partial.rows) < len(whole.rows)
-    with record(gpt2, plan, tmp_path / "a.h5") as store, ActivationStore.open(tmp_path / "whole.h5") as whole:
+    with recorded(gpt2, plan, tmp_path / "a.h5") as store, ActivationStore.open(tmp_path / "whole.h5") as whole:
         assert store.complete
         for hook in whole.hooks:
             assert torch.equal(store.load(hook), whole.load(hook))
@@ -211,17 +212,17 @@ def test_a_broken_off_recording_goes_on_to_the_same_content(gpt2, prompts, tmp_p
 
 def test_a_complete_store_is_left_as_it_is(gpt2, tmp_path):
     plan = plan_recording(gpt2, RAGGED)
-    record(gpt2, plan, tmp_path / "a.h5").close()
+    record(gpt2, plan, tmp_path / "a.h5")
     before = (tmp_path / "a.h5").read_bytes()
-    record(gpt2, plan, tmp_path / "a.h5", on_block=lambda _: pytest.fail("recorded again")).close()
+    record(gpt2, plan, tmp_path / "a.h5", on_block=lambda _: pytest.fail("recorded again"))
     assert (tmp_path / "a.h5").read_bytes() == before
-    assert recording_state(gpt2, plan, tmp_path / "a.h5").complete
+    assert prepare_recording(gpt2, plan, tmp_path / "a.h5").complete
 
 
 def test_another_configuration_is_refused_by_name_and_overwrite_begins_anew(loaded, tmp_path):
     gpt2 = loaded["gpt2"]
     path = tmp_path / "a.h5"
-    record(gpt2, plan_recording(gpt2, RAGGED), path).close()
+    record(gpt2, plan_recording(gpt2, RAGGED), path)
     before = path.read_bytes()
     other = plan_recording(gpt2, RAGGED, positions="last")
     with pytest.raises(FingerprintError, match=r"positions \(all, now last\)"):
@@ -229,7 +230,7 @@ def test_another_configuration_is_refused_by_name_and_overwrite_begins_anew(load
     with pytest.raises(FingerprintError, match="model weights"):
         record(loaded["llama"], plan_recording(loaded["llama"], RAGGED), path)
     assert path.read_bytes() == before
-    with record(gpt2, other, path, overwrite=True) as store:
+    with recorded(gpt2, other, path, overwrite=True) as store:
         assert len(store.rows) == len(RAGGED)
 
 
@@ -258,14 +259,17 @@ def test_bad_numbers_are_named_by_hook_prompt_and_position(gpt2, tmp_path, value
 def test_a_value_float32_holds_is_stored_though_float16_would_not(gpt2, tmp_path):
     plan = plan_recording(gpt2, ["1,2,3,"], sites="blocks.1.hook_resid_post")
     handle = gpt2.points["blocks.1.hook_resid_post"].register_forward_hook(lambda m, a, out: out.fill_(70000.0))
-    with record(gpt2, plan, tmp_path / "a.h5") as store:
+    with recorded(gpt2, plan, tmp_path / "a.h5") as store:
         assert (store["resid_post", 1] == 70000).all()
     handle.remove()
 
 
 def test_float16_is_within_half_a_unit_in_the_last_place(gpt2, tmp_path):
     plans = {dtype: plan_recording(gpt2, RAGGED, dtype=dtype) for dtype in ("float32", "float16")}
-    with record(gpt2, plans["float32"], tmp_path / "a.h5") as a, record(gpt2, plans["float16"], tmp_path / "b.h5") as b:
+    with (
+        recorded(gpt2, plans["float32"], tmp_path / "a.h5") as a,
+        recorded(gpt2, plans["float16"], tmp_path / "b.h5") as b,
+    ):
         for hook in a.hooks:
             assert torch.equal(a.load(hook).half().float(), b.load(hook))
     assert (tmp_path / "b.h5").stat().st_size < 0.8 * (tmp_path / "a.h5").stat().st_size
@@ -284,7 +288,7 @@ def test_a_full_disk_is_told_before_the_first_forward(gpt2, tmp_path, monkeypatc
     monkeypatch.setattr(gpt2.bridge.original_model.base_model, "forward", lambda *_, **__: pytest.fail("ran"))
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     plan = plan_recording(gpt2, RAGGED)
-    for attempt in (record, recording_state):
+    for attempt in (record, prepare_recording):
         with pytest.raises(NoSpaceError, match=r"need [\d,]+ bytes, have 1,000"):
             attempt(gpt2, plan, tmp_path / "a.h5")
     assert list(tmp_path.iterdir()) == []
@@ -329,6 +333,6 @@ def test_memory_does_not_grow_with_prompts(gpt2, tmp_path):
         seen: list[int] = []
         gc.collect()
         plan = plan_recording(gpt2, [f"{i % 10},{i % 7},{i % 3}," for i in range(n)])
-        record(gpt2, plan, tmp_path / "a.h5", overwrite=True, on_block=watch).close()
+        record(gpt2, plan, tmp_path / "a.h5", overwrite=True, on_block=watch)
         peaks.append(max(seen))
     assert peaks[2] <= 1.05 * peaks[1]

@@ -26,6 +26,7 @@ from cache import ActivationStore, Hook, Prompts, head_outputs, open_stores, pla
 from cache.errors import CorruptFileError, FingerprintError, InputError, NotAvailableError, StoppedError
 from cache.prompts.prompt import Prompt
 from cache.store.store import check_source
+from tests.recordings import recorded
 
 SITES = "resid_pre,z,attn_out,resid_post"
 SMALL = ["1,2,3,", "Van done in one. Car", "one", "x y z"]
@@ -51,7 +52,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def path(gpt2, few, folder) -> Path:
-    record(gpt2, plan_recording(gpt2, few, sites=SITES, batch_tokens=64), folder / "a.h5").close()
+    record(gpt2, plan_recording(gpt2, few, sites=SITES, batch_tokens=64), folder / "a.h5")
     return folder / "a.h5"
 
 
@@ -263,7 +264,7 @@ def test_blocks_of_no_rows_are_refused(store, n_rows):
 
 def test_half_precision_is_read_as_float32_equal_to_rounding(gpt2, few, store, tmp_path):
     plan = plan_recording(gpt2, few, sites=SITES, batch_tokens=64, dtype="float16")
-    with record(gpt2, plan, tmp_path / "half.h5") as half:
+    with recorded(gpt2, plan, tmp_path / "half.h5") as half:
         with h5py.File(tmp_path / "copy.h5", "w") as plain:
             plain.create_dataset("x", data=store["resid_post", 1].numpy(), dtype="f2")
             rounded = plain["x"][:].astype(np.float32)
@@ -312,7 +313,7 @@ def test_a_closed_store_says_that_it_is_closed(path):
 
 def test_two_rows_far_apart_are_read_without_all_that_lies_between(gpt2, tmp_path):
     plan = plan_recording(gpt2, ["1," * 28] * 40, sites="mlp_post", layers="0", batch_tokens=256)
-    with record(gpt2, plan, tmp_path / "a.h5") as long:
+    with recorded(gpt2, plan, tmp_path / "a.h5") as long:
         touched = long.rows["prompt"].isin((*plan.blocks[0], *plan.blocks[-1])).sum() * 71 * 4
         where = np.zeros(len(long.rows), bool)
         where[[0, -1]] = True
@@ -357,7 +358,7 @@ def assert_is_part_of(part: ActivationStore, whole: ActivationStore, prompts: se
 
 @pytest.fixture(scope="module")
 def small_path(gpt2, small, folder) -> Path:
-    record(gpt2, small, folder / "small.h5").close()
+    record(gpt2, small, folder / "small.h5")
     return folder / "small.h5"
 
 
@@ -378,7 +379,7 @@ def test_a_broken_off_store_shows_its_finished_blocks_aligned_over_hooks(gpt2, f
         assert_is_part_of(part, store, {*plan.blocks[0], *plan.blocks[1]})
         where = "is_last and family == 'months'"
         assert torch.equal(part.load(("z", 1), where), part.load(("z", 1))[part.rows.eval(where).to_numpy()])
-    with record(gpt2, plan, tmp_path / "a.h5") as whole:
+    with recorded(gpt2, plan, tmp_path / "a.h5") as whole:
         assert whole.complete
         assert_is_part_of(whole, store, set(range(len(few))))
 
@@ -408,7 +409,7 @@ def test_a_reader_meanwhile_sees_just_the_blocks_that_are_reported_done(gpt2, sm
             seen.append(progress.done_blocks)
             assert_is_part_of(part, small_store, {p for block in small.blocks[: progress.done_blocks] for p in block})
 
-    record(gpt2, small, tmp_path / "a.h5", on_block=look).close()
+    record(gpt2, small, tmp_path / "a.h5", on_block=look)
     assert seen == [1, 2, 3, 4]
 
 
@@ -428,7 +429,7 @@ def test_every_prefix_of_a_recordings_writes_opens_with_just_its_committed_block
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", note)
-        record(gpt2, small, path, should_stop=begin).close()
+        record(gpt2, small, path, should_stop=begin)
     with plain_h5py(path) as file:
         states = range(file["log/state"].id.get_offset(), file["log/state"].id.get_offset() + 32)
     content, shown = bytearray(start[0]), set()
@@ -472,7 +473,7 @@ def test_a_recording_killed_in_the_middle_of_a_write_is_continued_to_the_same_co
             with ActivationStore.open(path) as part:
                 assert_is_part_of(part, small_store, set(part.rows["prompt"]))
                 lost.add(4 - part.rows["prompt"].nunique())
-        record(gpt2, small, path).close()
+        record(gpt2, small, path)
         assert content_of(path) == content_of(small_path)
         assert verify_store(path).damage == ()
         assert [file.name for file in tmp_path.iterdir()] == ["a.h5"]
@@ -493,7 +494,7 @@ def parts(gpt2, few, folder) -> dict[str, Path]:
         "a_others": plan_recording(gpt2, others, sites="z,resid_post", batch_tokens=200),
     }
     for name, plan in plans.items():
-        record(gpt2, plan, folder / f"{name}.h5").close()
+        record(gpt2, plan, folder / f"{name}.h5")
     return {name: folder / f"{name}.h5" for name in plans}
 
 
@@ -533,7 +534,7 @@ def test_files_with_other_prompts_add_rows(parts, store):
 def test_files_that_label_the_same_texts_otherwise_add_rows(gpt2, tmp_path):
     for group in ("one", "two"):
         prompts = Prompts((Prompt("1,2,", group=group), Prompt("x", group=group)))
-        record(gpt2, plan_recording(gpt2, prompts, sites="z", layers="0"), tmp_path / f"{group}.h5").close()
+        record(gpt2, plan_recording(gpt2, prompts, sites="z", layers="0"), tmp_path / f"{group}.h5")
     with open_stores([tmp_path / "one.h5", tmp_path / "two.h5"]) as joined:
         assert joined.prompts["group"].tolist() == ["one", "one", "two", "two"]
         assert torch.equal(joined.load(("z", 0), "group == 'one'"), joined.load(("z", 0), "group == 'two'"))
@@ -572,7 +573,7 @@ def test_rows_joined_to_a_partial_file_are_not_complete(gpt2, small, small_path,
             assert not joined.complete
             assert joined.rows["prompt"].nunique() == 5
             assert len(joined.prompts) == 6
-    record(gpt2, other, tmp_path / "b.h5").close()
+    record(gpt2, other, tmp_path / "b.h5")
     with open_stores([small_path, tmp_path / "b.h5"]) as joined:
         assert joined.complete
 
@@ -588,7 +589,7 @@ def test_files_of_two_models_are_not_joined(loaded, gpt2, small, small_path, tmp
     }
     for number, (field, model) in enumerate(others.items()):
         other = tmp_path / f"{number}.h5"
-        record(model, plan_recording(model, SMALL, sites="resid_post", layers="0"), other).close()
+        record(model, plan_recording(model, SMALL, sites="resid_post", layers="0"), other)
         expected = f"{small_path} and {other} cannot be joined: another {field.removesuffix(' (')}"
         with pytest.raises(FingerprintError, match=re.escape(expected)) as refusal:
             open_stores([small_path, other])
@@ -609,7 +610,7 @@ def test_what_cannot_be_opened_among_several_is_named_and_closes_the_others(smal
 
 
 def test_rows_without_a_common_site_are_not_joined(gpt2, small_path, tmp_path):
-    record(gpt2, plan_recording(gpt2, ["another"], sites="mlp_out"), tmp_path / "b.h5").close()
+    record(gpt2, plan_recording(gpt2, ["another"], sites="mlp_out"), tmp_path / "b.h5")
     before = open_files()
     with pytest.raises(InputError, match=rf"no site is in all of {small_path}, .*b\.h5"):
         open_stores([small_path, tmp_path / "b.h5"])
@@ -618,7 +619,7 @@ def test_rows_without_a_common_site_are_not_joined(gpt2, small_path, tmp_path):
 
 def test_the_same_prompts_at_other_positions_are_not_joined(gpt2, small_path, tmp_path):
     plan = plan_recording(gpt2, SMALL, sites="z,resid_post", layers="0,2", batch_tokens=1, positions="last")
-    record(gpt2, plan, tmp_path / "last.h5").close()
+    record(gpt2, plan, tmp_path / "last.h5")
     before = open_files()
     with pytest.raises(InputError, match=r"small\.h5 and .*last\.h5 keep other positions of the same prompts"):
         open_stores([small_path, tmp_path / "last.h5"])
@@ -632,7 +633,7 @@ def test_the_same_prompts_at_other_positions_are_not_joined(gpt2, small_path, tm
 def test_what_the_heads_write_sums_to_the_attentions_output(loaded, few, tmp_path, name):
     model = loaded[name]
     plan = plan_recording(model, few.subset(range(3)), sites="z,attn_out", positions="members")
-    with record(model, plan, tmp_path / "a.h5") as store:
+    with recorded(model, plan, tmp_path / "a.h5") as store:
         for layer in range(3):
             for where in (None, "is_last"):
                 heads = head_outputs(store, model, layer, where)

@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from cache import ActivationStore, plan_recording, record, verify_store
 from cache.errors import CorruptFileError, FingerprintError, StoppedError
-from cache.store.recording import recording_state
+from cache.store.recording import prepare_recording
+from tests.recordings import recorded
 
 TEXTS = ["1,2,3,", "Van done in one. Car", "one", "x y z", "4,5,", "three"]
 NAMES = st.sampled_from(["a.h5", "b ü.h5", "c.h5"])
@@ -53,7 +54,7 @@ def plans(gpt2):
     whole = []
     with tempfile.TemporaryDirectory() as folder:
         for number, plan in enumerate(made):
-            with record(gpt2, plan, Path(folder) / f"{number}.h5") as store:
+            with recorded(gpt2, plan, Path(folder) / f"{number}.h5") as store:
                 whole.append(({hook.name: store.load(hook) for hook in store.hooks}, store.rows))
     return gpt2, made, whole
 
@@ -99,7 +100,7 @@ def machine_of(gpt2, plans, whole) -> type[RuleBasedStateMachine]:
                         self.folder / name,
                         overwrite=anew,
                         should_stop=lambda: stop is not None and len(done) >= stop,
-                    ).close()
+                    )
             left = [block for block in pending if block not in done]
             maybe = frozenset(left[:1]) if kill else frozenset()
             self.known[name] = replace(before, plan=plan, blocks=before.blocks | done, maybe=maybe)
@@ -183,7 +184,7 @@ def machine_of(gpt2, plans, whole) -> type[RuleBasedStateMachine]:
                     for hook in store.hooks:
                         assert torch.equal(store.load(hook), arrays[hook.name][shown])
                     assert store.complete == (verification.n_committed == N_BLOCKS)
-                state = recording_state(gpt2, plans[known.plan], path)
+                state = prepare_recording(gpt2, plans[known.plan], path)
                 assert state.n_pending == N_BLOCKS - verification.n_committed
 
     return Stores

@@ -7,6 +7,7 @@ import torch
 from cache.models.hooks import Hook
 from geometry.bases.basis import FeatureBasis, LinearBasis, orthonormal_basis
 from geometry.bases.canonical import cca
+from geometry.bases.demixing import demix
 from geometry.bases.nonnegative import nmf
 from geometry.bases.principal import pca, svd
 
@@ -18,11 +19,26 @@ def rows_of(seed=0, n_rows=40, *, dtype=np.float32):
     return torch.from_numpy((rng.normal(size=(n_rows, D)) @ rng.normal(size=(D, D)) + 2).astype(dtype))
 
 
+def cells_of(seed=0):
+    """Four families in four contexts, of five members."""
+    return rows_of(seed, 80).reshape(4, 4, 5, D)
+
+
+FOUND_ON = {
+    "cca of y": lambda: rows_of() + rows_of(1),
+    "demixed index": lambda: cells_of().flatten(0, 2),
+    "demixed families": lambda: cells_of().flatten(0, 2),
+    "nmf": lambda: rows_of().abs(),
+}
+"""Rows that a basis was found on, if not `rows_of()`."""
+
 LINEAR = {
     "pca": lambda: pca(rows_of(), k=K).basis,
     "svd": lambda: svd(rows_of(), k=K).basis,
     "cca of x": lambda: cca(rows_of(), rows_of() + rows_of(1), k=K).x_basis,
     "cca of y": lambda: cca(rows_of(), rows_of() + rows_of(1), k=K).y_basis,
+    "demixed index": lambda: demix(cells_of(), k=K).index,
+    "demixed families": lambda: demix(cells_of(), k=K).family,
 }
 ALL = LINEAR | {
     "nmf": lambda: nmf(rows_of().abs(), k=K, n_runs=1).decomposition.basis,
@@ -42,7 +58,7 @@ def test_it_is_a_feature_basis_with_a_direction_a_feature(name):
     basis = ALL[name]()
     assert isinstance(basis, FeatureBasis)
     assert basis.directions.shape == (K, D)
-    assert basis.hook is None
+    assert (basis.hook, basis.weights) == (None, "")
     assert not isinstance(basis.directions, FeatureBasis)
 
 
@@ -126,6 +142,22 @@ def test_every_feature_is_zero_at_the_offset(name):
     basis = LINEAR[name]()
     assert not basis.encode(basis.offset).any()
     torch.testing.assert_close(basis.decode(torch.zeros(K, dtype=basis.offset.dtype)), basis.offset)
+
+
+@every_basis
+def test_deviations_are_how_far_features_vary_over_the_rows_that_they_were_found_on(name):
+    """Of NMF nearly: its values on those rows are the factor, which reading them again solves for more closely."""
+    basis = ALL[name]()
+    rows = FOUND_ON.get(name, rows_of)()
+    tolerance = 1e-4 if name in LINEAR else 0.1
+    truth = basis.encode(rows.double()).std(dim=0)
+    torch.testing.assert_close(basis.deviations.double(), truth, rtol=tolerance, atol=1e-6)
+
+
+@every_basis
+def test_a_feature_patched_with_its_own_value_changes_no_bit(name):
+    basis, x = ALL[name](), rows_of(1)
+    assert torch.equal(x + (basis.encode(x) - basis.encode(x)) @ basis.directions.to(x), x)
 
 
 @pytest.mark.parametrize("name", ["nmf", "nmf of signed rows"])

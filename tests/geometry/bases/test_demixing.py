@@ -96,6 +96,18 @@ def test_p_is_at_its_floor_for_an_index_that_is_shared():
     assert result.share[0] > 0.2
 
 
+def test_what_rounding_leaves_of_members_that_are_all_alike_is_no_index():
+    """As the embedding of a last token that frames choose: means of equal numbers are not equal to the last bit."""
+    context = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 6, 1, 33))).float()
+    controls = [np.random.default_rng(i).normal(size=(7, 33)) for i in range(10)]
+    drawn = draw_directions(controls, draw_weights(99, 7, 70))
+    result = demix((context / 3).expand(2, 6, 7, 33) + 0.1, directions=drawn)
+    assert result.share[:3].tolist() == [0, 0, 0]
+    assert result.share[3] == pytest.approx(1)
+    assert result.p == 1
+    assert rank_p_over_layers(np.append(result.share[0], result.null)[None]).tolist() == [1]
+
+
 def test_of_two_families_the_null_is_that_of_their_matched_products():
     rng = np.random.default_rng(1)
     x, y = (cells_of(rng, codes(rng, "line", 6, 1))[0] for _ in range(2))

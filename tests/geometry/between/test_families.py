@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cache import ActivationStore, load_dataset, plan_recording, record
+from cache import ActivationStore, load_dataset, plan_recording
 from cache.errors import FingerprintError, InputError
 from cache.families.family import FAMILIES
 from cache.prompts.prompt import Prompts
@@ -30,6 +30,7 @@ from geometry.stats.permutations import own_index_p
 from geometry.stats.ranks import rank_p_over_layers
 from geometry.stats.uncertainty import template_bootstrap_se
 from geometry.stats.unrelated_codes import draw_directions, draw_weights, mean_code
+from tests.recordings import recorded
 from tests.rerecording import rerecorded
 
 TRUE = {"matched_cosine": matched_cosine, "shared_share": shared_share, "retrieval": retrieval}
@@ -45,7 +46,7 @@ def prompts_of(names, starts=range(1, 8), templates=5):
 
 
 def stored(model, prompts, path, **choices):
-    return record(
+    return recorded(
         model, plan_recording(model, prompts, **{"positions": "last", "sites": "resid_post", **choices}), path
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cache import ActivationStore, load_dataset, plan_recording, record
+from cache import ActivationStore, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
@@ -14,6 +14,7 @@ from geometry.bases.canonical import svcca
 from geometry.between import layers as layer_grid
 from geometry.between.layers import N_PERMUTATIONS, between_layers, between_stores
 from geometry.similarity.of_rows import linear_cka, linear_cka_debiased, procrustes
+from tests.recordings import recorded
 from tests.rerecording import rerecorded
 
 TRUE = {"cka": linear_cka, "cka_debiased": linear_cka_debiased, "svcca": svcca, "procrustes": procrustes}
@@ -23,7 +24,7 @@ MEASURES = pytest.mark.parametrize("measure", TRUE)
 
 
 def stored(model, prompts, path, **choices):
-    return record(model, plan_recording(model, prompts, **{"sites": "resid,heads", **choices}), path)
+    return recorded(model, plan_recording(model, prompts, **{"sites": "resid,heads", **choices}), path)
 
 
 @pytest.fixture(scope="module")

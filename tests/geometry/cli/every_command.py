@@ -54,7 +54,7 @@ def make_place(model, folder: Path, model_folder: Path) -> Place:
     )
     backwards = load_dataset("digits", replace(design, kinds=("decreasing",)))
     prompts = Prompts((*load_dataset("digits,numwords,months,control:0-1", design), *backwards))
-    record(model, plan_recording(model, prompts, sites="resid", positions="members"), folder / "a.h5").close()
+    record(model, plan_recording(model, prompts, sites="resid", positions="members"), folder / "a.h5")
     step = torch.randn(model.d_model, generator=torch.Generator().manual_seed(3))
     drawn = direction_of(step, Hook("resid_post", 1), "drawn", source="a", target="b")
     return Place(model_folder, folder / "a.h5", save_direction(drawn, folder / "d.safetensors"))

@@ -37,7 +37,7 @@ def stores(loaded, tmp_path_factory):
     for name in ("gpt2", "llama"):
         paths[name] = folder / f"{name}.h5"
         plan = plan_recording(loaded[name], prompts, sites="resid,heads,neurons", positions="members")
-        record(loaded[name], plan, paths[name]).close()
+        record(loaded[name], plan, paths[name])
     return paths
 
 

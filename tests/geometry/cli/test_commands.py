@@ -33,7 +33,7 @@ def run(capsys, tmp_path, monkeypatch):
 def store_file(gpt2, tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "a.h5"
     plan = plan_recording(gpt2, load_dataset("digits,months"), batch_tokens=200)
-    record(gpt2, plan, path).close()
+    record(gpt2, plan, path)
     return path
 
 

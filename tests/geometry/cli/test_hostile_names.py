@@ -40,7 +40,7 @@ def store(gpt2, tmp_path_factory):
     prompts = load_dataset("digits,numwords,months,control:0", design)
     named = Prompts(tuple(replace(one, family=NAMES.get(one.family, one.family)) for one in prompts))
     path = tmp_path_factory.mktemp("hostile") / "a.h5"
-    record(gpt2, plan_recording(gpt2, named, sites="resid", positions="members"), path).close()
+    record(gpt2, plan_recording(gpt2, named, sites="resid", positions="members"), path)
     return path
 
 
@@ -133,7 +133,7 @@ def grouped(gpt2, tmp_path_factory):
     ]
     (folder / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
     plan = plan_recording(gpt2, load_dataset(str(folder / "own.jsonl")), sites="resid", positions="all")
-    record(gpt2, plan, folder / "own.h5").close()
+    record(gpt2, plan, folder / "own.h5")
     return folder / "own.h5"
 
 

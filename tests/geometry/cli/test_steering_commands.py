@@ -13,6 +13,8 @@ from geometry.cli.console.recorded_model import model_words
 from geometry.results.result import LayerResult
 from probes.directions.direction import direction_of
 from probes.directions.files import load_direction, save_direction
+from probes.directions.members import member_edit, reversal
+from probes.edits.edit import exchange
 from probes.edits.generation import generate, text_tokens
 from probes.edits.hooks import steer
 from tests.probes.sweeps import small_store
@@ -87,6 +89,63 @@ def test_steer_shows_tokens_before_and_after_and_goes_on(run, gpt2, model_folder
     assert before == after
 
 
+@pytest.fixture(scope="module")
+def two_ways(gpt2, tmp_path_factory):
+    """Increasing and decreasing prompts of digits."""
+    folder = tmp_path_factory.mktemp("two-ways")
+    small_store(gpt2, folder, names="digits", kinds=("increasing", "decreasing")).close()
+    return folder / "sweep.h5"
+
+
+@pytest.mark.parametrize(
+    ("ends", "find"),
+    [
+        (("2", "5"), lambda store: member_edit(store, Hook("resid_post", 1), "digits", 2, 5)),
+        (("next", "previous"), lambda store: reversal(store, Hook("resid_post", 1), "digits")),
+        (("previous", "next"), lambda store: -reversal(store, Hook("resid_post", 1), "digits")),
+    ],
+)
+def test_within_a_family_one_member_acts_as_another_and_next_is_turned_to_previous(
+    run, two_ways, tmp_path, gpt2, model_folders, ends, find
+):
+    asked = ("direction", two_ways, "--family", "digits", "--from", ends[0], "--to", ends[1], "--layer", 1)
+    code, out, err = run(*asked)
+    assert code == 0, err
+    with ActivationStore.open(two_ways) as store:
+        truth = find(store)
+    found = load_direction(tmp_path / "directions" / f"digits-{ends[0]}-{ends[1]}-resid_post-1.safetensors")
+    assert torch.equal(found.step, truth.step)
+    assert (found.method, found.source, found.target) == (truth.method, f"digits {ends[0]}", f"digits {ends[1]}")
+    assert f"{found.method}, digits {ends[0]} -> digits {ends[1]} at blocks.1.hook_resid_post: norm" in out
+    tried = shlex.split(next(line for line in err.splitlines() if line.startswith("try: ")).removeprefix("try: "))
+    tried[tried.index("--model") + 1] = str(model_folders["gpt2"])
+    assert ("--positions" in tried) == (ends == ("2", "5"))
+    if "--positions" in tried:  # where the 2 stands, BOS not counted
+        text, place = (tried[tried.index(option) + 1] for option in ("--prompt", "--positions"))
+        assert gpt2.tokenizer.decode([int(text_tokens(gpt2, text)[0, 1 + int(place)])]).strip() == "2"
+    assert run(*tried[1:])[0] == 0
+    described = json.loads(run(*asked, "--json")[1])
+    assert set(described) == {"hook", "head", "method", "source", "target", "norm", "file"}
+
+
+def test_directions_are_exchanged(run, gpt2, model_folders, tmp_path):
+    steps = [torch.randn(33, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4)]
+    both = [
+        direction_of(30 * step, Hook("resid_post", 1), "drawn", source=end, target="c")
+        for step, end in zip(steps, "ab", strict=True)
+    ]
+    for one in both:
+        save_direction(one, tmp_path / one.source)
+    asked = ("steer", "--model", model_folders["gpt2"], "--prompt", "1,2,3,", "--exchange", "a", "b")
+    code, out, err = run(*asked, "--json", "--tokens", 4)
+    assert code == 0, err
+    goes_on = generate(gpt2, "1,2,3,", 4, edits=[exchange(*both)])
+    assert json.loads(out)["after"]["continuation"] == gpt2.tokenizer.decode(goes_on)
+    code, out, err = run(*asked, "--direction", "a")
+    assert code == 0, err
+    assert "a -> c at blocks.1.hook_resid_post, a -> c for b -> c at blocks.1.hook_resid_post" in " ".join(out.split())
+
+
 def test_sweep_writes_tables_and_figures(run, store, tmp_path):
     code, out, err = run(
         *("sweep", store, "--from", "digits", "--to", "numwords", "--layers", "0,2", "--alphas", "1,3"),
@@ -122,6 +181,18 @@ WRONG = {
     "--alphas takes numbers": ("sweep", "--from", "digits", "--to", "numwords", "--alphas", "one"),
     "positions must be of": ("sweep", "--from", "digits", "--to", "numwords", "--positions", "first"),
     "layers": ("sweep", "--from", "digits", "--to", "numwords", "--layers", "7"),
+    "numbers of its members (2 and 5), or next and previous; got two and 5": (
+        *("direction", "--family", "digits", "--from", "two", "--to", "5", "--layer", "1"),
+    ),
+    "no context has both members 2 and 77 of 'digits'": (
+        *("direction", "--family", "digits", "--from", "2", "--to", "77", "--layer", "1"),
+    ),
+    "within a family a direction is a mean difference; got --method lda": (
+        *("direction", "--family", "digits", "--from", "2", "--to", "5", "--layer", "1", "--method", "lda"),
+    ),
+    "record kinds increasing,decreasing": (
+        *("direction", "--family", "digits", "--from", "next", "--to", "previous", "--layer", "1"),
+    ),
     "name it with --model": ("sweep", "--from", "digits", "--to", "numwords", "--model", "none"),
 }
 
@@ -149,6 +220,10 @@ def test_steer_refuses_what_it_cannot_do(run, model_folders, tmp_path):
     assert (code, "--positions takes last, all, or numbers" in err) == (2, True)
     code, _, err = run(*asked[:3], "--prompt", "", "--direction", "d.safetensors")
     assert (code, "--prompt takes a text" in err) == (2, True)
+    code, _, err = run(*asked[:5])
+    assert (code, "give --direction, or --exchange with two directions" in " ".join(err.split())) == (2, True)
+    code, _, err = run(*asked[:5], "--exchange", "d.safetensors", "d.safetensors")
+    assert (code, "the two directions are parallel" in err) == (2, True)
     code, _, err = run(*asked, "d.safetensors", "--top", 0)
     assert (code, "--top and --tokens must be 1 or more" in err) == (2, True)
 

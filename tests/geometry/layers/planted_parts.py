@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from cache import plan_recording, record
+from cache import plan_recording
+from tests.recordings import recorded
 from tests.rerecording import rerecorded
 
 
@@ -12,7 +13,7 @@ def planted_parts(model, prompts, path):
     Returns the parts.
     """
     plan = plan_recording(model, prompts.subset(range(0, 105, 2)), sites="mlp", positions="members")
-    with record(model, plan, path) as store:
+    with recorded(model, plan, path) as store:
         value = store.rows["value"].to_numpy()
     rng = np.random.default_rng(0)
     parts = np.kron(np.eye(3), np.ones(11))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cache import ActivationStore, Hook, load_dataset, plan_recording, record
+from cache import ActivationStore, Hook, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
@@ -12,6 +12,7 @@ from geometry.bases.demixing import N_DRAWS, PARTS, demix
 from geometry.layers.demix import demix_by_layer
 from geometry.stats.ranks import rank_p_over_layers
 from geometry.stats.unrelated_codes import draw_directions, draw_weights, mean_code
+from tests.recordings import recorded
 from tests.rerecording import rerecorded
 
 COLUMNS = ["layer", "site", "hook", "part", "share", "null_mean", "null_max", "p", "p_layers", "p_floor"]
@@ -23,7 +24,7 @@ CONTROLS = [f"control:{i}" for i in range(10)]
 def stored(model, names, path, **choices):
     design = SequenceDesign((FAMILIES["digits"],), frames=("quote",), lengths=(2,), starts=(1, 2, 3, 4, 5))
     plan = plan_recording(model, load_dataset(names, design), **{"sites": "resid", "positions": "last", **choices})
-    return record(model, plan, path)
+    return recorded(model, plan, path)
 
 
 @pytest.fixture(scope="module")

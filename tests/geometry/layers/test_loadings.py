@@ -4,18 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from cache import load_dataset, plan_recording, record
+from cache import load_dataset, plan_recording
 from cache.errors import InputError
 from geometry.layers.loadings import loadings, top_tokens
 from geometry.layers.principal import pca_by_layer
 from tests.geometry import comparisons
+from tests.recordings import recorded
 
 
 @pytest.fixture(scope="module")
 def store(gpt2, tmp_path_factory):
     prompts = load_dataset("digits,months,control:0")
     path = tmp_path_factory.mktemp("loadings") / "a.h5"
-    with record(gpt2, plan_recording(gpt2, prompts, sites="resid,neurons"), path) as store:
+    with recorded(gpt2, plan_recording(gpt2, prompts, sites="resid,neurons"), path) as store:
         yield store
 
 

@@ -142,7 +142,7 @@ def test_what_cannot_be_analysed_is_told(planted, choices, message):
 
 
 def test_activations_of_zeros_have_no_parts(gpt2, tmp_path):
-    record(gpt2, plan_recording(gpt2, ["a b c", "d e", "f"], sites="mlp", layers="0"), tmp_path / "a.h5").close()
+    record(gpt2, plan_recording(gpt2, ["a b c", "d e", "f"], sites="mlp", layers="0"), tmp_path / "a.h5")
     with rerecorded(tmp_path / "a.h5") as file:
         file["activations"]["blocks.0.hook_mlp_out"][:] = 0
     with (

@@ -9,16 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cache import Hook, plan_recording, record
+from cache import Hook, plan_recording
 from cache.errors import GeometryError, InputError
 from geometry.results.result import LayerResult, per_layer, site_hooks, spread_hooks
+from tests.recordings import recorded
 
 EMBED = Hook("resid_pre", 0)
 RESID = tuple(Hook("resid_post", layer) for layer in range(3))
 
 
 def stored(model, prompts, path, **choices):
-    return record(model, plan_recording(model, prompts, **choices), path)
+    return recorded(model, plan_recording(model, prompts, **choices), path)
 
 
 @pytest.fixture(scope="module")

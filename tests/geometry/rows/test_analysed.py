@@ -4,14 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cache import Prompts, load_model, open_stores, plan_recording, record
+from cache import Prompts, load_model, open_stores, plan_recording
 from cache.errors import InputError
 from cache.prompts.prompt import Prompt
 from geometry.rows.analysed import chosen_rows, default_rows, row_counts, unit_of_rows
+from tests.recordings import recorded
 
 
 def stored(model, prompts, path, **choices):
-    return record(model, plan_recording(model, prompts, **choices), path)
+    return recorded(model, plan_recording(model, prompts, **choices), path)
 
 
 @pytest.fixture(scope="module")

@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from cache import ActivationStore, Hook, Prompts, load_dataset, plan_recording, record
+from cache import ActivationStore, Hook, Prompts, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from cache.prompts.prompt import Prompt
 from cache.prompts.sequences import SequenceDesign
 from geometry.rows.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
+from tests.recordings import recorded
 
 HOOK = Hook("resid_post", 1)
 
 
 def stored(model, prompts, path, **choices):
-    return record(model, plan_recording(model, prompts, sites="resid", layers="1", **choices), path)
+    return recorded(model, plan_recording(model, prompts, sites="resid", layers="1", **choices), path)
 
 
 def own_prompt(family, value, template, text=None, **labels):

@@ -5,13 +5,14 @@ import pytest
 import torch
 from transformers import GemmaConfig, GemmaForCausalLM
 
-from cache import Prompts, load_dataset, load_model, plan_recording, record
+from cache import Prompts, load_dataset, load_model, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from cache.prompts.prompt import Prompt
 from cache.prompts.sequences import SequenceDesign
 from geometry.stats.linalg import remove_span
 from geometry.weights.readout import family_words, readout_directions, readout_map
+from tests.recordings import recorded
 
 MODELS = pytest.mark.parametrize("name", ["gpt2", "llama", "neox"])
 WORDS = ["March", "April", "3", "seven"]
@@ -92,7 +93,7 @@ def folder(tmp_path_factory):
 
 
 def stored(model, prompts, path):
-    return record(model, plan_recording(model, prompts, sites="resid_post", layers="0", positions="last"), path)
+    return recorded(model, plan_recording(model, prompts, sites="resid_post", layers="0", positions="last"), path)
 
 
 def test_members_shown_and_answered_are_known_by_family_and_ordinal(gpt2, folder):

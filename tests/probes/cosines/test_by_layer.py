@@ -6,14 +6,15 @@ import json
 import numpy as np
 import pytest
 
-from cache import ActivationStore, load_dataset, plan_recording, record
+from cache import ActivationStore, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
 from geometry.results.over import Loop
 from probes.cosines.by_layer import cosines_by_layer
 from probes.directions.contrasts import contrast, load_pairs
-from probes.directions.direction import METHODS
+from probes.directions.estimators import METHODS
+from tests.recordings import recorded
 from tests.rerecording import rerecorded
 
 FAMILY = ["digits", "numwords", "months", "roman"]
@@ -26,7 +27,7 @@ def stored(model, path, names=FAMILY, frames=("quote",), templates=4):
         (FAMILIES["digits"],), frames=frames, lengths=(2,), starts=tuple(range(1, 7)), templates=templates
     )
     plan = plan_recording(model, load_dataset(",".join(names), design), positions="last", sites="resid_post")
-    return record(model, plan, path)
+    return recorded(model, plan, path)
 
 
 def plant(path, layers):

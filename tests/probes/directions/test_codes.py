@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from cache import Hook, SequenceDesign, load_dataset, plan_recording, record
+from cache import Hook, SequenceDesign, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from probes.directions.codes import IndexCodes, load_codes, plan_codes, shown_length
+from tests.recordings import recorded
 
 HOOK = Hook("resid_post", 1)
 
@@ -15,7 +16,7 @@ def store_of(model, path, **choices):
     fields = {"frames": ("quote", "list"), "lengths": (2,), "starts": (1, 2, 3, 4), "templates": 2}
     design = SequenceDesign((FAMILIES["digits"],), **{**fields, **choices})
     plan = plan_recording(model, load_dataset("digits,months", design), positions="members", sites="resid")
-    return record(model, plan, path)
+    return recorded(model, plan, path)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_what_has_no_codes_is_told(store, gpt2, folder):
     prompts = load_dataset("digits", SequenceDesign((FAMILIES["digits"],), lengths=(2,)))
     plan = plan_recording(gpt2, prompts, positions="last", sites="resid_post", layers="1")
     with (
-        record(gpt2, plan, folder / "last.h5") as last,
+        recorded(gpt2, plan, folder / "last.h5") as last,
         pytest.raises(InputError, match="no rows of shown members; record it with positions members, or all"),
     ):
         plan_codes(last, "digits", places=(0,))

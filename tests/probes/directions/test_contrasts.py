@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from cache import Hook, load_dataset, plan_recording, record
+from cache import Hook, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
 from probes.directions.contrasts import contrast, load_pairs
+from tests.recordings import recorded
 
 HOOK = Hook("resid_post", 1)
 
@@ -35,7 +36,7 @@ def prompts():
 @pytest.fixture(scope="module")
 def store(gpt2, folder, prompts):
     plan = plan_recording(gpt2, prompts, positions="all", sites="resid_post,z")
-    with record(gpt2, plan, folder / "families.h5") as store:
+    with recorded(gpt2, plan, folder / "families.h5") as store:
         yield store
 
 
@@ -48,7 +49,7 @@ def own(gpt2, folder):
     lines.append({"text": "Max is green", "group": "green"})
     (folder / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
     prompts = load_dataset(str(folder / "own.jsonl"))
-    with record(gpt2, plan_recording(gpt2, prompts, sites="resid_post"), folder / "own.h5") as store:
+    with recorded(gpt2, plan_recording(gpt2, prompts, sites="resid_post"), folder / "own.h5") as store:
         yield store
 
 

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from cache import Hook, SequenceDesign, load_dataset, plan_recording, record
+from cache import Hook, SequenceDesign, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from probes.directions.members import member_edit, reversal
 from tests.probes.planted_model import code_matrix, planted_model, planted_prompts, planted_store
+from tests.recordings import recorded
 
 HOOK = Hook("resid_post", 1)
 
@@ -22,7 +23,7 @@ def store(gpt2, folder):
     kinds = ("increasing", "decreasing")
     design = SequenceDesign((FAMILIES["digits"],), ("quote", "list"), kinds, (2,), tuple(range(1, 7)), templates=2)
     plan = plan_recording(gpt2, load_dataset("digits,months", design), sites="resid_post", positions="members")
-    with record(gpt2, plan, folder / "edits.h5") as store:
+    with recorded(gpt2, plan, folder / "edits.h5") as store:
         yield store
 
 

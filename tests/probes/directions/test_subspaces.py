@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from cache import Hook
 from cache.errors import InputError, NumbersError
 from probes.directions.subspaces import index_subspace, leace, subspaces_within, within_members
-from probes.edits.edit import Removal
+from probes.edits.edit import removal
 
 HOOK = Hook("resid_post", 1)
 
@@ -26,7 +26,7 @@ def classes():
 
 
 def erased(basis, x):
-    return x + Removal(basis).change(x)
+    return x + removal(basis).difference(x)
 
 
 def class_means(x, labels):

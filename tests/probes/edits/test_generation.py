@@ -9,7 +9,7 @@ import torch
 
 from cache import Hook
 from cache.errors import InputError
-from probes.edits.edit import Addition
+from probes.edits.edit import addition
 from probes.edits.generation import generate, text_tokens
 from probes.edits.hooks import ablate, steer
 from tests.probes.readings import n_hooks, random_direction, rewritten
@@ -59,7 +59,7 @@ def wanted(positions):
 def test_tokens_are_those_of_a_loop_that_recomputes_everything_with_and_without_a_cache(model, hook, positions):
     direction = random_direction(model, hook, norm=6.0)
     truth = naive(model, 8, hook, 2.0 * direction.step, wanted(positions))
-    choices = {"edits": [Addition(direction, 2.0)], "positions": positions}
+    choices = {"edits": [addition(direction, 2.0)], "positions": positions}
     assert generate(model, TEXT, 8, **choices) == truth
     assert generate(model, TEXT, 8, **choices, use_cache=False) == truth
 
@@ -67,7 +67,7 @@ def test_tokens_are_those_of_a_loop_that_recomputes_everything_with_and_without_
 def test_edits_change_what_is_generated(model):
     """Else the laws here would hold of nothing."""
     plain = generate(model, TEXT, 8)
-    edits = [Addition(random_direction(model, Hook("resid_post", 1), norm=30.0, seed=seed)) for seed in range(5)]
+    edits = [addition(random_direction(model, Hook("resid_post", 1), norm=30.0, seed=seed)) for seed in range(5)]
     once = [generate(model, TEXT, 8, edits=[edit]) for edit in edits]
     always = [generate(model, TEXT, 8, edits=[edit], positions="all") for edit in edits]
     assert any(said != plain for said in once)
@@ -78,7 +78,7 @@ def test_edits_change_what_is_generated(model):
 @pytest.mark.parametrize("positions", POSITIONS, ids=str)
 def test_the_bridges_own_generation_inside_the_block_gives_the_same(model, positions):
     direction = random_direction(model, Hook("resid_post", 1), norm=6.0)
-    found = generate(model, TEXT, 8, edits=[Addition(direction, 2.0)], positions=positions)
+    found = generate(model, TEXT, 8, edits=[addition(direction, 2.0)], positions=positions)
     tokens = text_tokens(model, TEXT)
     with steer(model, direction, 2.0, positions=positions):
         theirs = model.bridge.generate(
@@ -108,7 +108,7 @@ def test_it_stops_after_an_end_of_text_token(gpt2):
 def test_hooks_are_gone_after_generating(model):
     model.logits(text_tokens(model, TEXT))  # in its first pass a bridge attaches hooks of its own
     before = n_hooks(model)
-    generate(model, TEXT, 2, edits=[Addition(random_direction(model, Hook("z", 0, 1)))])
+    generate(model, TEXT, 2, edits=[addition(random_direction(model, Hook("z", 0, 1)))])
     assert n_hooks(model) == before
 
 
@@ -149,11 +149,11 @@ def test_a_model_that_names_no_limit_takes_any_number(gpt2):
 
 
 def test_positions_of_several_texts_are_refused(gpt2):
-    edit = Addition(random_direction(gpt2, Hook("resid_post", 1)))
+    edit = addition(random_direction(gpt2, Hook("resid_post", 1)))
     with pytest.raises(InputError, match="positions are given for 2 texts; the batch has 1"):
         generate(gpt2, TEXT, 2, edits=[edit], positions=[[0], [1]])
 
 
 def test_positions_beyond_the_text_are_refused(gpt2):
     with pytest.raises(InputError, match=r"the text has positions 0 to \d+; got 99"):
-        generate(gpt2, "1,2,3,", 2, edits=[Addition(random_direction(gpt2, Hook("resid_post", 1)))], positions=[1, 99])
+        generate(gpt2, "1,2,3,", 2, edits=[addition(random_direction(gpt2, Hook("resid_post", 1)))], positions=[1, 99])

@@ -12,8 +12,8 @@ from cache.errors import FingerprintError, InputError
 from cache.models.restart import clean_run, restart
 from geometry.bases.basis import LinearBasis, orthonormal_basis
 from probes.directions.direction import Direction
-from probes.edits.edit import Addition
-from probes.edits.hooks import EDITABLE, ablate, edited, steer, swap
+from probes.edits.edit import addition, exchange
+from probes.edits.hooks import EDITABLE, ablate, edited, steer
 from tests.probes.readings import block_sites, n_hooks, random_direction, random_tokens, read
 
 SITES = [(name, kind, None) for name in ("gpt2", "llama") for kind in EDITABLE]
@@ -253,14 +253,14 @@ def test_ablating_a_basis_sets_its_features_to_0_around_its_offset(gpt2):
     torch.testing.assert_close(values[:, :-1], basis.encode(clean[hook])[:, :-1], rtol=0, atol=0)
 
 
-def test_swapping_twice_is_nothing(place):
+def test_exchanging_twice_is_nothing(place):
     model, hook = place
     one, other = random_direction(model, hook, 1, norm=2.0), random_direction(model, hook, 2, norm=5.0)
     tokens = random_tokens(model)
     clean, clean_logits = read(model, tokens, sites_of(model, hook))
-    with swap(model, one, other, positions="all"):
+    with edited(model, [exchange(one, other)], "all"):
         _, once = read(model, tokens, [])
-    with swap(model, one, other, positions="all"), swap(model, other, one, positions="all"):
+    with edited(model, [exchange(one, other), exchange(other, one)], "all"):
         run, twice = read(model, tokens, sites_of(model, hook))
     assert float((once - clean_logits).abs().max()) > 0.1
     for site in run:
@@ -280,7 +280,7 @@ def test_hooks_are_gone_after_the_block_also_when_it_raises(place):
     assert n_hooks(model) == before
     with pytest.raises(KeyError), ablate(model, direction):
         raise KeyError
-    with pytest.raises(IndexError), swap(model, direction, random_direction(model, hook, 9)):
+    with pytest.raises(IndexError), edited(model, [exchange(direction, random_direction(model, hook, 9))]):
         model.run(torch.full((1, 2), 10**6))
     assert n_hooks(model) == before
     wrong = Direction(Hook("q", 0), torch.eye(12)[0], 1.0, "by hand")
@@ -307,7 +307,7 @@ def test_a_restart_inside_the_block_is_edited_as_a_whole_pass_is(loaded, positio
     for model in loaded.values():
         clean = clean_run(model, random_tokens(model))
         directions = [random_direction(model, Hook("resid_post", LAYER)), random_direction(model, Hook("z", 2, 1))]
-        edits = [Addition(one, 1.3) for one in directions]
+        edits = [addition(one, 1.3) for one in directions]
         stream = clean.streams[LAYER, None, :, -new:].repeat(2, 1, 1, 1)
         chosen = positions
         if new == 1 and positions != "last":  # what stands before the recomputed positions keeps the clean run's values
@@ -394,6 +394,8 @@ def test_positions_for_another_number_of_texts_are_refused_when_the_model_runs(g
 def test_a_direction_of_another_model_is_refused(loaded):
     one = replace(random_direction(loaded["gpt2"], Hook("resid_post", 1)), weights=loaded["llama"].weights)
     with pytest.raises(FingerprintError, match="other weights than"), steer(loaded["gpt2"], one):
+        pass
+    with pytest.raises(FingerprintError, match="the direction or basis comes from other"), ablate(loaded["gpt2"], one):
         pass
     with steer(loaded["gpt2"], replace(one, weights=loaded["gpt2"].weights)):
         pass

@@ -17,6 +17,7 @@ from probes.linear.controls import control_draws
 from probes.linear.probe import balanced_accuracy, leave_groups_out, predict_classes
 from probes.linear.tasks import ProbeTask, Question, plan_probe
 from tests.probes.linear_readout import KINDS, codes, family
+from tests.recordings import recorded
 from tests.rerecording import rerecorded
 from tests.type_one import in_range
 
@@ -35,7 +36,7 @@ def store(gpt2, tmp_path_factory):
         (FAMILIES["digits"],), frames=("quote",), lengths=(1,), starts=tuple(range(1, 9)), templates=3
     )
     plan = plan_recording(gpt2, load_dataset(",".join(FOUND), design), sites="resid_post", positions="last")
-    record(gpt2, plan, path).close()
+    record(gpt2, plan, path)
     with ActivationStore.open(path) as store:
         prompts = store.prompts.iloc[store.rows["prompt"]]
     rng = np.random.default_rng(5)
@@ -134,7 +135,7 @@ def test_the_table_is_tidy_and_says_what_the_arrays_say(results):
 def test_control_families_take_the_families_place(gpt2, tmp_path):
     design = SequenceDesign((FAMILIES["digits"],), frames=("quote",), lengths=(2,), starts=(1, 2, 3, 4, 5), templates=3)
     prompts = load_dataset("digits,months,control:0-2", design)
-    with record(gpt2, plan_recording(gpt2, prompts, sites="resid", positions="last"), tmp_path / "c.h5") as store:
+    with recorded(gpt2, plan_recording(gpt2, prompts, sites="resid", positions="last"), tmp_path / "c.h5") as store:
         view = store.view(layers="1")
         result = probe_by_layer(view, "number", n_permutations=1)
         truth = [

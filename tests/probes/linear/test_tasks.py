@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from cache import SequenceDesign, load_dataset, plan_recording, record
+from cache import SequenceDesign, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from probes.linear.tasks import N_CONTROL_TASKS, Question, plan_probe, relabelled
+from tests.recordings import recorded
 
 FAMILY, MEMBER, TEMPLATE = (axis.ravel() for axis in np.meshgrid(range(3), range(5), range(4), indexing="ij"))
 
@@ -17,7 +18,7 @@ def store(gpt2, tmp_path_factory):
     design = SequenceDesign((FAMILIES["digits"],), frames=("quote", "list"), lengths=(2,), starts=(1, 2, 3, 4, 5, 6))
     prompts = load_dataset("digits,months,days,control:0-1", design)
     path = tmp_path_factory.mktemp("tasks") / "a.h5"
-    with record(gpt2, plan_recording(gpt2, prompts, sites="resid_pre", positions="last"), path) as store:
+    with recorded(gpt2, plan_recording(gpt2, prompts, sites="resid_pre", positions="last"), path) as store:
         yield store
 
 
@@ -169,7 +170,7 @@ def test_a_store_of_controls_alone_has_nothing_to_probe_by_itself(gpt2, tmp_path
     design = SequenceDesign((FAMILIES["digits"],), frames=("quote",), lengths=(2,), starts=(1, 2, 3))
     plan = plan_recording(gpt2, load_dataset("control:0", design), sites="resid_pre", layers="0", positions="last")
     with (
-        record(gpt2, plan, tmp_path / "c.h5") as store,
+        recorded(gpt2, plan, tmp_path / "c.h5") as store,
         pytest.raises(
             InputError,
             match="a probe needs families that are not controls; got none from the store: it has control:0",

@@ -5,7 +5,8 @@ import torch
 from cache import Hook
 from cache.errors import InputError
 from probes.directions.contrasts import contrast, load_pairs
-from probes.directions.direction import METHODS, unembedding_difference
+from probes.directions.direction import unembedding_difference
+from probes.directions.estimators import METHODS
 from probes.steering.directions import CONTROLS, _balanced_signs, gather_material, make_folds, steps_at
 from tests.probes.sweeps import small_store
 

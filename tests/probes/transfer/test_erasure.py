@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cache import Hook, SequenceDesign, load_dataset, plan_recording, record
+from cache import Hook, SequenceDesign, load_dataset, plan_recording
 from cache.errors import FingerprintError, InputError
 from cache.families.family import FAMILIES
 from geometry.results.over import Loop
@@ -16,6 +16,7 @@ from probes.transfer.families import Roles
 from tests.probes.linear_readout import KINDS, erasures
 from tests.probes.planted_model import planted_model, planted_prompts, planted_store
 from tests.probes.readings import read, rewritten
+from tests.recordings import recorded
 from tests.type_one import in_range
 
 
@@ -28,7 +29,7 @@ def folder(tmp_path_factory):
 def store(gpt2, folder):
     design = SequenceDesign((FAMILIES["digits"],), ("quote", "list"), lengths=(2,), starts=(1, 2, 3, 4), templates=2)
     plan = plan_recording(gpt2, load_dataset("digits,days", design), sites="resid", positions="members")
-    with record(gpt2, plan, folder / "random.h5") as store:
+    with recorded(gpt2, plan, folder / "random.h5") as store:
         yield store
 
 
@@ -143,7 +144,7 @@ def test_a_donor_with_few_members_gives_fewer_directions_and_has_a_null_of_its_o
     prompts = load_dataset("digits,days,control:0-9", design)
     kept = [i for i, p in enumerate(prompts) if p.family != "days" or p.values[0] < 4]
     plan = plan_recording(gpt2, prompts.subset(kept), sites="resid_post", positions="last", layers="1")
-    with record(gpt2, plan, folder / "few.h5") as few:
+    with recorded(gpt2, plan, folder / "few.h5") as few:
         told = []
         result = erasure_matrix(few.view(layers="spread"), gpt2, n_null=21, loop=Loop(told.append))
     assert tuple(told) == result.hooks == (Hook("resid_post", 1),)

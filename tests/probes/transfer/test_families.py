@@ -2,9 +2,10 @@
 
 import pytest
 
-from cache import SequenceDesign, load_dataset, plan_recording, record
+from cache import SequenceDesign, load_dataset, plan_recording
 from cache.families.family import FAMILIES
 from probes.transfer.families import N_CONTROLS, cast_families
+from tests.recordings import recorded
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,7 @@ def cast(gpt2, tmp_path_factory):
     few = {"control:5": lambda p: p.frame == "list", "control:6": lambda p: p.values[0] == 1}
     kept = [i for i, p in enumerate(prompts) if few.get(p.family, bool)(p)]
     plan = plan_recording(gpt2, prompts.subset(kept), sites="resid_post", positions="last", layers="1")
-    with record(gpt2, plan, tmp_path_factory.mktemp("cast") / "cast.h5") as store:
+    with recorded(gpt2, plan, tmp_path_factory.mktemp("cast") / "cast.h5") as store:
         yield cast_families(store, gpt2, Roles(n_contexts=2), 0, by_index=True)
 
 

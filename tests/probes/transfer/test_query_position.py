@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cache import ActivationStore, Hook, SequenceDesign, load_dataset, plan_recording, record
+from cache import ActivationStore, Hook, SequenceDesign, load_dataset, plan_recording
 from cache.errors import FingerprintError, InputError
 from cache.families.family import FAMILIES
 from cache.prompts.prompt import Prompts
@@ -12,6 +12,7 @@ from geometry.results.over import Loop
 from probes.transfer.query_position import last_or_answer
 from tests.probes.planted_model import MEMBERS, planted_model, planted_prompts, planted_store, prompt
 from tests.probes.readings import read, rewritten
+from tests.recordings import recorded
 from tests.rerecording import rerecorded
 
 
@@ -83,7 +84,7 @@ def test_the_figures_are_those_of_a_naive_loop(gpt2, folder):
     )
     hook = Hook("resid_post", 1)
     plan = plan_recording(gpt2, load_dataset("digits", design), sites="resid_post", positions="last")
-    with record(gpt2, plan, folder / "naive.h5") as store:
+    with recorded(gpt2, plan, folder / "naive.h5") as store:
         line = last_or_answer(store.view(layers=1), gpt2, n_contexts=1).table.iloc[0]
         (context,) = last_or_answer(store.view(layers=1), gpt2, n_contexts=1).parameters["contexts"]["digits"]
         frame, other = context.split("|")[0], "list" if context.startswith("quote") else "quote"

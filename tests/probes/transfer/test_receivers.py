@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cache import Hook, SequenceDesign, load_dataset, plan_recording, record
+from cache import Hook, SequenceDesign, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from geometry.stats.uncertainty import jackknife
@@ -17,13 +17,14 @@ from probes.transfer.receivers import (
     share_over_members,
 )
 from tests.probes.readings import read
+from tests.recordings import recorded
 
 
 @pytest.fixture(scope="module")
 def store(loaded, tmp_path_factory):
     design = SequenceDesign((FAMILIES["digits"],), ("quote", "list"), lengths=(2,), starts=(1, 2, 3), templates=3)
     plan = plan_recording(loaded["llama"], load_dataset("digits,months", design), sites="resid", positions="members")
-    with record(loaded["llama"], plan, tmp_path_factory.mktemp("receivers") / "a.h5") as store:
+    with recorded(loaded["llama"], plan, tmp_path_factory.mktemp("receivers") / "a.h5") as store:
         yield store
 
 
@@ -76,7 +77,7 @@ def test_only_sites_between_blocks_are_edited_and_no_rows_are_chosen(store, gpt2
     with pytest.raises(InputError, match="an index edit takes no choice of rows; got 'is_last'"):
         check_edited(store.view(where="is_last"))
     with (
-        record(gpt2, plan_recording(gpt2, ["a b"], sites="z"), tmp_path / "z.h5") as other,
+        recorded(gpt2, plan_recording(gpt2, ["a b"], sites="z"), tmp_path / "z.h5") as other,
         pytest.raises(InputError, match="made between blocks, at resid_post or resid_pre; got 'z'"),
     ):
         check_edited(other.view("z"))
@@ -98,7 +99,7 @@ def test_an_answer_of_several_tokens_is_refused(loaded, tmp_path):
     design = SequenceDesign((FAMILIES["digits"],), ("list", "quote"), lengths=(1,), templates=1)
     prompts = load_dataset(f"family:{tmp_path / 'odd.txt'}", design)
     plan = plan_recording(loaded["gpt2"], prompts, sites="resid_post", positions="last", layers="1")
-    with record(loaded["gpt2"], plan, tmp_path / "odd.h5") as store:
+    with recorded(loaded["gpt2"], plan, tmp_path / "odd.h5") as store:
         codes = plan_codes(store, "odd")
         with pytest.raises(InputError, match=r"the answer 'zyxwvut' of family 'odd' is \d+ tokens after 'dog,', so it"):
             run_receivers(store, loaded["gpt2"], codes, ["list|0"])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cache import Hook, SequenceDesign, load_dataset, plan_recording, record
+from cache import Hook, SequenceDesign, load_dataset, plan_recording
 from cache.errors import FingerprintError, InputError
 from cache.families.family import FAMILIES
 from geometry.results.over import Loop
@@ -17,6 +17,7 @@ from probes.transfer.steps import matched, transfer_matrix
 from tests.probes.linear_readout import KINDS, transfers
 from tests.probes.planted_model import planted_model, planted_prompts, planted_store
 from tests.probes.readings import read, rewritten
+from tests.recordings import recorded
 from tests.type_one import in_range
 
 STARTS = (1, 2, 3, 4, 5)
@@ -36,7 +37,7 @@ def stores(loaded, folder):
         prompts = load_dataset("digits,months,control:0-1", design)
         kept = [i for i, p in enumerate(prompts) if (p.family, p.values[0]) != ("months", 1)]
         plan = plan_recording(loaded[name], prompts.subset(kept), sites="resid", positions="members")
-        found[name] = record(loaded[name], plan, folder / f"{name}.h5")
+        found[name] = recorded(loaded[name], plan, folder / f"{name}.h5")
     yield found
     for store in found.values():
         store.close()
@@ -293,7 +294,7 @@ def test_another_model_and_a_single_context_are_refused(stores, loaded, gpt2, fo
     design = SequenceDesign((FAMILIES["digits"],), ("list",), lengths=(2,), starts=STARTS)
     plan = plan_recording(gpt2, load_dataset("digits", design), sites="resid", positions="last")
     with (
-        record(gpt2, plan, folder / "one.h5") as store,
+        recorded(gpt2, plan, folder / "one.h5") as store,
         pytest.raises(InputError, match=r"come from other contexts than the one that is edited, .* only 'list\|0'"),
     ):
         transfer_matrix(store.view(), gpt2)

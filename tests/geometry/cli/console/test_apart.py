@@ -18,7 +18,7 @@ from geometry.cli.console.apart import read_apart
 @pytest.fixture(scope="module")
 def store(gpt2, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("store") / "a.h5"
-    record(gpt2, plan_recording(gpt2, ["1,2,3,", "one two"], sites="resid_post,z", batch_tokens=8), path).close()
+    record(gpt2, plan_recording(gpt2, ["1,2,3,", "one two"], sites="resid_post,z", batch_tokens=8), path)
     return path
 
 
@@ -138,7 +138,7 @@ def test_a_name_in_a_file_cannot_steer_the_terminal(gpt2, tmp_path, monkeypatch,
     from geometry.cli import main
 
     monkeypatch.setattr(sys, "argv", ["geometry", "\x1b]0;owned\x07"])
-    record(gpt2, plan_recording(gpt2, ["one"], sites="resid_post"), tmp_path / "a.h5").close()
+    record(gpt2, plan_recording(gpt2, ["one"], sites="resid_post"), tmp_path / "a.h5")
     with pytest.raises(SystemExit):
         main(["info", str(tmp_path / "a.h5")])
     assert "\x1b" not in capsys.readouterr().out

@@ -4,9 +4,10 @@ import shutil
 
 import pytest
 
-from cache import load_model, record
+from cache import load_model
 from cache.errors import FingerprintError, NotAvailableError
 from geometry.cli.console.recorded_model import needed_model
+from tests.recordings import recorded
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def here(model_folders, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setattr("cache.models.findings._folder", lambda: tmp_path / "findings")
     monkeypatch.chdir(tmp_path / "models")
-    with record(load_model("mine", device="cpu"), ["1,2,3,"], tmp_path / "a.h5") as store:
+    with recorded(load_model("mine", device="cpu"), ["1,2,3,"], tmp_path / "a.h5") as store:
         monkeypatch.chdir(tmp_path / "elsewhere")
         yield folder, store
 

@@ -16,7 +16,7 @@ def store(gpt2, tmp_path_factory):
     design = SequenceDesign((FAMILIES["digits"],), ("quote",), lengths=(2,), starts=(1, 2, 3, 4), templates=2)
     path = tmp_path_factory.mktemp("store") / "a.h5"
     plan = plan_recording(gpt2, load_dataset("digits,numwords", design), sites="resid", positions="members")
-    record(gpt2, plan, path).close()
+    record(gpt2, plan, path)
     return path
 
 

@@ -22,7 +22,7 @@ def file(gpt2, tmp_path_factory):
     design = SequenceDesign((FAMILIES["digits"],), frames=("quote",), lengths=(2,), starts=(1, 2, 3, 4), templates=3)
     path = tmp_path_factory.mktemp("probe") / "a.h5"
     prompts = load_dataset("digits,months,control:0", design)
-    record(gpt2, plan_recording(gpt2, prompts, sites="resid", positions="last"), path).close()
+    record(gpt2, plan_recording(gpt2, prompts, sites="resid", positions="last"), path)
     return path
 
 

@@ -37,7 +37,7 @@ def store(gpt2, tmp_path_factory):
     design = SequenceDesign((FAMILIES["digits"],), ("quote", "list"), lengths=(2,), starts=(1, 2, 3), templates=2)
     prompts = load_dataset("digits,months,days,control:0-1", design)
     path = tmp_path_factory.mktemp("cli") / "small.h5"
-    record(gpt2, plan_recording(gpt2, prompts, sites="resid", positions="members"), path).close()
+    record(gpt2, plan_recording(gpt2, prompts, sites="resid", positions="members"), path)
     return path
 
 

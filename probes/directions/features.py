@@ -1,0 +1,59 @@
+"""Features as directions: a basis that was found on a store's activations knows where it belongs."""
+
+from dataclasses import replace
+from typing import TypeVar
+
+from cache import ActivationStore
+from cache.errors import InputError
+from cache.models.hooks import HookLike
+from cache.store.store import check_open
+from geometry.bases.basis import FeatureBasis, LinearBasis
+from geometry.bases.nonnegative import NonnegativeBasis
+from probes.directions.direction import Direction, direction_of
+
+Found = TypeVar("Found", LinearBasis, NonnegativeBasis)
+
+
+def basis_at(store: ActivationStore, hook: HookLike, basis: Found) -> Found:
+    """The same basis, with the site and the model that its activations came from.
+
+    Args:
+        store: the store that they were loaded from.
+        hook: the site that they were loaded from: a `Hook`, its name, or kind and layer.
+        basis: of `pca`, `svd`, `nmf`, one side of `cca`, or `demix`.
+
+    Raises:
+        InputError: the store has no such site, or the site has another width.
+    """
+    check_open(store)
+    site = store.site(hook)
+    width = basis.directions.shape[1]
+    if store.width(site) != width:
+        raise InputError(f"{site.name} has width {store.width(site)}; the basis has {width}")
+    return replace(basis, hook=site, weights=store.weights)
+
+
+def feature_direction(basis: FeatureBasis, i: int) -> Direction:
+    """What a feature writes, as a direction to steer along.
+
+    Its norm is what the feature's standard deviation over the rows that it was found on writes, so that alpha counts in
+    standard deviations; of a basis that knows none, what one unit of the feature writes.
+
+    Args:
+        basis: the features, at a site that it knows.
+        i: which one, from 0.
+
+    Raises:
+        InputError: the basis does not know its site, has no such feature, or it writes nothing.
+    """
+    if basis.hook is None:
+        raise InputError("a feature's direction needs its site; basis_at(store, hook, basis) notes it")
+    directions = basis.directions.double()
+    if not 0 <= i < len(directions):
+        raise InputError(f"features of this basis are numbered 0 to {len(directions) - 1}; got {i}")
+    length = float(directions[i].norm())
+    if not length:
+        raise InputError(f"feature {i} writes nothing, so it is no direction")
+    size = length if basis.deviations is None else length * float(basis.deviations[i])
+    name = f"feature {i}"
+    return direction_of(directions[i], basis.hook, "feature", norm=size, target=name, weights=basis.weights)
