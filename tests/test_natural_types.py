@@ -19,33 +19,31 @@ from cache.errors import InputError
 from cache.store.view import View, query_rows, where_text
 from geometry.rows.cells import load_cells, plan_cells
 from probes.cosines.by_layer import cosines_by_layer
+from probes.directions.contrasts import contrast
 from probes.directions.direction import direction_of
 from probes.directions.members import member_edit, reversal
 from probes.directions.subspaces import index_subspace, leace
-from probes.linear.tasks import Question
-from probes.steering.settings import Grid
-from probes.transfer.families import Roles
 from probes.transfer.query_position import last_or_answer
 from tests.probes.sweeps import small_store
 from tests.public import PUBLIC
 
 PAIR = ("digits", "numwords")
 SITE = "blocks.1.hook_resid_post"
-GRID = Grid((1.0,), ("last",), ("pca",))
-ROLES = Roles(PAIR, PAIR, n_contexts=1)
+GRID = probes.Grid((1.0,), ("last",), ("pca",))
+ROLES = probes.Roles(PAIR, PAIR, n_contexts=1)
 VIEWED = {
     "between_families": lambda v, m: geometry.between_families(v, *PAIR),
     "between_layers": lambda v, m: geometry.between_layers(v),
     "between_pairs": lambda v, m: geometry.between_pairs(v, [PAIR]),
     "between_stores": lambda v, m: geometry.between_stores(v, v),
-    "contrast": lambda v, m: probes.contrast(v, *PAIR),
+    "contrast": lambda v, m: contrast(v, *PAIR),
     "cosines_by_layer": lambda v, m: cosines_by_layer(v, [PAIR]),
     "demix_by_layer": lambda v, m: geometry.demix_by_layer(v, PAIR),
     "nmf_by_layer": lambda v, m: geometry.nmf_by_layer(v, k=2),
     "pca_by_layer": lambda v, m: geometry.pca_by_layer(v, k=2),
     "per_layer": lambda v, m: geometry.per_layer(v, lambda x: {"sum": ((), x.sum().numpy())}),
     "plan_cells": lambda v, m: plan_cells(v),
-    "probe_by_layer": lambda v, m: probes.probe_by_layer(v, Question(families=PAIR), n_permutations=1),
+    "probe_by_layer": lambda v, m: probes.probe_by_layer(v, probes.Question(families=PAIR), n_permutations=1),
     "svd_by_layer": lambda v, m: geometry.svd_by_layer(v, k=2),
     "sweep": lambda v, m: probes.sweep(v, m, *PAIR, GRID),
 }
@@ -72,7 +70,8 @@ def taking(kind):
     for one, value in PUBLIC.items():
         if inspect.isfunction(value):
             parameters = inspect.signature(value).parameters.values()
-            found |= {one.partition(".")[2]} if any(kind in (p.name, p.annotation) for p in parameters) else set()
+            if any(kind in (p.name, p.annotation) for p in parameters):
+                found.add(one.partition(".")[2])
     return found
 
 
@@ -122,7 +121,7 @@ def test_numbers_of_layers_give_what_their_string_gives_and_are_noted_as_it(stor
 
 @pytest.mark.parametrize("site", [SITE, ("resid_post", 1), ("resid_post", np.int64(-2)), Hook("resid_post", 1)])
 def test_a_site_is_a_hook_its_name_or_kind_and_layer(site, store, tmp_path):
-    pairs = probes.contrast(store.view(where="is_last and kind == 'increasing'"), *PAIR)
+    pairs = contrast(store.view(where="is_last and kind == 'increasing'"), *PAIR)
     found = probes.find_direction(store, pairs, site)
     assert found.hook == Hook("resid_post", 1)
     assert probes.load_direction(probes.save_direction(found, tmp_path / "a.safetensors")).hook == found.hook
@@ -157,9 +156,9 @@ from probes.directions.contrasts import Contrast
 from tests.public import PUBLIC
 
 known = {
-    "pairs": [("a", "b")], "where": None, "b": "x.h5", "analysis": None, "i": 1, "j": 2, "a": "a", "source": "a",
-    "target": "b", "family": "a", "model": None, "layer": 0,
-    "hooks": [Hook("resid_post", 0)], "hook": Hook("resid_post", 0),
+    "pairs": [("a", "b")], "where": None, "analysis": None, "i": 1, "j": 2, "a": "a", "b": "x.h5", "source": "a",
+    "target": "b", "family": "a", "model": None, "layer": 0, "hooks": [Hook("resid_post", 0)],
+    "hook": Hook("resid_post", 0),
 }
 said = {}
 for name, function in PUBLIC.items():
@@ -194,7 +193,6 @@ from cache.models.restart import clean_run
 from geometry.similarity.of_rows import linear_cka
 from probes.directions.direction import direction_of
 from probes.edits.positions import member_positions
-from probes.steering.settings import Grid
 
 x = np.zeros((5, 3), dtype=np.float32)
 direction = direction_of(torch.ones(3), ("resid_post", 1), "by hand")
@@ -207,7 +205,7 @@ calls = {
     "loadings": lambda: geometry.loadings(None, "gpt2"),
     "plan_recording": lambda: plan_recording("gpt2", ["a"]),
     "plan_recording of nothing": lambda: plan_recording(None, ["a"]),
-    "sweep": lambda: Grid(1.0, ["last"]),
+    "sweep": lambda: probes.Grid(1.0, ["last"]),
     "pca": lambda: geometry.pca(x, k=1),
     "linear_cka": lambda: linear_cka(x, x),
     "cca": lambda: geometry.cca(x, x, k=1),
@@ -244,7 +242,7 @@ def test_names_may_stand_in_one_string_and_one_pair_alone(store, gpt2):
     assert content(one) == content(same)
     one, same = (cosines_by_layer(store.view(layers=1), pairs) for pairs in ([PAIR], [list(PAIR)]))
     assert content(one) == content(same)
-    assert Grid([1.0], "last", "pca") == GRID
+    assert probes.Grid([1.0], "last", "pca") == GRID
     with pytest.raises(InputError, match=r"^pairs are given as \[\('digits', 'numwords'\)\]; got 'digits,numwords'$"):
         geometry.between_pairs(store.view(), "digits,numwords")
 

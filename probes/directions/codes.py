@@ -12,7 +12,9 @@ from cache import ActivationStore, Hook
 from cache.errors import InputError
 from geometry.rows.analysed import families_text
 from probes.directions.prompts import contexts_of
-from probes.directions.tokens import LAST
+
+LAST = -1
+"""The place of a prompt's last token; shown members have the places 0, 1, 2..."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from cache.errors import InputError
 from geometry.rows.names import names_of
 from probes.directions.estimators import METHODS
-from probes.directions.tokens import POSITION_SETS
+from probes.edits.tokens import POSITION_SETS
 from probes.steering.cells import GRID, Cells
 from probes.steering.directions import Material
 

@@ -16,8 +16,8 @@ from cache.models.tokens import TokenizedPrompts, continuations, tokenize
 from cache.prompts.prompt import Prompts
 from probes.directions.contrasts import Contrast
 from probes.directions.prompts import stored_prompts
-from probes.directions.tokens import tokens_of
 from probes.edits.copies import Slots, edited_copies
+from probes.edits.tokens import tokens_of
 
 
 @dataclass(frozen=True)

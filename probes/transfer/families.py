@@ -9,7 +9,7 @@ from cache.store.view import View
 from geometry.rows.analysed import families_text
 from geometry.rows.names import names_of
 from probes.directions.codes import CodePlan, IndexCodes, load_codes, plan_codes, shown_length
-from probes.directions.tokens import places_of
+from probes.edits.tokens import places_of
 from probes.transfer.receivers import ReceiverBatch, choose_contexts, run_receivers
 
 N_CONTROLS = 5

@@ -16,9 +16,8 @@ from cache.models.tokens import TokenizedPrompts, tokenize
 from cache.prompts.prompt import Prompts
 from cache.store.view import View, check_view
 from geometry.stats.uncertainty import LEAST_MEMBERS, jackknife, share_error, share_interval
-from probes.directions.codes import CodePlan
+from probes.directions.codes import LAST, CodePlan
 from probes.directions.prompts import frame_of, stored_prompts
-from probes.directions.tokens import LAST
 from probes.edits.copies import edited_copies
 
 _ROWS = 512  # rows of logits held at a time

@@ -4,20 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from cache import SequenceDesign, load_dataset, load_model, plan_recording, record
+from cache import SequenceDesign, load_dataset, load_model, plan_recording
 from cache.families.family import FAMILIES
 from geometry.results.over import Loop
-from probes import (
-    Grid,
-    Question,
-    Roles,
-    cosines_by_layer,
-    erasure_matrix,
-    last_or_answer,
-    probe_by_layer,
-    sweep,
-    transfer_matrix,
-)
+from probes import Grid, Question, Roles, erasure_matrix, probe_by_layer, sweep, transfer_matrix
+from probes.cosines.by_layer import cosines_by_layer
+from probes.transfer.query_position import last_or_answer
+from tests.recordings import recorded
 
 LAST = "is_last and kind == 'increasing'"
 PAIR = ("digits", "numwords")
@@ -96,7 +89,7 @@ def store(gpt2, tmp_path_factory):
     plan = plan_recording(
         gpt2, load_dataset("digits,numwords", design), sites="resid_pre,resid_post", positions="members"
     )
-    with record(gpt2, plan, tmp_path_factory.mktemp("parameters") / "a.h5") as store:
+    with recorded(gpt2, plan, tmp_path_factory.mktemp("parameters") / "a.h5") as store:
         yield store
 
 

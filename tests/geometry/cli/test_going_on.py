@@ -34,7 +34,7 @@ def store(gpt2, tmp_path_factory):
     )
     prompts = load_dataset("digits,numwords,months,control:0-1", design)
     path = tmp_path_factory.mktemp("going-on") / "a.h5"
-    record(gpt2, plan_recording(gpt2, prompts, sites="resid", positions="last"), path).close()
+    record(gpt2, plan_recording(gpt2, prompts, sites="resid", positions="last"), path)
     return path
 
 

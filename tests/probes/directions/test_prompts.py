@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from cache import load_dataset, plan_recording, record
+from cache import load_dataset, plan_recording
 from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
 from probes.directions.prompts import contexts_of, frame_of, stored_prompts
+from tests.recordings import recorded
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def prompts():
 @pytest.fixture(scope="module")
 def store(gpt2, prompts, tmp_path_factory):
     plan = plan_recording(gpt2, prompts, positions="last", sites="resid_pre", layers="0")
-    with record(gpt2, plan, tmp_path_factory.mktemp("prompts") / "a.h5") as store:
+    with recorded(gpt2, plan, tmp_path_factory.mktemp("prompts") / "a.h5") as store:
         yield store
 
 
@@ -30,7 +31,7 @@ def test_stored_prompts_are_those_recorded(store, prompts, gpt2, tmp_path):
     lines = [{"text": f"{name} is {mood}", "group": mood} for mood in ("blue", "green") for name in ("Tom", "Sam")]
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
     mine = load_dataset(str(tmp_path / "own.jsonl"))
-    with record(gpt2, plan_recording(gpt2, mine, sites="resid_pre", layers="0"), tmp_path / "own.h5") as own:
+    with recorded(gpt2, plan_recording(gpt2, mine, sites="resid_pre", layers="0"), tmp_path / "own.h5") as own:
         assert stored_prompts(own, [0, 3]).items == mine.subset([0, 3]).items
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cache import Hook, load_model, plan_recording, record
+from cache import Hook, load_model, plan_recording
 from cache.errors import FingerprintError, InputError
 from probes.directions.contrasts import contrast, load_pairs
 from probes.directions.direction import direction_of
@@ -13,6 +13,7 @@ from probes.steering.cells import nested_cells, success_by_layer, sweep_summary
 from probes.steering.settings import EVERY, Grid
 from probes.steering.sweep import sweep
 from tests.probes.sweeps import small_store
+from tests.recordings import recorded
 
 ALPHAS = (0.0, 1.0, 4.0)
 GRID = Grid(ALPHAS, methods=("mean_difference", "mean_only"))
@@ -147,7 +148,7 @@ def test_choices_that_do_not_exist_are_refused(choice, message):
 def test_only_sites_between_blocks_are_steered(gpt2, tmp_path):
     plan = plan_recording(gpt2, ["a b"], sites="mlp_out")
     with (
-        record(gpt2, plan, tmp_path / "a.h5") as store,
+        recorded(gpt2, plan, tmp_path / "a.h5") as store,
         pytest.raises(InputError, match="resid_post; got"),
     ):
         sweep(store.view("mlp_out"), gpt2, "digits", "numwords")

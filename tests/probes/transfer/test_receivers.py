@@ -77,7 +77,7 @@ def test_only_sites_between_blocks_are_edited_and_no_rows_are_chosen(store, gpt2
     with pytest.raises(InputError, match="an index edit takes no choice of rows; got 'is_last'"):
         check_edited(store.view(where="is_last"))
     with (
-        record(gpt2, plan_recording(gpt2, ["a b"], sites="z"), tmp_path / "z.h5") as other,
+        recorded(gpt2, plan_recording(gpt2, ["a b"], sites="z"), tmp_path / "z.h5") as other,
         pytest.raises(InputError, match="made between blocks, at resid_post or resid_pre; got 'z'"),
     ):
         check_edited(other.view("z"))

@@ -5,12 +5,10 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from cache.errors import InputError
+from probes.directions.codes import LAST
 
 POSITION_SETS = ("last", "members", "both", "all")
 """The last token; the last token of every shown member; both; every token of the text, which BOS is not."""
-
-LAST = -1
-"""The place of a prompt's last token; shown members have the places 0, 1, 2..."""
 
 
 def tokens_of(positions: str, members: Bool[Tensor, "batch pos"], *, bos: bool) -> Bool[Tensor, "batch pos"]:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from cache.errors import InputError
-from probes.directions.tokens import LAST, POSITION_SETS, places_of, tokens_of
+from probes.directions.codes import LAST
+from probes.edits.tokens import POSITION_SETS, places_of, tokens_of
 
 MEMBERS = torch.tensor([[False, True, False, True, False], [False, False, True, False, True]])
 
