@@ -8,21 +8,17 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from cache.errors import InputError
 from geometry.bases.basis import LinearBasis
-from geometry.stats.linalg import RANK_TOLERANCE, centre, check_finite, eigen, entry_signs, row_space
+from geometry.stats.linalg import centre, check_finite, eigen, entry_signs, row_space
 from geometry.stats.moments import JointMoments
 
 KEEP = 0.99
 """Share of variance that SVCCA's components reach."""
-
-_CONDITION = 1e-6  # eigenvalues below this share of the largest: rounding, in scatters summed in float32
-_PIVOT = 1e-3  # Cholesky pivots below this share of the largest: eigenvalues may be that small, so look at them
 
 
 @dataclass(frozen=True)
@@ -78,26 +74,6 @@ def cca(
     x_basis, signs = _basis(x, left, u[:, :k], None)
     y_basis, _ = _basis(y, right, v.T[:, :k], signs)
     return CanonicalCorrelation(correlations[:k].clip(0, 1), x_basis, y_basis)
-
-
-def canonical_correlations(moments: JointMoments, *, ridge: float = 0.0) -> Float[np.ndarray, " component"]:
-    """All canonical correlations of rows that were read once, in blocks, without the directions.
-
-    By Cholesky factors of the two scatters, their columns scaled to variance 1 (those below 1e-12 of the largest
-    variance left out); where one is too ill-conditioned for that, on the components that hold at least 1e-6 of the
-    largest one's variance: scatters summed in float32 tell no more.
-
-    Raises:
-        InputError: a side has no variance.
-    """
-    _check_ridge(ridge)
-    cross = moments.cross
-    for axis, side in enumerate((moments.x, moments.y)):
-        scatter = side.scatter + ridge * np.trace(side.scatter) / len(side.mean) * np.eye(len(side.mean))
-        cross = _whiten(scatter, cross.T if axis else cross).T if axis else _whiten(scatter, cross)
-    gram = cross @ cross.T if cross.shape[0] <= cross.shape[1] else cross.T @ cross
-    values: Float[np.ndarray, " component"] = np.linalg.eigvalsh(gram)[::-1].clip(0, 1)
-    return np.sqrt(values)
 
 
 def svcca(x: Float[Tensor, "row dx"], y: Float[Tensor, "row dy"], *, keep: float = KEEP) -> float:
@@ -251,28 +227,6 @@ def _basis(
         deviations=torch.from_numpy(np.linalg.norm(side.scores @ turn, axis=0)),
     )
     return basis, signs
-
-
-def _whiten(scatter: Float[np.ndarray, "d d"], cross: Float[np.ndarray, "d other"]) -> Float[np.ndarray, "_ other"]:
-    """`scatter ** -1/2 @ cross`, up to a rotation."""
-    kept = scatter.diagonal() > RANK_TOLERANCE**2 * scatter.diagonal().max()
-    if not kept.any():
-        raise InputError("all rows are equal on one side; there is nothing to correlate")
-    scale = np.sqrt(scatter.diagonal()[kept])
-    scatter, cross = scatter[np.ix_(kept, kept)] / np.outer(scale, scale), cross[kept] / scale[:, None]
-    try:
-        factor = np.linalg.cholesky(scatter)
-        diagonal = factor.diagonal()
-        if (diagonal.min() / diagonal.max()) ** 2 > _PIVOT:
-            solved: Float[np.ndarray, "_ other"] = scipy.linalg.solve_triangular(
-                factor, cross, lower=True, check_finite=False
-            )
-            return solved
-    except np.linalg.LinAlgError:
-        pass
-    values, directions = eigen(scatter)
-    keep = values > _CONDITION * values[0]
-    return directions[keep] @ cross / np.sqrt(values[keep, None])
 
 
 def _leading(

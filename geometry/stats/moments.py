@@ -72,23 +72,6 @@ def moments(blocks: Iterable[Float[Tensor, "_ d"]]) -> Moments:
     return whole
 
 
-def joint_moments(x_blocks: Iterable[Float[Tensor, "_ dx"]], y_blocks: Iterable[Float[Tensor, "_ dy"]]) -> JointMoments:
-    """Moments of two aligned sets of rows that come in blocks of equal lengths, read once.
-
-    Raises:
-        InputError: there is no row, or the two do not have the same rows.
-        NumbersError: a value is not finite.
-    """
-    whole: JointMoments | None = None
-    for x, y in _aligned(x_blocks, y_blocks):
-        if len(x):
-            part = _block_joint(x.numpy(), y.numpy())
-            whole = part if whole is None else _absorb_joint(whole, part)
-    if whole is None:
-        raise InputError("there is no row to take moments of")
-    return whole
-
-
 def merge(a: Moments, b: Moments) -> Moments:
     """Moments of two sets of rows together."""
     return _absorb(Moments(a.n_rows, a.mean, a.scatter.copy()), b)
@@ -110,49 +93,14 @@ def without(whole: Moments, part: Moments) -> Moments:
     return Moments(n_rows, mean, scatter)
 
 
-def merge_joint(a: JointMoments, b: JointMoments) -> JointMoments:
-    """Joint moments of two sets of aligned rows together."""
-    x, y = (Moments(side.n_rows, side.mean, side.scatter.copy()) for side in (a.x, a.y))
-    return _absorb_joint(JointMoments(x, y, a.cross.copy()), b)
-
-
 def _absorb(whole: Moments, part: Moments) -> Moments:
     """`merge`, in the memory of the first scatter."""
     n_rows = whole.n_rows + part.n_rows
     delta = part.mean - whole.mean
-    _add(whole.scatter, part.scatter, delta, delta * (whole.n_rows * part.n_rows / n_rows))
-    return Moments(n_rows, whole.mean + delta * (part.n_rows / n_rows), whole.scatter)
-
-
-def _absorb_joint(whole: JointMoments, part: JointMoments) -> JointMoments:
-    """`merge_joint`, in the memory of the first scatters."""
-    weight = whole.x.n_rows * part.x.n_rows / (whole.x.n_rows + part.x.n_rows)
-    _add(whole.cross, part.cross, part.x.mean - whole.x.mean, (part.y.mean - whole.y.mean) * weight)
-    return JointMoments(_absorb(whole.x, part.x), _absorb(whole.y, part.y), whole.cross)
-
-
-def _add(
-    total: Float[np.ndarray, "dx dy"],
-    part: Float[np.ndarray, "dx dy"],
-    left: Float[np.ndarray, " dx"],
-    right: Float[np.ndarray, " dy"],
-) -> None:
-    """Add a matrix and an outer product in place."""
-    total += part
-    add_outer(total, left, right)
-
-
-def _aligned(
-    x_blocks: Iterable[Float[Tensor, "_ dx"]], y_blocks: Iterable[Float[Tensor, "_ dy"]]
-) -> Iterable[tuple[Float[Tensor, "_ dx"], Float[Tensor, "_ dy"]]]:
-    left, right = iter(x_blocks), iter(y_blocks)
-    while True:
-        x, y = next(left, None), next(right, None)
-        if x is None and y is None:
-            return
-        if x is None or y is None or len(x) != len(y):
-            raise InputError("the two sets of blocks do not have the same rows; give the same rows in the same blocks")
-        yield x, y
+    total = whole.scatter
+    total += part.scatter
+    add_outer(total, delta, delta * (whole.n_rows * part.n_rows / n_rows))
+    return Moments(n_rows, whole.mean + delta * (part.n_rows / n_rows), total)
 
 
 def add_outer(
@@ -175,40 +123,11 @@ def finite_mean(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, " d"]:
     return mean
 
 
-def _centred(
-    rows: Float[np.ndarray, "row d"],
-) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"], Float[np.ndarray, "row d"]]:
-    """The mean in float64, what the rows' dtype cannot say of it, and the rows less the rest of it."""
+def _block_moments(rows: Float[np.ndarray, "row d"]) -> Moments:
+    """The mean in float64; the scatter about it by one product in the rows' dtype, for which numpy runs SYRK."""
     mean = finite_mean(rows)
     shift = mean.astype(rows.dtype)
-    return mean, mean - shift, rows - shift
-
-
-def _block_moments(rows: Float[np.ndarray, "row d"]) -> Moments:
-    mean, rest, moved = _centred(rows)
-    return Moments(len(rows), mean, _product(moved, rest, moved, rest))
-
-
-def _block_joint(x: Float[np.ndarray, "row dx"], y: Float[np.ndarray, "row dy"]) -> JointMoments:
-    x_mean, x_rest, x_moved = _centred(x)
-    y_mean, y_rest, y_moved = _centred(y)
-    return JointMoments(
-        Moments(len(x), x_mean, _product(x_moved, x_rest, x_moved, x_rest)),
-        Moments(len(y), y_mean, _product(y_moved, y_rest, y_moved, y_rest)),
-        _product(x_moved, x_rest, y_moved, y_rest),
-    )
-
-
-def _product(
-    x: Float[np.ndarray, "row dx"],
-    x_rest: Float[np.ndarray, " dx"],
-    y: Float[np.ndarray, "row dy"],
-    y_rest: Float[np.ndarray, " dy"],
-) -> Float[np.ndarray, "dx dy"]:
-    """`(x - x_rest).T @ (y - y_rest)` for rows whose means are the rests, the large product in the rows' dtype.
-
-    numpy runs SYRK where both are the same array.
-    """
-    product: Float[np.ndarray, "dx dy"] = (x.T @ y).astype(np.float64)
-    add_outer(product, x_rest, y_rest * -len(x))
-    return product
+    moved, rest = rows - shift, mean - shift  # the rest is what the rows' dtype cannot say of the mean
+    scatter: Float[np.ndarray, "d d"] = (moved.T @ moved).astype(np.float64)
+    add_outer(scatter, rest, rest * -len(rows))
+    return Moments(len(rows), mean, scatter)

@@ -1,11 +1,10 @@
 """Time decompositions and similarities against the bare products of the same data: one thread, CPU seconds.
 
-    python scripts/bench/geometry.py [--quick] [--rounds 5] [--only P6,P7,P8,P9] [--json out.json]
+    python scripts/bench/geometry.py [--quick] [--rounds 5] [--only P6,P8,P9] [--json out.json]
 
 Rows are those of the table of bars: P6 principal components streamed from HDF5 against one float32 product in torch,
-P7 canonical correlations against the three float32 products, P8 layer-by-layer CKA against its products, P9 HALS
-against scikit-learn's coordinate descent. Products of P7 and P8 are numpy's, whose `x.T @ x` is SYRK: half of torch's
-cost; the ratio to torch's is printed beside, without a bar.
+P8 layer-by-layer CKA against its products, P9 HALS against scikit-learn's coordinate descent. Products of P8 are
+numpy's, whose `x.T @ x` is SYRK: half of torch's cost; the ratio to torch's is printed beside, without a bar.
 Every round runs both sides, in reversed order each other round; the ratio is the median over rounds.
 """
 
@@ -36,18 +35,15 @@ from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
 from cache.whole_files import write_whole
-from geometry.bases.canonical import canonical_correlations
 from geometry.bases.nonnegative import hals, random_start, relative_error
 from geometry.bases.principal import Decomposition, pca_of_moments
 from geometry.similarity.of_rows import cka_of_moments
 from geometry.stats.cross_moments import cross_moments
-from geometry.stats.moments import joint_moments, moments
+from geometry.stats.moments import moments
 
 BLOCK = 8192
 BARS: dict[str, dict[str, float]] = {
     "P6": {"ratio": 1.2, "error, top 50": 1e-6, "error, all": 1e-4},
-    "P7": {"ratio": 1.3, "error": 5e-5},
-    "P7 float64": {"ratio": 3.2, "error": 1e-10},
     "P8": {"ratio": 1.1, "error": 1e-5},
     "P9": {"ratio": 0.8, "objective above": 1e-3},
 }
@@ -118,25 +114,6 @@ def streamed_pca(rows: np.ndarray | h5py.Dataset) -> Decomposition:
     return pca_of_moments(moments(blocks(rows)), k=rows.shape[1])
 
 
-def correlations(rounds: int, n_rows: int, d: int, dtype: type = np.float32) -> Result:
-    """P7: all canonical correlations, against the three products in float32; the truth is QR and SVD in float64."""
-    shared = np.random.default_rng(0).standard_normal((n_rows, d))
-    x, y = activations(n_rows, d, 1, shared), activations(n_rows, d, 2, shared)
-    wide_x, wide_y = x.astype(dtype), y.astype(dtype)
-    ours = partial(streamed_cca, wide_x, wide_y)
-    result = compare(ours, lambda: (x.T @ x, y.T @ y, x.T @ y), rounds)
-    a, b = torch.from_numpy(x), torch.from_numpy(y)
-    result["ratio to torch"] = compare(ours, lambda: (a.T @ a, b.T @ b, a.T @ b), rounds)["ratio"]
-    sides = [np.linalg.qr(z.astype(np.float64) - z.mean(axis=0, dtype=np.float64))[0] for z in (x, y)]
-    truth = np.linalg.svd(sides[0].T @ sides[1], compute_uv=False)
-    return {**result, "error": float(np.abs(streamed_cca(wide_x, wide_y) - truth).max())}
-
-
-def streamed_cca(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """All canonical correlations of rows read once."""
-    return canonical_correlations(joint_moments(blocks(x), blocks(y)))
-
-
 def layer_by_layer(rounds: int, n_rows: int, d: int, n_layers: int = 6) -> Result:
     """P8: CKA of every layer with every other, against each layer's and each pair's product."""
     shared = np.random.default_rng(0).standard_normal((n_rows, d))
@@ -185,8 +162,7 @@ def growth(n_rows: int, d: int) -> list[Result]:
     shapes = [(n_rows // 4, d), (n_rows // 2, d), (n_rows, d), (n_rows, d // 4), (n_rows, d // 2)]
     for rows, width in shapes:
         x, y = activations(rows, width, 1), activations(rows, width, 2)
-        works = {"pca": partial(streamed_pca, x), "cca": partial(streamed_cca, x, y)}
-        works["cka"] = partial(cka_grid, [x, y], [(0, 1)])
+        works = {"pca": partial(streamed_pca, x), "cka": partial(cka_grid, [x, y], [(0, 1)])}
         times = {name: round(min(cpu_seconds(work) for _ in range(3)), 4) for name, work in works.items()}
         table.append({"rows": rows, "d": width, **times})
     return table
@@ -197,8 +173,6 @@ def measure(names: list[str], rounds: int, quick: bool) -> Result:
     d = 128 if quick else 768
     works: dict[str, Callable[[], Result]] = {
         "P6": lambda: principal_components(rounds, 10_000 if quick else 100_000, d),
-        "P7": lambda: correlations(rounds, 4_000 if quick else 20_000, d),
-        "P7 float64": lambda: correlations(rounds, 4_000 if quick else 20_000, d, np.float64),
         "P8": lambda: layer_by_layer(rounds, 1_000 if quick else 2_000, d),
         "P9": lambda: nonnegative(rounds, 500 if quick else 4_000, d),
     }
@@ -242,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes: a check that it runs; bars do not count")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="P6,P7,P8,P9")
+    parser.add_argument("--only", default="P6,P8,P9")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

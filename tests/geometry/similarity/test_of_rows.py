@@ -25,7 +25,7 @@ from geometry.similarity.of_rows import (
     rsa,
     u_centred_gram,
 )
-from geometry.stats.moments import joint_moments
+from tests.geometry.joint_moments import joint_of
 
 
 def euclidean(x, y):
@@ -239,12 +239,11 @@ def test_a_side_without_variance_has_no_similarity(measure):
     assert np.isnan(measure(x.float(), constant))
 
 
-def test_cka_of_moments_read_in_blocks_is_that_of_the_rows():
+def test_cka_of_moments_is_that_of_the_rows():
     for n_rows, d in ((12, 5), (12, 40), (300, 8)):
         x, y = related(n_rows, d)
-        joint = joint_moments(x.split(7), y.split(7))
-        assert cka_of_moments(joint) == pytest.approx(linear_cka(x, y))
-    assert np.isnan(cka_of_moments(joint_moments([torch.ones(5, 2)], [normal(5, 3).float()])))
+        assert cka_of_moments(joint_of(x, y)) == pytest.approx(linear_cka(x, y))
+    assert np.isnan(cka_of_moments(joint_of(torch.ones(5, 2), normal(5, 3))))
 
 
 def test_gram_matrices_are_centred_and_u_centred_ones_have_empty_diagonals():

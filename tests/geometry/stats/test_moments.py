@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.errors import InputError, NumbersError
-from geometry.stats.moments import JointMoments, Moments, joint_moments, merge, merge_joint, moments, without
+from geometry.stats.moments import Moments, merge, moments, without
 
 splits = st.tuples(st.integers(0, 1000), st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(sum))
 
@@ -31,12 +31,6 @@ def assert_same(one, other, rtol=1e-9):
     np.testing.assert_allclose(one.scatter, other.scatter, rtol=rtol, atol=rtol * max(other.scatter.max(), 1))
 
 
-def assert_same_joint(one, other, rtol=1e-9):
-    assert_same(one.x, other.x, rtol)
-    assert_same(one.y, other.y, rtol)
-    np.testing.assert_allclose(one.cross, other.cross, rtol=rtol, atol=rtol * max(np.abs(other.cross).max(), 1))
-
-
 @given(splits)
 @settings(deadline=None, max_examples=60)
 def test_the_moments_of_rows_in_any_blocks_are_sums_over_the_rows(case):
@@ -58,20 +52,6 @@ def test_float64_blocks_add_up_to_float64_in_any_order(case, random):
     assert_same(moments(blocks), Moments(len(x), *by_hand(x)), rtol=1e-12)
 
 
-@given(splits)
-@settings(deadline=None, max_examples=60)
-def test_joint_moments_are_those_of_each_side_and_the_products_between(case):
-    seed, lengths = case
-    x, y = rows_of(seed, sum(lengths)), rows_of(seed + 1, sum(lengths), d=3)
-    found = joint_moments(torch.split(x, lengths), torch.split(y, lengths))
-    assert_same(found.x, moments(torch.split(x, lengths)), rtol=1e-12)
-    assert_same(found.y, moments(torch.split(y, lengths)), rtol=1e-12)
-    truth = by_hand(x, y)[1]
-    np.testing.assert_allclose(found.cross, truth, rtol=3e-6, atol=3e-6 * max(np.abs(truth).max(), 1))
-    swapped = joint_moments(torch.split(y, lengths), torch.split(x, lengths))
-    np.testing.assert_allclose(swapped.cross, found.cross.T, rtol=1e-5, atol=1e-5)
-
-
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 1000))
 @settings(deadline=None, max_examples=60)
 def test_merging_knows_no_order_and_without_undoes_it(n_first, n_second, seed):
@@ -89,15 +69,6 @@ def test_merging_three_sets_knows_no_grouping():
     assert_same(merge(merge(a, b), c), merge(a, merge(b, c)), rtol=1e-12)
 
 
-def test_merging_joint_moments_gives_those_of_all_rows():
-    x, y = rows_of(0, 40, dtype=np.float64), rows_of(1, 40, d=3, dtype=np.float64)
-    x[:13] += 50
-    y[:13] -= 20
-    parts = [joint_moments([x[rows]], [y[rows]]) for rows in (slice(0, 13), slice(13, 40))]
-    assert_same_joint(merge_joint(*parts), joint_moments([x], [y]), rtol=1e-12)
-    np.testing.assert_allclose(merge_joint(*parts).cross, by_hand(x, y)[1], rtol=1e-10)
-
-
 def test_merging_changes_neither_part():
     a, b = moments([rows_of(0, 6)]), moments([rows_of(1, 9)])
     copies = [(part.mean.copy(), part.scatter.copy()) for part in (a, b)]
@@ -110,7 +81,6 @@ def test_merging_changes_neither_part():
 def test_blocks_are_read_once_and_left_as_they_were():
     x = rows_of(0, 20)
     before = x.clone()
-    joint_moments(iter(torch.split(x, 7)), iter(torch.split(x, 7)))
     assert moments(iter(torch.split(x, 7))).n_rows == 20
     assert torch.equal(x, before)
 
@@ -125,30 +95,23 @@ def test_the_covariance_is_numpys_and_zero_for_a_single_row():
 def test_a_mean_of_ten_thousand_times_the_spread_costs_no_digits(n_rows):
     rng = np.random.default_rng(0)
     x = torch.from_numpy((rng.normal(size=(3 * n_rows, 8)) + 1e4 * rng.choice([-1, 1], size=8)).astype(np.float32))
-    y = (x[:, :4] - x[:, 4:]) + 1e4
-    found = joint_moments(torch.split(x, n_rows), torch.split(y, n_rows))
-    wide_x, wide_y = x.double().numpy(), y.double().numpy()
-    np.testing.assert_allclose(found.x.mean, wide_x.mean(axis=0), rtol=1e-13)
-    size = len(x) - 1
-    np.testing.assert_allclose(found.x.scatter / size, np.cov(wide_x.T), atol=2e-6)
-    np.testing.assert_allclose(found.y.scatter / size, np.cov(wide_y.T), atol=4e-6)
-    truth = (wide_x - wide_x.mean(axis=0)).T @ (wide_y - wide_y.mean(axis=0)) / size
-    np.testing.assert_allclose(found.cross / size, truth, atol=4e-6)
+    found = moments(torch.split(x, n_rows))
+    wide = x.double().numpy()
+    np.testing.assert_allclose(found.mean, wide.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(found.covariance, np.cov(wide.T), atol=2e-6)
 
 
 def test_one_massive_first_row_costs_the_others_no_digits():
-    x, y = rows_of(0, 4000), rows_of(1, 4000)
-    x[0], y[0] = 3e5, y[1:].mean(dim=0)
-    found = joint_moments([x], [y])
-    np.testing.assert_allclose(found.x.mean, x.double().numpy().mean(axis=0), rtol=1e-13)
-    np.testing.assert_allclose(found.cross, by_hand(x, y)[1], atol=0.1)  # off by more if rows are first moved by row 0
+    x = rows_of(0, 4000)
+    x[0, 0] = 3e5
+    found = moments([x])
+    np.testing.assert_allclose(found.mean, x.double().numpy().mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(found.scatter[1:, 1:], by_hand(x)[1][1:, 1:], rtol=1e-5, atol=0.1)
 
 
 def test_float64_data_keep_float64_digits():
-    x, y = rows_of(0, 300, dtype=np.float64) + 1e6, rows_of(1, 300, dtype=np.float64)
-    found = joint_moments(torch.split(x, 77), torch.split(y, 77))
-    np.testing.assert_allclose(found.x.scatter, np.cov(x.numpy().T) * 299, rtol=1e-8)
-    np.testing.assert_allclose(found.cross, (x - x.mean(0)).T.numpy() @ y.numpy(), rtol=1e-7)
+    x = rows_of(0, 300, dtype=np.float64) + 1e6
+    np.testing.assert_allclose(moments(torch.split(x, 77)).covariance, np.cov(x.numpy().T), rtol=1e-8)
 
 
 def test_constant_columns_have_no_scatter_at_all_and_duplicates_the_same():
@@ -164,15 +127,6 @@ def test_constant_columns_have_no_scatter_at_all_and_duplicates_the_same():
 def test_no_row_at_all_is_refused(blocks):
     with pytest.raises(InputError, match=r"^there is no row to take moments of$"):
         moments(blocks)
-    with pytest.raises(InputError, match=r"^there is no row to take moments of$"):
-        joint_moments(blocks, blocks)
-
-
-@pytest.mark.parametrize(("left", "right"), [([4, 4], [4]), ([4], [4, 4]), ([4, 4], [4, 3]), ([4, 4], [8]), ([0], [])])
-def test_blocks_that_do_not_match_are_refused(left, right):
-    message = "the two sets of blocks do not have the same rows; give the same rows in the same blocks"
-    with pytest.raises(InputError, match=message):
-        joint_moments([rows_of(0, n) for n in left], [rows_of(1, n, d=3) for n in right])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -181,16 +135,10 @@ def test_numbers_that_are_not_finite_are_refused_wherever_they_stand(value, rows
     x = rows_of(0, 12)
     x[rows[0], 2] = value
     x[rows[-1], 2] = -value if len(rows) > 1 else value
-    clean = rows_of(1, 12)
     message = "the activations are not all finite; geometry verify says whether the file is sound"
-    for read in (
-        lambda: moments(torch.split(x, 5)),
-        lambda: joint_moments([x], [clean]),
-        lambda: joint_moments([clean], [x]),
-    ):
-        with pytest.raises(NumbersError, match=message) as caught:
-            read()
-        assert caught.value.exit_code == 8
+    with pytest.raises(NumbersError, match=message) as caught:
+        moments(torch.split(x, 5))
+    assert caught.value.exit_code == 8
 
 
 def test_taking_away_as_many_rows_as_there_are_is_refused():
@@ -199,11 +147,3 @@ def test_taking_away_as_many_rows_as_there_are_is_refused():
         without(few, few)
     with pytest.raises(InputError, match=r"^4 rows without 6 of them leave none$"):
         without(few, many)
-
-
-def test_joint_moments_of_a_set_with_itself_are_its_own_three_times():
-    x = rows_of(0, 40)
-    found = joint_moments(torch.split(x, 9), torch.split(x, 9))
-    assert isinstance(found, JointMoments)
-    np.testing.assert_allclose(found.cross, found.x.scatter, rtol=1e-5, atol=1e-4)
-    np.testing.assert_array_equal(found.x.scatter, found.y.scatter)
