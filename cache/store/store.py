@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cache.errors import InputError
+from cache.families.controls import CONTROL_PREFIX
 from cache.models.hooks import Hook, HookLike, Layers, in_order, recorded_hook
 from cache.models.model import LoadedModel, check_loaded
 from cache.store.file import (
@@ -96,6 +97,16 @@ class ActivationStore:
 
     def __getitem__(self, hook: HookLike) -> Float[Tensor, "chosen d"]:
         return self.load(hook)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families that rows are of, controls among them, in their order."""
+        return tuple(filter(None, self.rows["family"].unique()))
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Those that are controls."""
+        return tuple(name for name in self.families if name.startswith(CONTROL_PREFIX))
 
     def select(self, where: Where) -> pd.DataFrame:
         """The lines of `rows` that `load` gives for the same `where`, in the same order.

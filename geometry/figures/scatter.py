@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from cache import Hook
+from cache.families.controls import CONTROL_PREFIX
 from geometry.figures.plain import PlainFigure
 from geometry.results.result import LayerResult
-from geometry.rows.cells import CONTROL_PREFIX
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A6761D")
 """Okabe and Ito's colours, which the colour-blind can tell apart; families take them in order."""

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from cache import LoadedModel
 from cache.errors import InputError
+from cache.families.controls import CONTROL_PREFIX
 from cache.models.model import check_loaded
 from geometry.results.result import LayerResult
-from geometry.rows.cells import CONTROL_PREFIX
 from geometry.weights.readout import readout_map
 
 

@@ -16,11 +16,11 @@ from cache.errors import (
     CorruptFileError,
     FingerprintError,
     InputError,
-    StoppedError,
     LockedError,
     NoSpaceError,
     NotAvailableError,
     NumbersError,
+    StoppedError,
 )
 from cache.families.family import FAMILIES
 from cache.loading.sources import find_model

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import ActivationStore, Hook, Prompts, head_outputs, open_stores, plan_recording, record, verify_store
-from cache.errors import CorruptFileError, FingerprintError, InputError, StoppedError, NotAvailableError
+from cache.errors import CorruptFileError, FingerprintError, InputError, NotAvailableError, StoppedError
 from cache.prompts.prompt import Prompt
 from cache.store.store import check_source
 
