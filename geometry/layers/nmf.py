@@ -1,20 +1,18 @@
 """NMF of the same rows at every layer."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cache import ActivationStore, Hook
+from cache import Hook
 from cache.errors import InputError
-from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
-from cache.store.view import Where
+from cache.store.view import View
 from geometry.bases.nonnegative import Factorization, matched_cosines, nmf
-from geometry.results.result import LayerResult, Named, site_hooks
+from geometry.results.over import ALONE, Analysis, Loop, over
+from geometry.results.result import LayerResult, Named, stacked
 from geometry.rows.analysed import Rows, chosen_rows, row_counts
 
 MOST_ROWS = 8192
@@ -23,26 +21,15 @@ MOST_ROWS = 8192
 N_NULL = 3
 
 
-def nmf_by_layer(
-    store: ActivationStore,
-    site: str = "resid_post",
-    *,
-    layers: Layers = "all",
-    where: Where = None,
-    k: int = 5,
-    seed: int = 0,
-    on_hook: Callable[[Hook], None] = lambda hook: None,
-) -> LayerResult:
-    """Non-negative factors of one site, fitted at each layer by itself; signed activations are split by sign.
+def nmf_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -> LayerResult:
+    """Non-negative factors of a view's rows, fitted at each site by itself; signed activations are split by sign.
 
     Args:
-        store: the store.
-        site: the kind of site; neurons (`mlp_post`) are where NMF is at home.
-        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
-        where: a query over `store.rows`, or a mask; None for shown members. BOS is left out.
+        view: the sites and rows; those of `default_rows` where it asks for none. Neurons (`mlp_post`) are where NMF is
+            at home.
         k: how many components.
         seed: seeds starts, halves and null.
-        on_hook: called after every layer.
+        loop: who watches, and where finished sites are kept.
 
     Returns:
         Arrays `explained_variance_ratio` (what the error would grow by without the component, as a share of the mean
@@ -50,27 +37,19 @@ def nmf_by_layer(
         columns permuted by themselves), `reconstruction_error`, `split_by_sign`, `directions` and `scores`.
 
     Raises:
-        InputError: no such site, layer or row, or fewer rows than components.
+        InputError: no row, or fewer rows than components.
         NumbersError: a value is not finite.
     """
     seed = check_seed(seed)
-    hooks, rows = site_hooks(store, site, layers), chosen_rows(store, where)
-    found = []
-    for hook in hooks:
-        found.append(_factors(store.load(hook, rows.chosen), rows, k, seed))
-        on_hook(hook)
-    arrays = {key: (("hook", *axes), np.stack([one[key][1] for one in found])) for key, (axes, _) in found[0].items()}
-    parameters = {
-        "site": site,
-        "layers": layers_text(layers),
-        "where": rows.where,
-        "seed": seed,
-        "k": k,
-        "n_null": N_NULL,
-    }
-    return LayerResult(
-        "nmf", hooks, arrays, rows.table, parameters, store.fingerprint, _table(site, hooks, arrays, rows)
-    )
+    store, rows = view.store, chosen_rows(view)
+    parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "seed": seed, "k": k, "n_null": N_NULL}
+
+    def unit(hook: Hook) -> Named:
+        return _factors(store.load(hook, rows.chosen), rows, k, seed)
+
+    arrays = stacked(over(view.hooks, unit, Analysis("nmf", parameters, view.source), loop))
+    table = _table(view.site, view.hooks, arrays, rows)
+    return LayerResult("nmf", view.hooks, arrays, rows.table, parameters, store.fingerprint, table)
 
 
 def _factors(x: Float[Tensor, "row d"], rows: Rows, k: int, seed: int) -> Named:

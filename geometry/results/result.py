@@ -1,8 +1,6 @@
 """One analysis over many sites of a store, and the result it gives."""
 
-import importlib.metadata
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +15,10 @@ from cache import Hook
 from cache.errors import InputError
 from cache.store.view import View, check_view
 from cache.whole_files import write_whole
+from geometry.results.described import json_text, versions
 
 Named = Mapping[str, tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]]
-_LIBRARIES = ("representation-geometry", "numpy", "scipy", "scikit-learn", "torch", "pandas", "umap-learn")
-
-Analysis = Callable[[Float[Tensor, "row d"]], Named]
+Reading = Callable[[Float[Tensor, "row d"]], Named]
 
 
 @dataclass(frozen=True)
@@ -71,13 +68,13 @@ class LayerResult:
             "axes": {name: list(axes) for name, (axes, _) in self.arrays.items()},
             "parameters": dict(self.parameters),
             "source": self.source,
-            "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+            "versions": versions(),
         }
         arrays = io.BytesIO()
         np.savez(arrays, allow_pickle=False, **{name: values for name, (_, values) in self.arrays.items()})
         contents: dict[str, bytes | str] = {
             "result.npz": arrays.getvalue(),
-            "result.json": json.dumps(described, indent=2, default=_plain) + "\n",
+            "result.json": json_text(described, indent=2) + "\n",
             "table.csv": self.table.to_csv(index=False, float_format="%.6g"),
         }
         if len(self.rows):
@@ -85,19 +82,12 @@ class LayerResult:
         return [write_whole(Path(folder) / name, content) for name, content in contents.items()]
 
 
-def _plain(value: Any) -> Any:
-    """Numpy's numbers and arrays as Python's, which JSON knows."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-def per_layer(view: View, analysis: Analysis) -> Named:
-    """Apply an analysis to the same rows of every site and stack what it gives along a new first axis `hook`.
+def per_layer(view: View, reading: Reading) -> Named:
+    """Apply a function to the same rows of every site and stack what it gives along a new first axis `hook`.
 
     Args:
         view: the sites and rows; all rows but BOS where it asks for none.
-        analysis: takes activations and returns named arrays with their axis names.
+        reading: takes activations and returns named arrays with their axis names.
 
     Raises:
         InputError: no row is chosen.
@@ -106,7 +96,7 @@ def per_layer(view: View, analysis: Analysis) -> Named:
     chosen = view.chosen("position >= 0")
     if not chosen.any():
         raise InputError(f"no row fits {view.noted('all')!r}; columns are {', '.join(view.store.rows.columns)}")
-    return stacked([analysis(view.store.load(hook, chosen)) for hook in view.hooks])
+    return stacked([reading(view.store.load(hook, chosen)) for hook in view.hooks])
 
 
 def stacked(found: Sequence[Named]) -> Named:

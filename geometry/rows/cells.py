@@ -11,13 +11,12 @@ from torch import Tensor
 
 from cache import ActivationStore
 from cache.errors import InputError
+from cache.families.controls import CONTROL_PREFIX
 from cache.models.hooks import HookLike
 from cache.store.store import check_open
-from cache.store.view import Where, where_text
-from geometry.rows.analysed import families_text, text_rows, unit_of_rows
+from cache.store.view import View, check_view
+from geometry.rows.analysed import families_text, unit_of_rows
 from geometry.rows.names import names_of
-
-CONTROL_PREFIX = "control:"
 
 
 @dataclass(frozen=True)
@@ -63,35 +62,34 @@ class Balance:
     members: tuple[int, ...]
 
 
-def plan_cells(store: ActivationStore, families: Sequence[str] | None = None, where: Where = None) -> CellPlan:
-    """Sort a store's rows into cells.
+def plan_cells(view: View, families: Sequence[str] | None = None) -> CellPlan:
+    """Sort the rows of a view into cells; each prompt's last token where it asks for none.
 
     Args:
-        store: the store.
-        families: which; None for all that it has.
-        where: a query over `store.rows`, or a mask; None for each prompt's last token. BOS is left out.
+        view: the rows; BOS is left out.
+        families: which; None for all that the store has.
 
     Raises:
         InputError: the store lacks a family, no row counts under a member, or a prompt's last row stands beside the row
             that shows the same member.
     """
-    check_open(store)
-    known = list(dict.fromkeys(filter(None, store.rows["family"])))
-    wanted = known if families is None else names_of(families)
-    missing = [family for family in wanted if family not in known]
+    check_view(view)
+    store, where = view.store, view.noted()
+    wanted = list(store.families) if families is None else names_of(families)
+    missing = [family for family in wanted if family not in store.families]
     if missing:
         raise InputError(f"the store has no family {missing[0]!r}; {families_text(store)}")
     if not wanted:
         raise InputError(f"families are compared, and the store has none: {families_text(store)}")
-    rows = store.rows[text_rows(store, where)]
+    rows = store.rows[view.chosen()]
     rows = rows.assign(unit=unit_of_rows(store, rows))
     rows = rows[rows["family"].isin(wanted) & (rows["unit"] >= 0)]
     if not len(rows):
-        raise InputError(f"no row of {', '.join(map(repr, wanted))} counts under a member for {where_text(where)!r}")
+        raise InputError(f"no row of {', '.join(map(repr, wanted))} counts under a member for {where!r}")
     twice, shown = rows.duplicated(["prompt", "unit"], keep=False), rows["member"] >= 0
     if (twice & shown).any() and (twice & ~shown).any():
         raise InputError(
-            f"{where_text(where)!r} takes both the row that shows a member and the last row of the same prompt, "
+            f"{where!r} takes both the row that shows a member and the last row of the same prompt, "
             "which are not independent; add is_last, or member >= 0"
         )
     context = _contexts(store, rows)
