@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from geometry.layers.principal import svd_by_layer as svd_by_layer
     from geometry.layers.umap import umap_by_layer as umap_by_layer
     from geometry.report import write_report as write_report
+    from geometry.results.over import Loop as Loop
+    from geometry.results.over import forget as forget
     from geometry.results.result import LayerResult as LayerResult
     from geometry.results.result import per_layer as per_layer
-    from geometry.results.result import site_hooks as site_hooks
     from geometry.rows.cells import CellPlan as CellPlan
     from geometry.rows.cells import load_cells as load_cells
     from geometry.rows.cells import plan_cells as plan_cells
@@ -52,6 +53,7 @@ _HOMES = {
     "Demixed": "geometry.bases.demixing",
     "FeatureBasis": "geometry.bases.basis",
     "LayerResult": "geometry.results.result",
+    "Loop": "geometry.results.over",
     "LinearBasis": "geometry.bases.basis",
     "Moments": "geometry.stats.moments",
     "between_families": "geometry.between.families",
@@ -61,6 +63,7 @@ _HOMES = {
     "cca": "geometry.bases.canonical",
     "demix": "geometry.bases.demixing",
     "demix_by_layer": "geometry.layers.demix",
+    "forget": "geometry.results.over",
     "held_out_cca": "geometry.bases.canonical",
     "lag_profile": "geometry.similarity.of_families",
     "linear_cka": "geometry.similarity.of_rows",
@@ -80,7 +83,6 @@ _HOMES = {
     "retrieval": "geometry.similarity.of_families",
     "rsa": "geometry.similarity.of_rows",
     "shared_share": "geometry.similarity.of_families",
-    "site_hooks": "geometry.results.result",
     "summary": "geometry.between.summary",
     "svcca": "geometry.bases.canonical",
     "svd": "geometry.bases.principal",

@@ -1,24 +1,24 @@
 """Two families at every layer: each measure with its error, its permutation null, its controls and a verdict."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
-from cache.models.hooks import Layers, layers_text
 from cache.seeds import check_seed
 from cache.store.store import check_source
-from cache.store.view import Where, where_text
-from geometry.between.table import Found, comparison_result
+from cache.store.view import View
+from geometry.between.table import FOUND_TYPES, Found, comparison_result
 from geometry.layers.order_effect import NO_LISTS, OrderedLists, ordered_lists, set_apart, shared_by_list
-from geometry.results.result import LayerResult, site_hooks
+from geometry.results.over import ALONE, Analysis, Loop, over
+from geometry.results.result import LayerResult
 from geometry.rows.analysed import families_text
 from geometry.rows.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
 from geometry.rows.names import names_of, pairs_of
@@ -49,6 +49,16 @@ class Pair:
     lists: OrderedLists
     readout: Float[Tensor, "token d"] | None
 
+    @property
+    def name(self) -> str:
+        """Both families."""
+        return f"{self.a} - {self.b}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many members and controls it is compared by."""
+        return len(self.common.members), len(self.controls)
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -60,40 +70,31 @@ class Draws:
 
 
 def between_families(
-    store: ActivationStore,
+    view: View,
     a: str,
     b: str,
     *,
     measures: Sequence[str] = DEFAULT_MEASURES,
-    site: str = "resid_post",
-    layers: Layers = "all",
-    where: Where = None,
     model: LoadedModel | None = None,
     seed: int = 0,
 ) -> LayerResult:
-    """Whether two families are coded alike, at every layer of one site.
+    """Whether two families are coded alike, at every site of a view.
 
     As `between_pairs`, for one pair.
     """
-    seed = check_seed(seed)
-    return between_pairs(
-        store, [(a, b)], measures=measures, site=site, layers=layers, where=where, model=model, seed=seed
-    )
+    return between_pairs(view, [(a, b)], measures=measures, model=model, seed=check_seed(seed))
 
 
 def between_pairs(
-    store: ActivationStore,
+    view: View,
     pairs: Sequence[Sequence[str]],
     *,
     measures: Sequence[str] = DEFAULT_MEASURES,
-    site: str = "resid_post",
-    layers: Layers = "all",
-    where: Where = None,
     model: LoadedModel | None = None,
     seed: int = 0,
-    on_hook: Callable[[Hook], None] = lambda hook: None,
+    loop: Loop = ALONE,
 ) -> LayerResult:
-    """Whether pairs of families are coded alike, at every layer of one site.
+    """Whether pairs of families are coded alike, at every site of a view.
 
     The unit is the member; contexts (frame, template, kind, length) are compared crosswise. Of each pair, those
     contexts and members are used that both families have without a gap, and every control family of the store that
@@ -105,15 +106,12 @@ def between_pairs(
     `reordered:K`), they are not compared, but show whether the code has to do with order (`order_effect`).
 
     Args:
-        store: the store.
+        view: the sites and rows; each prompt's last token where it asks for none.
         pairs: the families to compare.
         measures: names of `geometry.similarity.family_measures.MEASURES`.
-        site: the kind of site; `resid_post` begins with the embedding, layer -1.
-        layers: `all`, numbers (3, or [0, 1]), or a string of layers and ranges.
-        where: a query over `store.rows`, or a mask; None for each prompt's last token.
         model: the model recorded, for the variant with the members' unembedding directions removed.
         seed: seeds draws, permutations and bootstrap.
-        on_hook: called after every layer.
+        loop: who watches, and where finished sites are kept.
 
     Returns:
         Arrays over (hook, pair, variant, measure), `lag_profile` and `controls`; the table has a line each, with
@@ -121,49 +119,48 @@ def between_pairs(
         verdict.
 
     Raises:
-        InputError: an unknown measure, family, site or layer, or a pair with less than 2 contexts or members in common.
+        InputError: an unknown measure or family, or a pair with less than 2 contexts or members in common.
         FingerprintError: the model is not the one recorded.
     """
-    seed = check_seed(seed)
-    measures = names_of(measures)
+    seed, measures = check_seed(seed), _known_measures(measures)
     wanted = list({frozenset(pair): pair for pair in reversed(pairs_of(pairs))}.values())[::-1]
+    if not wanted or any(a == b for a, b in wanted):
+        raise InputError("a comparison needs two different families")
+    plan = plan_cells(view)
+    lists_apart = set_apart(plan)
+    known = [_pair(view.store, plan, lists_apart, a, b, model) for a, b in wanted]
+    if model is not None and view.site not in RESIDUAL:
+        raise InputError(f"the readout is removed from {', '.join(RESIDUAL)} only; got {view.site}")
+    every_draw = {pair.size: _draws(measures, *pair.size, seed) for pair in known}
+    parameters: dict[str, Any] = {"site": view.site, "layers": view.layers, "where": view.noted(), "measures": measures}
+    parameters |= {
+        "pairs": [pair.name for pair in known],
+        "variants": ["plain"] + [READOUT_REMOVED] * (model is not None),
+        "seed": seed,
+        "members": {pair.name: [plan.members[i] for i in pair.common.members] for pair in known},
+        "controls": {pair.name: list(pair.controls) for pair in known},
+    }
+
+    def unit(hook: Hook) -> list[Found]:
+        cells, found = load_cells(view.store, hook, plan), []
+        directions: dict[tuple[Balance, tuple[str, ...]], Directions | None] = {}
+        for pair in known:
+            drawn, key = every_draw[pair.size], (pair.common, pair.controls)
+            if key not in directions:
+                directions[key] = directions_of(_controls(cells, plan, pair), drawn.weights)
+            found += _compare(hook, cells, plan, pair, replace(drawn, directions=directions[key]), seed)
+        return found
+
+    found = over(view.hooks, unit, Analysis("compare", parameters, view.source, types=FOUND_TYPES), loop)
+    return comparison_result([one for here in found for one in here], view.hooks, parameters, view.store.fingerprint)
+
+
+def _known_measures(names: Sequence[str]) -> list[str]:
+    measures = names_of(names)
     unknown = [name for name in measures if name not in MEASURES]
     if unknown or not measures:
         raise InputError(f"no measure {unknown[0] if unknown else ''!r}; there are {', '.join(MEASURES)}")
-    if not wanted or any(a == b for a, b in wanted):
-        raise InputError("a comparison needs two different families")
-    hooks = site_hooks(store, site, layers)
-    plan = plan_cells(store, where=where)
-    lists_apart = set_apart(plan)
-    known = [_pair(store, plan, lists_apart, a, b, model) for a, b in wanted]
-    if model is not None and site not in RESIDUAL:
-        raise InputError(f"the readout is removed from {', '.join(RESIDUAL)} only; got {site}")
-    sizes = [(len(pair.common.members), len(pair.controls)) for pair in known]
-    every_draw = {size: _draws(measures, *size, seed) for size in dict.fromkeys(sizes)}
-    found = []
-    for hook in hooks:
-        cells = load_cells(store, hook, plan)
-        directions: dict[tuple[Balance, tuple[str, ...]], Directions | None] = {}
-        with threadpool_limits(1):  # thousands of small products: threads only wait for each other
-            for pair, size in zip(known, sizes, strict=True):
-                drawn = every_draw[size]
-                key = (pair.common, pair.controls)
-                if key not in directions:
-                    directions[key] = directions_of(_controls(cells, plan, pair), drawn.weights)
-                found += _compare(hook, cells, plan, pair, replace(drawn, directions=directions[key]), seed)
-        on_hook(hook)
-    parameters = {
-        "site": site,
-        "layers": layers_text(layers),
-        "where": where_text(where),
-        "measures": list(measures),
-        "pairs": [f"{a} - {b}" for a, b in wanted],
-        "variants": ["plain"] + [READOUT_REMOVED] * (model is not None),
-        "seed": seed,
-        "members": {f"{pair.a} - {pair.b}": [plan.members[i] for i in pair.common.members] for pair in known},
-        "controls": {f"{pair.a} - {pair.b}": list(pair.controls) for pair in known},
-    }
-    return comparison_result(found, hooks, parameters, store.fingerprint)
+    return measures
 
 
 def _pair(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cache.errors import GeometryError, InputError, StoppedError, NoSpaceError
+from cache.errors import GeometryError, InputError, NoSpaceError, StoppedError
 from geometry.cli.console.surroundings import silence_output
 from geometry.cli.console.system_errors import is_memory_error, system_error
 from geometry.cli.intervene.direction import direction
