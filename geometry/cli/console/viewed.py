@@ -34,8 +34,14 @@ def viewed(
 
 
 @contextmanager
-def watched(n_sites: int, folder: Path, *, quiet: bool) -> "Iterator[Loop]":
-    """A loop over some sites with a bar that moves with each, which are kept in the folder.
+def watched(n_sites: int | None, folder: Path, *, quiet: bool, what: str = "layers") -> "Iterator[Loop]":
+    """A loop with a bar that moves with every site, which is kept in the folder.
+
+    Args:
+        n_sites: how many there are; None where only the analysis knows.
+        folder: where they are kept.
+        quiet: no bar.
+        what: what the bar is called.
 
     Raises:
         StoppedError: Ctrl-C; the message says how to go on.
@@ -44,7 +50,7 @@ def watched(n_sites: int, folder: Path, *, quiet: bool) -> "Iterator[Loop]":
 
     done = 0
     with progress("layers", quiet=quiet) as bar:
-        task = bar.add_task("layers", total=n_sites, speed="")
+        task = bar.add_task(what, total=n_sites, speed="")
 
         def count(_: object) -> None:
             nonlocal done
@@ -54,7 +60,7 @@ def watched(n_sites: int, folder: Path, *, quiet: bool) -> "Iterator[Loop]":
         try:
             yield Loop(on_hook=count, kept=folder, say=lambda text: bar.console.print(text))
         except KeyboardInterrupt as error:
+            finished = f"{min(done, n_sites)} of {n_sites} layers are" if n_sites else "what was finished is"
             raise StoppedError(
-                f"interrupted; {min(done, n_sites)} of {n_sites} layers are kept in {folder}, and the same command "
-                "goes on from there"
+                f"interrupted; {finished} kept in {folder}, and the same command goes on from there"
             ) from error

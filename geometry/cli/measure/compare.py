@@ -1,7 +1,7 @@
 """`geometry compare`: families, layers or models against each other, with nulls, controls and a verdict."""
 
-import sys
 from contextlib import nullcontext
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +11,8 @@ import typer
 from cache.errors import InputError
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import RecordedModel, recorded_model
-from geometry.cli.console.terminal import console, drawing, print_table, progress
+from geometry.cli.console.results import Page, show
+from geometry.cli.console.viewed import viewed, watched
 from geometry.cli.record.store import StoreFile
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def compare(
     quiet: options.Quiet = False,
 ) -> None:
     """Are families coded alike, layer by layer? Or: how alike are layers, of one model or of two?"""
-    from cache.store.store import ActivationStore
+    from geometry.between.families import DEFAULT_MEASURES, RESIDUAL, between_pairs
 
     measures = [part.strip() for part in measure.split(",") if part.strip()]
     names = options.families_of(families)
@@ -56,87 +57,59 @@ def compare(
     if other is not None or between == "layers":
         if names is not None:
             raise InputError("--families goes with --between families; choose rows with --where \"family == 'digits'\"")
-        _grids(file, other, measures or ["cka"], site, layers, where, out, seed, as_json=as_json, quiet=quiet)
+        grids = _grids(file, other, measures or ["cka"], site, layers, where, out, seed, quiet=quiet)
+        show(*grids, as_json=as_json, quiet=quiet)
         return
     folder = options.results_folder(out, f"{file.stem}-compare")
-    with ActivationStore.open(file) as store:
-        result = _families(store, names, measures, site, layers, where, model, seed, quiet=quiet)
-    _write_families(result, folder, as_json=as_json, quiet=quiet)
-
-
-def _families(
-    store: "ActivationStore",
-    names: list[str] | None,
-    measures: list[str],
-    site: str,
-    layers: str,
-    where: str | None,
-    model: str | None,
-    seed: int,
-    *,
-    quiet: bool,
-) -> "LayerResult":
-    from geometry.between.families import DEFAULT_MEASURES, RESIDUAL, between_pairs
-    from geometry.results.result import site_hooks
-    from geometry.rows.analysed import families_text
-    from geometry.rows.cells import CONTROL_PREFIX
-
-    known = [name for name in dict.fromkeys(store.rows["family"]) if name and not name.startswith(CONTROL_PREFIX)]
-    pairs = list(combinations(names or known, 2))
-    if not pairs:
-        raise InputError(
-            f"a comparison needs two families that are not controls; got {len(names or known)} from the store: "
-            f"{families_text(store)}"
-        )
-    hooks = site_hooks(store, site, layers)
-    loaded = recorded_model(store, model, quiet=quiet) if site in RESIDUAL else None
-    with progress("layers", quiet=quiet) as bar:
-        task = bar.add_task("layers", total=len(hooks), speed="")
-        return between_pairs(
-            store,
+    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
+        pairs = _pairs(view.store, names)
+        loaded = recorded_model(view.store, model, quiet=quiet) if site in RESIDUAL else None
+        result = between_pairs(
+            view,
             pairs,
             measures=measures or DEFAULT_MEASURES,
-            site=site,
-            layers=layers,
-            where=where,
             model=loaded,
             seed=seed,
-            on_hook=lambda _: bar.advance(task),
+            loop=loop,
         )
+    show(_page(result, folder), as_json=as_json, quiet=quiet)
 
 
-def _write_families(result: "LayerResult", folder: Path, *, as_json: bool, quiet: bool) -> None:
+def _pairs(store: "ActivationStore", names: list[str] | None) -> list[tuple[str, str]]:
+    from geometry.rows.analysed import families_text
+
+    known = names or [name for name in store.families if name not in store.controls]
+    if len(known) < 2:
+        raise InputError(
+            f"a comparison needs two families that are not controls; got {len(known)} from the store: "
+            f"{families_text(store)}"
+        )
+    return list(combinations(known, 2))
+
+
+def _page(result: "LayerResult", folder: Path) -> Page:
     from geometry.between.summary import summary
     from geometry.figures.compare import described_by_layer, shared_index_by_layer
-    from geometry.report import write_report
     from geometry.similarity.family_measures import MEASURES
     from geometry.stats.uncertainty import LEAST_CONTROLS
 
-    say = console(quiet=quiet)
-    named = result.parameters["measures"]
+    named, site = result.parameters["measures"], result.parameters["site"]
     deciding = [name for name in named if MEASURES[name].decides]
     describing = [name for name in named if not MEASURES[name].decides]
-    with drawing(quiet=quiet):
-        figures = {name: shared_index_by_layer(result, measure=name) for name in deciding}
-        if describing:
-            figures["described"] = described_by_layer(result, describing)
-        tables = {"summary": summary(result)} if deciding else {}
-        paths = write_report(result, figures, folder, tables)
-    if as_json:
-        sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
-    elif deciding:
-        site = result.parameters["site"]
-        print_table(
-            _short(tables["summary"]),
-            title=f"{deciding[0]} of matched members, {site}, at the layer with the smallest p",
-        )
-    else:
-        print_table(_highest(result), title="measures that describe: highest value over layers beside its controls")
+    figures = {name: partial(shared_index_by_layer, result, measure=name) for name in deciding}
+    if describing:
+        figures["described"] = partial(described_by_layer, result, describing)
+    notes = [f"rows: {result.parameters['where']}"]
     n_controls = int(result.table["n_controls"].min())
     if deciding and n_controls < LEAST_CONTROLS:
         hint = f"{n_controls} control families: a verdict takes {LEAST_CONTROLS}; record control:0-19 with the others"
-        say.print(hint, markup=False)
-    say.print(f"rows: {result.parameters['where']}\n" + "\n".join(str(path) for path in paths), markup=False)
+        notes.insert(0, hint)
+    if not deciding:
+        title = "measures that describe: highest value over layers beside its controls"
+        return Page(result, folder, figures, {}, {title: _highest(result)}, notes)
+    told = summary(result)
+    title = f"{deciding[0]} of matched members, {site}, at the layer with the smallest p"
+    return Page(result, folder, figures, {"summary": told}, {title: _short(told)}, notes)
 
 
 def _short(summary: "pd.DataFrame") -> "pd.DataFrame":
@@ -168,40 +141,29 @@ def _grids(
     out: Path | None,
     seed: int,
     *,
-    as_json: bool,
     quiet: bool,
-) -> None:
-    import pandas as pd
-
+) -> list[Page]:
     from cache.store.store import ActivationStore
     from geometry.between.layers import between_layers, between_stores
     from geometry.figures.compare import layer_heatmap
-    from geometry.report import write_report
 
-    say = console(quiet=quiet)
     folder = options.results_folder(out, f"{file.stem}-{'layers' if other is None else other.stem}")
-    results = []
+    pages = []
     with ActivationStore.open(file) as a, ActivationStore.open(other) if other else nullcontext() as b:
+        view = a.view(site, layers, where)
+        theirs = None if b is None else b.view(site, layers, where)
         for name in measures:
-            with say.status(f"{name} of all layers"):
-                results.append(
-                    between_layers(a, measure=name, site=site, layers=layers, where=where, seed=seed)
-                    if b is None
-                    else between_stores(a, b, measure=name, site=site, layers=layers, where=where, seed=seed)
+            with watched(None, folder / name, quiet=quiet, what=f"{name} of all layers") as loop:
+                result = (
+                    between_layers(view, measure=name, seed=seed, loop=loop)
+                    if theirs is None
+                    else between_stores(view, theirs, measure=name, seed=seed, loop=loop)
                 )
-    with drawing(quiet=quiet):
-        paths = [
-            path
-            for name, result in zip(measures, results, strict=True)
-            for path in write_report(result, {"grid": layer_heatmap(result)}, folder / name)
-        ]
-    if as_json:
-        table = pd.concat([result.table for result in results], ignore_index=True)
-        sys.stdout.write(table.to_json(orient="records", indent=2) + "\n")
-    else:
-        for name, result in zip(measures, results, strict=True):
-            print_table(_neighbours(result, same=other is None), title=f"{name} of {site}, {_counts(result)}")
-    say.print(f"rows: {results[0].parameters['where']}\n" + "\n".join(str(path) for path in paths), markup=False)
+            title = f"{name} of {site}, {_counts(result)}"
+            printed = {title: _neighbours(result, same=other is None)}
+            notes = [f"rows: {result.parameters['where']}"]
+            pages.append(Page(result, folder / name, {"grid": partial(layer_heatmap, result)}, {}, printed, notes))
+    return pages
 
 
 def _neighbours(result: "LayerResult", *, same: bool) -> "pd.DataFrame":

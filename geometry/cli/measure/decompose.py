@@ -1,18 +1,19 @@
 """`geometry svd|pca|nmf|demix|umap`: what lies in the rows of one site, at every layer, with pictures."""
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import RecordedModel, recorded_model
-from geometry.cli.console.terminal import console, drawing, print_table, progress
+from geometry.cli.console.results import Page, show
+from geometry.cli.console.viewed import viewed
 from geometry.cli.record.store import StoreFile
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from cache import ActivationStore
     from geometry.results.result import LayerResult
@@ -37,7 +38,7 @@ def pca(
     with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
         result = pca_by_layer(view, k=components, seed=seed, loop=loop)
         tables = {"loadings": _loadings(view.store, result, model, quiet=quiet)}
-    _write(result, tables, folder, _shares(result), as_json=as_json, quiet=quiet)
+    _show(result, tables, folder, _shares(result), as_json=as_json, quiet=quiet)
 
 
 def svd(
@@ -59,7 +60,7 @@ def svd(
     with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
         result = svd_by_layer(view, k=components, seed=seed, loop=loop)
         tables = {"loadings": _loadings(view.store, result, model, quiet=quiet)}
-    _write(result, tables, folder, _shares(result), as_json=as_json, quiet=quiet)
+    _show(result, tables, folder, _shares(result), as_json=as_json, quiet=quiet)
 
 
 def nmf(
@@ -78,11 +79,11 @@ def nmf(
     from geometry.layers.nmf import nmf_by_layer
 
     folder = options.results_folder(out, f"{file.stem}-nmf")
-    with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
-        result = nmf_by_layer(store, site, layers=layers, where=where, k=components, seed=seed, on_hook=on_hook)
-        tables = {"loadings": _loadings(store, result, model, quiet=quiet)}
+    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
+        result = nmf_by_layer(view, k=components, seed=seed, loop=loop)
+        tables = {"loadings": _loadings(view.store, result, model, quiet=quiet)}
     columns = ["layer", "component", "explained_variance_ratio", "null_max", "agreement", "stability"]
-    _write(result, tables, folder, result.table[columns], as_json=as_json, quiet=quiet)
+    _show(result, tables, folder, result.table[columns], as_json=as_json, quiet=quiet)
 
 
 def demix(
@@ -102,14 +103,12 @@ def demix(
 
     names = options.families_of(families)
     folder = options.results_folder(out, f"{file.stem}-demix")
-    with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
-        result = demix_by_layer(
-            store, names, site=site, layers=layers, where=where, k=components, seed=seed, on_hook=on_hook
-        )
+    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
+        result = demix_by_layer(view, names, k=components, seed=seed, loop=loop)
     wide = result.table.pivot_table(index="layer", columns="part", values="share", sort=False, dropna=False)
     shared = result.table[result.table["part"] == "shared index"].set_index("layer")
     short = wide.assign(**{"index p over layers": shared["p_layers"]}).reset_index()
-    _write(result, {}, folder, short, as_json=as_json, quiet=quiet)
+    _show(result, {}, folder, short, as_json=as_json, quiet=quiet)
 
 
 def umap(
@@ -126,27 +125,10 @@ def umap(
     from geometry.layers.umap import umap_by_layer
 
     folder = options.results_folder(out, f"{file.stem}-umap")
-    with _opened(file, site, layers, quiet=quiet) as (store, on_hook):
-        result = umap_by_layer(store, site, layers=layers, where=where, seed=seed, on_hook=on_hook)
+    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
+        result = umap_by_layer(view, seed=seed, loop=loop)
     short = result.table[["layer", "trustworthiness", "n_members", "n_rows"]]
-    _write(result, {}, folder, short, as_json=as_json, quiet=quiet)
-
-
-@contextmanager
-def _opened(
-    file: Path, site: str, layers: str, *, quiet: bool
-) -> "Iterator[tuple[ActivationStore, Callable[[Any], None]]]":
-    """The store, and a progress bar that moves with every layer."""
-    from cache.store.store import ActivationStore
-    from geometry.results.result import site_hooks
-
-    with ActivationStore.open(file) as store:
-        if not store.complete:
-            rows = f"{len(store.rows)} rows are recorded so far"
-            console(quiet=quiet).print(f"{file} is not complete: {rows}", markup=False)
-        with progress("layers", quiet=quiet) as bar:
-            task = bar.add_task("layers", total=len(site_hooks(store, site, layers)), speed="")
-            yield store, lambda _: bar.advance(task)
+    _show(result, {}, folder, short, as_json=as_json, quiet=quiet)
 
 
 def _loadings(store: "ActivationStore", result: "LayerResult", name: str | None, *, quiet: bool) -> "pd.DataFrame":
@@ -155,23 +137,22 @@ def _loadings(store: "ActivationStore", result: "LayerResult", name: str | None,
     return loadings(result, recorded_model(store, name, quiet=quiet))
 
 
-def _figures(result: "LayerResult", tables: "Mapping[str, pd.DataFrame]") -> dict[str, Any]:
+def _figures(result: "LayerResult", tables: "Mapping[str, pd.DataFrame]") -> "dict[str, Callable[[], Figure]]":
     from geometry.figures.loadings import loading_table
     from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
     from geometry.figures.spectra import demixed_by_layer, spectra_by_layer
 
-    if result.name == "demix":
-        return {"demixed": demixed_by_layer(result)}
-    figures = {"scatter": scatter_by_layer(result)}
+    by_name = {"demix": {"demixed": demixed_by_layer}}.get(result.name, {"scatter": scatter_by_layer})
     if result.name in {"pca", "svd"}:
-        figures |= {"explained_variance": explained_variance_by_layer(result), "spectra": spectra_by_layer(result)}
+        by_name |= {"explained_variance": explained_variance_by_layer, "spectra": spectra_by_layer}
+    figures: dict[str, Callable[[], Figure]] = {name: partial(draw, result) for name, draw in by_name.items()}
     if "loadings" in tables:
         title = f"{result.parameters['site']}: what {result.name} components stand for"
-        figures["loadings"] = loading_table(tables["loadings"], title=title)
+        figures["loadings"] = partial(loading_table, tables["loadings"], title=title)
     return figures
 
 
-def _write(
+def _show(
     result: "LayerResult",
     tables: "Mapping[str, pd.DataFrame]",
     folder: Path,
@@ -180,19 +161,12 @@ def _write(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Save everything, print the short table or all of it as JSON, and say where the files are."""
-    from geometry.report import write_report
-
-    say = console(quiet=quiet)
-    with drawing(quiet=quiet):
-        paths = write_report(result, _figures(result, tables), folder, tables)
-    if as_json:
-        sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
-    else:
-        counts = result.table.iloc[0]
-        what = f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
-        print_table(short, title=f"{result.name} of {result.parameters['site']}: {what}")
-    say.print(f"rows: {result.parameters['where']}\n" + "\n".join(str(path) for path in paths), markup=False)
+    counts = result.table.iloc[0]
+    what = f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
+    title = f"{result.name} of {result.parameters['site']}: {what}"
+    notes = [f"rows: {result.parameters['where']}"]
+    page = Page(result, folder, _figures(result, tables), tables, {title: short}, notes)
+    show(page, as_json=as_json, quiet=quiet)
 
 
 def _shares(result: "LayerResult") -> "pd.DataFrame":
