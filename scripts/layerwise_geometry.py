@@ -42,22 +42,22 @@ def decompositions(store: ActivationStore, model: LoadedModel, families: list[st
             figures |= {"spectra": spectra_by_layer(result), "variance": explained_variance_by_layer(result)}
         write_report(result, figures, folder / name, {"loadings": table})
     every_fifth = ",".join(str(hook.layer) for hook in site_hooks(store, "resid_post")[1::5])
-    result = umap_by_layer(store, where=where, layers=every_fifth)
+    result = umap_by_layer(store.view(layers=every_fifth, where=where))
     write_report(result, {"scatter": scatter_by_layer(result)}, folder / "umap")
-    result = demix_by_layer(store, families[:3])
+    result = demix_by_layer(store.view(), families[:3])
     write_report(result, {"demixed": demixed_by_layer(result)}, folder / "demix")
 
 
 def comparisons(store: ActivationStore, model: LoadedModel, families: list[str], folder: Path) -> LayerResult:
     """Families against families: first what decides, then what merely describes; then layers against layers."""
-    deciding = between_pairs(store, list(combinations(families, 2)), model=model)
+    deciding = between_pairs(store.view(), list(combinations(families, 2)), model=model)
     figures = {name: shared_index_by_layer(deciding, measure=name) for name in deciding.parameters["measures"]}
     write_report(deciding, figures, folder / "families", {"summary": summary(deciding)})
     described = dict.fromkeys((families[1], families[2 % len(families)], families[-1]))
     pairs = [(families[0], other) for other in described if other != families[0]]
-    describing = between_pairs(store, pairs, measures=("cka", "cca"))
+    describing = between_pairs(store.view(), pairs, measures=("cka", "cca"))
     write_report(describing, {"described": described_by_layer(describing, ("cka", "cca"))}, folder / "described")
-    grid = between_layers(store, where=f"is_last and family in {families[:3]}")
+    grid = between_layers(store.view(where=f"is_last and family in {families[:3]}"))
     write_report(grid, {"grid": layer_heatmap(grid)}, folder / "layers")
     return deciding
 

@@ -116,7 +116,7 @@ def recorded(study: Study, model: LoadedModel, folder: Path, arguments: argparse
 def judge(study: Study, store: ActivationStore, folder: Path) -> None:
     """Compare the study's pairs in increasing order; print their summary and count the verdicts."""
     started = time.perf_counter()
-    result = between_pairs(store, list(study.pairs), measures=("matched_cosine",))
+    result = between_pairs(store.view(), list(study.pairs), measures=("matched_cosine",))
     table = summary(result)
     table.insert(2, "pair_is", [study.pairs[pair] for pair in zip(table["a"], table["b"], strict=True)])
     write_report(result, {}, folder / study.name, {"summary": table})

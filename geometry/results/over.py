@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from threadpoolctl import threadpool_limits
 
@@ -18,6 +18,7 @@ from geometry.results.packing import pack, unpack
 T = TypeVar("T")
 
 
+@runtime_checkable
 class Site(Protocol):
     """What a loop goes over: a hook, or whatever else has a name that is one alone in its analysis."""
 
@@ -159,7 +160,7 @@ def _differing(folder: Path, described: Mapping[str, Any]) -> str:
     with suppress(OSError, ValueError, AttributeError, TypeError, KeyError, IndexError):
         other = json.loads((folder / _DESCRIBED).read_text())
         here, there = ({**one, **one["parameters"]} for one in (described, other))
-        names = [name for name in here if name != "parameters" and here[name] != there.get(name)]
+        names = [name for name in {**here, **there} if name != "parameters" and here.get(name) != there.get(name)]
         return names[0]
     return "what it analysed"
 

@@ -309,7 +309,7 @@ def test_means_of_last_tokens_carry_the_member_they_count_under(gpt2, prompts, t
     months = prompts.subset(i for i, prompt in enumerate(prompts) if (prompt.family, prompt.template) == ("months", 1))
     plan = plan_recording(gpt2, months, sites="mlp_out", layers="1", positions="last")
     with record(gpt2, plan, tmp_path / "a.h5") as store:
-        result = pca_by_layer(store, "mlp_out", where="is_last", k=2)
+        result = pca_by_layer(store.view("mlp_out", where="is_last"), k=2)
     labels = [text.get_text() for text in scatter_by_layer(result).axes[0].texts]
     assert labels == ["Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov"]
 
