@@ -10,7 +10,7 @@ from cache.errors import InputError
 from cache.families.words import CONTROL_CLASSES
 
 CONTROL_PREFIX = "control:"
-"""What names of control families begin with."""
+"""How the name of a control begins, drawn or one's own."""
 
 _SEED = 20231104
 _DRAWS = re.compile(r"control:(?:([A-Za-z]+):)?([0-9]{1,9})(?:-([0-9]{1,9}))?")

@@ -10,9 +10,7 @@ from types import MappingProxyType
 from pydantic import TypeAdapter
 
 from cache.errors import InputError, NotAvailableError
-from cache.families.controls import Draws, control_members, control_name, is_draw, parse_draws
-
-_CONTROL = "control:"
+from cache.families.controls import CONTROL_PREFIX, Draws, control_members, control_name, is_draw, parse_draws
 
 
 @dataclass(frozen=True)
@@ -131,8 +129,8 @@ def _entry(name: str) -> Family | Draws:
     """What one name of a data set stands for: a family, or draws still to be made."""
     if is_draw(name):
         return parse_draws(name)
-    if name.startswith(_CONTROL):
-        return _own_control(name.removeprefix(_CONTROL))
+    if name.startswith(CONTROL_PREFIX):
+        return _own_control(name.removeprefix(CONTROL_PREFIX))
     if name.startswith("family:"):
         return read_family(name.removeprefix("family:"))
     if name in FAMILIES:
@@ -142,11 +140,11 @@ def _entry(name: str) -> Family | Draws:
 
 
 def _own_control(path: str) -> Family:
-    named = _CONTROL + Path(path).stem
+    named = CONTROL_PREFIX + Path(path).stem
     if not _is_file(Path(path)) and not Path(path).suffix and "/" not in path:
         raise InputError(
-            f"no control {_CONTROL + path!r}; give control:0-19, control:capitals:0-19, control:characters:0-19, or "
-            "control:FILE (one member a line)"
+            f"no control {CONTROL_PREFIX + path!r}; give control:0-19, control:capitals:0-19, "
+            "control:characters:0-19, or control:FILE (one member a line)"
         )
     family = read_family(path)
     if is_draw(named):
@@ -163,10 +161,10 @@ def _families(entry: Family | Draws, ordinals: range) -> list[Family]:
 def _check_controls(families: Sequence[Family]) -> None:
     """Refuse a control that has the same word at the same ordinal as another family or control."""
     holders: dict[tuple[int, str], Family] = {}
-    for family in sorted(families, key=lambda family: family.name.startswith(_CONTROL)):
+    for family in sorted(families, key=lambda family: family.name.startswith(CONTROL_PREFIX)):
         for ordinal, member in zip(family.ordinals, family.members, strict=True):
             other = holders.setdefault((ordinal, member.casefold()), family)
-            if other is not family and family.name.startswith(_CONTROL):
+            if other is not family and family.name.startswith(CONTROL_PREFIX):
                 raise InputError(
                     f"{family.name} and {other.name} both have {member!r} at {ordinal}, and a control shares no word "
                     f"at a place with the others; leave {family.name} out"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cache.errors import InputError
+from cache.families.controls import CONTROL_PREFIX
 from cache.families.family import Family
 from cache.prompts.frames import FRAMES, Frame
 from cache.prompts.prompt import Prompt, Prompts
@@ -110,7 +111,7 @@ def _castings(kind: str, families: tuple[Family, ...]) -> list[tuple[Family, ...
     """The families that take turns in a prompt: one, or for `mixed` every ordered pair without controls."""
     if kind != "mixed":
         return [(family,) for family in families]
-    ordered = [family for family in families if not family.name.startswith("control:")]
+    ordered = [family for family in families if not family.name.startswith(CONTROL_PREFIX)]
     if len(ordered) < 2:
         raise InputError(f"kind mixed needs two families that are not controls; got {len(ordered)}")
     return list(itertools.permutations(ordered, 2))

@@ -56,6 +56,15 @@ class View:
         return where_text(self.where, default)
 
     @property
+    def source(self) -> str:
+        """What is looked at: the store's fingerprint, and which of its rows there are while it is being recorded."""
+        store = self.store
+        if store.complete:
+            return store.fingerprint
+        prompts = hashlib.sha256(store.rows["prompt"].to_numpy().tobytes()).hexdigest()[:8]
+        return f"{store.fingerprint} ({len(store.rows)} of {store.n_planned} rows, sha256 {prompts})"
+
+    @property
     def _of_texts(self) -> Bool[np.ndarray, " row"]:
         return (self.store.rows["position"] >= 0).to_numpy()
 

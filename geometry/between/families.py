@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +15,8 @@ from cache.errors import InputError
 from cache.seeds import check_seed
 from cache.store.store import check_source
 from cache.store.view import View
-from geometry.between.table import Found, comparison_result
-from geometry.layers.order_effect import NO_LISTS, OrderedLists, SharedByList, ordered_lists, set_apart, shared_by_list
+from geometry.between.table import FOUND_TYPES, Found, comparison_result
+from geometry.layers.order_effect import NO_LISTS, OrderedLists, ordered_lists, set_apart, shared_by_list
 from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import LayerResult
 from geometry.rows.analysed import families_text
@@ -23,7 +24,7 @@ from geometry.rows.cells import Balance, CellPlan, balance, complete_controls, l
 from geometry.rows.names import names_of, pairs_of
 from geometry.similarity.family_measures import MEASURES, Cells
 from geometry.similarity.of_families import matched_products
-from geometry.similarity.pair_evidence import Known, Measured, directions_of, enough_controls, measured, pair_cells
+from geometry.similarity.pair_evidence import directions_of, enough_controls, measured, pair_cells
 from geometry.stats.linalg import RANK_TOLERANCE, remove_span
 from geometry.stats.permutations import member_permutations
 from geometry.stats.unrelated_codes import Directions, draw_weights
@@ -47,6 +48,16 @@ class Pair:
     controls: tuple[str, ...]
     lists: OrderedLists
     readout: Float[Tensor, "token d"] | None
+
+    @property
+    def name(self) -> str:
+        """Both families."""
+        return f"{self.a} - {self.b}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many members and controls it is compared by."""
+        return len(self.common.members), len(self.controls)
 
 
 @dataclass(frozen=True)
@@ -111,54 +122,45 @@ def between_pairs(
         InputError: an unknown measure or family, or a pair with less than 2 contexts or members in common.
         FingerprintError: the model is not the one recorded.
     """
-    seed, measures = check_seed(seed), names_of(measures)
-    wanted = _wanted(pairs, measures)
+    seed, measures = check_seed(seed), _known_measures(measures)
+    wanted = list({frozenset(pair): pair for pair in reversed(pairs_of(pairs))}.values())[::-1]
+    if not wanted or any(a == b for a, b in wanted):
+        raise InputError("a comparison needs two different families")
     plan = plan_cells(view)
     lists_apart = set_apart(plan)
     known = [_pair(view.store, plan, lists_apart, a, b, model) for a, b in wanted]
     if model is not None and view.site not in RESIDUAL:
         raise InputError(f"the readout is removed from {', '.join(RESIDUAL)} only; got {view.site}")
-    sizes = [(len(pair.common.members), len(pair.controls)) for pair in known]
-    every_draw = {size: _draws(measures, *size, seed) for size in dict.fromkeys(sizes)}
-    parameters = {
-        "site": view.site,
-        "layers": view.layers,
-        "where": view.noted(),
-        "measures": list(measures),
-        "pairs": [f"{a} - {b}" for a, b in wanted],
+    every_draw = {pair.size: _draws(measures, *pair.size, seed) for pair in known}
+    parameters: dict[str, Any] = {"site": view.site, "layers": view.layers, "where": view.noted(), "measures": measures}
+    parameters |= {
+        "pairs": [pair.name for pair in known],
         "variants": ["plain"] + [READOUT_REMOVED] * (model is not None),
         "seed": seed,
-        "members": {f"{pair.a} - {pair.b}": [plan.members[i] for i in pair.common.members] for pair in known},
-        "controls": {f"{pair.a} - {pair.b}": list(pair.controls) for pair in known},
+        "members": {pair.name: [plan.members[i] for i in pair.common.members] for pair in known},
+        "controls": {pair.name: list(pair.controls) for pair in known},
     }
 
     def unit(hook: Hook) -> list[Found]:
-        cells = load_cells(view.store, hook, plan)
+        cells, found = load_cells(view.store, hook, plan), []
         directions: dict[tuple[Balance, tuple[str, ...]], Directions | None] = {}
-        found = []
-        for pair, size in zip(known, sizes, strict=True):
-            drawn, key = every_draw[size], (pair.common, pair.controls)
+        for pair in known:
+            drawn, key = every_draw[pair.size], (pair.common, pair.controls)
             if key not in directions:
                 directions[key] = directions_of(_controls(cells, plan, pair), drawn.weights)
             found += _compare(hook, cells, plan, pair, replace(drawn, directions=directions[key]), seed)
         return found
 
-    analysis = Analysis(
-        "compare", parameters, view.store.fingerprint, types=(Found, Hook, Known, Measured, SharedByList)
-    )
-    found = [one for at_hook in over(view.hooks, unit, analysis, loop) for one in at_hook]
-    return comparison_result(found, view.hooks, parameters, view.store.fingerprint)
+    found = over(view.hooks, unit, Analysis("compare", parameters, view.source, types=FOUND_TYPES), loop)
+    return comparison_result([one for here in found for one in here], view.hooks, parameters, view.store.fingerprint)
 
 
-def _wanted(pairs: Sequence[Sequence[str]], measures: Sequence[str]) -> list[tuple[str, str]]:
-    """Different pairs in their order, of measures that there are."""
-    wanted = list({frozenset(pair): pair for pair in reversed(pairs_of(pairs))}.values())[::-1]
+def _known_measures(names: Sequence[str]) -> list[str]:
+    measures = names_of(names)
     unknown = [name for name in measures if name not in MEASURES]
     if unknown or not measures:
         raise InputError(f"no measure {unknown[0] if unknown else ''!r}; there are {', '.join(MEASURES)}")
-    if not wanted or any(a == b for a, b in wanted):
-        raise InputError("a comparison needs two different families")
-    return wanted
+    return measures
 
 
 def _pair(

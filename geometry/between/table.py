@@ -48,6 +48,10 @@ class Found:
     n_rows: int
 
 
+FOUND_TYPES = (Found, Hook, Known, Measured, SharedByList)
+"""What it is made of."""
+
+
 def comparison_result(
     found: Sequence[Found], hooks: Sequence[Hook], parameters: Mapping[str, Any], source: str
 ) -> LayerResult:

@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from cache import Hook
 from cache.errors import InputError
-from cache.families.controls import CONTROL_PREFIX
 from cache.seeds import check_seed
 from cache.store.view import View
 from geometry.bases.demixing import N_DRAWS, PARTS, demix
@@ -21,27 +20,28 @@ from geometry.results.result import LayerResult, Named, layer_result, stacked
 from geometry.rows.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
 from geometry.similarity.pair_evidence import enough_controls
 from geometry.stats.ranks import rank_p_over_layers
-from geometry.stats.unrelated_codes import draw_directions, draw_weights, mean_code
+from geometry.stats.unrelated_codes import Directions, draw_directions, draw_weights, mean_code
 
 
 @dataclass(frozen=True)
-class _Split:
-    """What is split: families' cells in common, and the control families that have them too."""
+class Material:
+    """The families that are split, what they have in common, and the controls that have it too."""
 
     plan: CellPlan
-    names: Sequence[str]
+    families: tuple[str, ...]
     common: Balance
-    controls: Sequence[str]
+    controls: tuple[str, ...]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Controls, members, contexts and rows, as every table carries them."""
-        grid = np.ix_(list(map(self.plan.families.index, self.names)), self.common.contexts, self.common.members)
+        """What every line of the table carries."""
+        mine = self.plan.counts[[self.plan.families.index(name) for name in self.families]]
+        cells = mine[np.ix_(range(len(self.families)), self.common.contexts, self.common.members)]
         return {
             "n_controls": len(self.controls),
             "n_members": len(self.common.members),
             "n_templates": len(self.common.contexts),
-            "n_rows": int(self.plan.counts[grid].sum()),
+            "n_rows": int(cells.sum()),
         }
 
 
@@ -68,62 +68,66 @@ def demix_by_layer(
     Raises:
         InputError: no such family, or too few families, contexts or members in common.
     """
-    seed, split = check_seed(seed), _split(view, families)
-    k = min(k, len(split.common.members) - 1)
-    parameters: dict[str, Any] = {
-        "site": view.site,
-        "layers": view.layers,
-        "where": view.noted(),
-        "families": list(split.names),
-    }
-    parameters |= {"families": list(split.names), "k": k, "seed": seed, "controls": list(split.controls)}
-    parameters["members"] = [split.plan.members[i] for i in split.common.members]
-    weights = _weights(len(split.names), len(split.common.members), len(split.controls), seed)
-    analysis = Analysis("demix", parameters, view.store.fingerprint)
-    arrays = stacked(over(view.hooks, lambda hook: _parts(view, hook, split, k, weights), analysis, loop))
+    seed = check_seed(seed)
+    material = _material(view, families)
+    names, plan, common, controls = material.families, material.plan, material.common, material.controls
+    k = min(k, len(common.members) - 1)
+    parameters = {"site": view.site, "layers": view.layers, "where": view.noted(), "families": list(names), "k": k}
+    parameters |= {"seed": seed, "controls": list(controls), "members": [plan.members[i] for i in common.members]}
+    weights = _weights(len(names), len(common.members), len(controls), seed)
+
+    def unit(hook: Hook) -> Named:
+        cells = load_cells(view.store, hook, plan)
+        x = torch.stack([take(cells, plan, name, common) for name in names])
+        codes = [mean_code(take(cells, plan, name, common)) for name in controls]
+        return _split(x, k, None if weights is None else draw_directions(codes, weights))
+
+    arrays = stacked(over(view.hooks, unit, Analysis("demix", parameters, view.source), loop))
     share, null = arrays["share"][1], arrays["null"][1]
     if np.isnan(share).all():
         raise InputError(f"all activations of {view.site} are equal for {view.noted()!r}; there is nothing to split")
-    arrays = {**arrays, "p_layers": (("hook",), rank_p_over_layers(np.column_stack([share[:, 0], null])))}
+    p_layers = rank_p_over_layers(np.column_stack([share[:, 0], null]))
+    first = {name: arrays[name] for name in ("share", "null", "p")} | {"p_layers": (("hook",), p_layers)}
+    arrays = first | {name: array for name, array in arrays.items() if name not in first}
     return layer_result(
         "demix",
         view.hooks,
         arrays,
         parameters=parameters,
         source=view.store.fingerprint,
-        table=_table(view.hooks, arrays, split.counts),
+        table=_table(view.hooks, arrays, material.counts),
         labels={"part": PARTS},
     )
 
 
-def _split(view: View, families: Sequence[str] | None) -> _Split:
+def _material(view: View, families: Sequence[str] | None) -> Material:
     own = plan_cells(view, families).families
     plan = set_apart(plan_cells(view))
-    names = [name for name in own if families is not None or not name.startswith(CONTROL_PREFIX)]
+    names = tuple(name for name in own if families is not None or name not in view.store.controls)
     if len(names) < 2:
         raise InputError(f"demix needs 2 families that are not controls; got {len(names)}")
     common = balance(plan, names)
-    return _Split(plan, names, common, [name for name in complete_controls(plan, common) if name not in names])
+    return Material(plan, names, common, tuple(c for c in complete_controls(plan, common) if c not in names))
 
 
-def _parts(
-    view: View, hook: Hook, split: _Split, k: int, weights: Float[np.ndarray, "draw member row"] | None
-) -> Named:
-    """The parts at one site; nan where all activations are equal."""
-    cells = load_cells(view.store, hook, split.plan)
-    x = torch.stack([take(cells, split.plan, name, split.common) for name in split.names])
-    codes = [mean_code(take(cells, split.plan, name, split.common)) for name in split.controls]
-    directions = None if weights is None else draw_directions(codes, weights)
-    if (x != x[:1, :1, :1]).any():
-        one = demix(x, k=k, directions=directions)
-        found = [one.share, one.null, np.array(one.p), one.stability, one.captured, one.index.directions.numpy()]
+def _split(x: Float[Tensor, "family context member d"], k: int, directions: Directions | None) -> Named:
+    """The split at one site; nan where all activations are equal."""
+    if not (x != x[:1, :1, :1]).any():
+        k, n_draws = min(k, x.shape[3]), 0 if directions is None else 2 * N_DRAWS
+        missing = (len(PARTS),), (n_draws,), (), (k,), (k,), (k, x.shape[3])
+        share, null, p, stability, captured, index = (np.full(shape, np.nan) for shape in missing)
     else:
-        n_draws = 0 if weights is None else 2 * N_DRAWS
-        shapes = ((len(PARTS),), (n_draws,), (), (k,), (k,), (k, x.shape[-1]))
-        found = [np.full(shape, np.nan) for shape in shapes]
-    axes = (("part",), ("draw",), (), ("component",), ("component",), ("component", "d"))
-    names = ("share", "null", "p", "stability", "captured", "index_directions")
-    return {name: (along, values) for name, along, values in zip(names, axes, found, strict=True)}
+        one = demix(x, k=k, directions=directions)
+        share, null, p, stability, captured = one.share, one.null, np.array(one.p), one.stability, one.captured
+        index = one.index.directions.numpy()
+    return {
+        "share": (("part",), share),
+        "null": (("draw",), null),
+        "p": ((), p),
+        "stability": (("component",), stability),
+        "captured": (("component",), captured),
+        "index_directions": (("component", "d"), index),
+    }
 
 
 def _weights(
@@ -137,13 +141,16 @@ def _weights(
 
 def _table(hooks: Sequence[Hook], arrays: Named, counts: dict[str, int]) -> pd.DataFrame:
     lines = []
-    for h, hook in enumerate(hooks):
-        share, null, p, p_layers = (arrays[name][1][h] for name in ("share", "null", "p", "p_layers"))
-        for i, name in enumerate(PARTS):
-            line: dict[str, object] = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name, "part": name}
-            tested = name == "shared index" and len(null) > 0 and not np.isnan(share).all()
-            beside = (null.mean(), null.max(), p, p_layers, 1 / (1 + len(null))) if tested else [np.nan] * 5
-            line["share"] = float(share[i])
-            line |= dict(zip(("null_mean", "null_max", "p", "p_layers", "p_floor"), map(float, beside), strict=True))
+    for i, hook in enumerate(hooks):
+        share, null, p, p_layers = (arrays[name][1][i] for name in ("share", "null", "p", "p_layers"))
+        there = len(null) > 0 and not np.isnan(share[0])
+        for number, name in enumerate(PARTS):
+            tested = there and name == "shared index"
+            line = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name, "part": name}
+            line |= {"share": float(share[number])}
+            line |= {"null_mean": float(null.mean()) if tested else np.nan}
+            line |= {"null_max": float(null.max()) if tested else np.nan}
+            line |= {"p": float(p) if tested else np.nan, "p_layers": float(p_layers) if tested else np.nan}
+            line |= {"p_floor": 1 / (1 + len(null)) if tested else np.nan}
             lines.append(line | counts)
     return pd.DataFrame(lines)

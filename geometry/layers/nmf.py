@@ -22,10 +22,10 @@ N_NULL = 3
 
 
 def nmf_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -> LayerResult:
-    """Non-negative factors of a view's rows, at each site by itself; signed activations are split by sign.
+    """Non-negative factors of a view's rows, fitted at each site by itself; signed activations are split by sign.
 
     Args:
-        view: the sites and rows, those of `default_rows` where it asks for none; neurons (`mlp_post`) are where NMF is
+        view: the sites and rows; those of `default_rows` where it asks for none. Neurons (`mlp_post`) are where NMF is
             at home.
         k: how many components.
         seed: seeds starts, halves and null.
@@ -40,24 +40,17 @@ def nmf_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -
         InputError: no row, or fewer rows than components.
         NumbersError: a value is not finite.
     """
-    seed, rows = check_seed(seed), chosen_rows(view)
+    seed = check_seed(seed)
+    store, rows = view.store, chosen_rows(view)
     parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "seed": seed, "k": k, "n_null": N_NULL}
-    found = over(
-        view.hooks,
-        lambda hook: _factors(view.store.load(hook, rows.chosen), rows, k, seed),
-        Analysis("nmf", parameters, view.store.fingerprint),
-        loop,
-    )
-    arrays = stacked(found)
-    return layer_result(
-        "nmf",
-        view.hooks,
-        arrays,
-        rows=rows.table,
-        parameters=parameters,
-        source=view.store.fingerprint,
-        table=_table(view.site, view.hooks, arrays, rows),
-    )
+
+    def unit(hook: Hook) -> Named:
+        return _factors(store.load(hook, rows.chosen), rows, k, seed)
+
+    arrays = stacked(over(view.hooks, unit, Analysis("nmf", parameters, view.source), loop))
+    table = _table(view.site, view.hooks, arrays, rows)
+    source = view.store.fingerprint
+    return layer_result("nmf", view.hooks, arrays, rows=rows.table, parameters=parameters, source=source, table=table)
 
 
 def _factors(x: Float[Tensor, "row d"], rows: Rows, k: int, seed: int) -> Named:

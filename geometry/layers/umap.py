@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from torch import Tensor
 
 from cache import Hook
 from cache.seeds import check_seed
@@ -31,40 +32,35 @@ def umap_by_layer(view: View, *, n_neighbors: int = 15, seed: int = 0, loop: Loo
         Arrays `scores` (hook, row, 2) and `trustworthiness`; 0 and nan where all rows are equal.
 
     Raises:
-        InputError: no row, or fewer than 5.
+        InputError: no row, or fewer than 5 rows.
         NumbersError: a value is not finite.
     """
     seed = check_seed(seed)
-    rows = _drawn(chosen_rows(view), seed)
+    store, rows = view.store, _drawn(chosen_rows(view), seed)
     parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "seed": seed}
     parameters["n_neighbors"] = n_neighbors
 
     def unit(hook: Hook) -> Named:
-        x = view.store.load(hook, rows.chosen)
-        if len(x) >= 5 and bool((x == x[0]).all()):
-            return _picture(np.zeros((len(x), 2), dtype=np.float32), math.nan)
-        found = umap(x, n_neighbors=n_neighbors, seed=seed)
-        return _picture(found.coordinates.numpy(), found.trustworthiness)
+        return _picture(store.load(hook, rows.chosen), n_neighbors, seed)
 
-    analysis = Analysis("umap", parameters, view.store.fingerprint, many_threads=True)
-    arrays = stacked(over(view.hooks, unit, analysis, loop))
+    arrays = stacked(over(view.hooks, unit, Analysis("umap", parameters, view.source, many_threads=True), loop))
     lines = [
-        {"layer": hook.table_layer, "site": view.site, "hook": hook.name, "trustworthiness": value} | row_counts(rows)
-        for hook, value in zip(view.hooks, arrays["trustworthiness"][1].tolist(), strict=True)
+        {"layer": hook.table_layer, "site": view.site, "hook": hook.name, "trustworthiness": float(value)}
+        | row_counts(rows)
+        for hook, value in zip(view.hooks, arrays["trustworthiness"][1], strict=True)
     ]
-    return layer_result(
-        "umap",
-        view.hooks,
-        arrays,
-        rows=rows.table,
-        parameters=parameters,
-        source=view.store.fingerprint,
-        table=pd.DataFrame(lines),
-    )
+    table = pd.DataFrame(lines)
+    source = view.store.fingerprint
+    return layer_result("umap", view.hooks, arrays, rows=rows.table, parameters=parameters, source=source, table=table)
 
 
-def _picture(coordinates: Float[np.ndarray, "row axis"], trustworthiness: float) -> Named:
-    return {"scores": (("row", "axis"), coordinates), "trustworthiness": ((), np.array(trustworthiness))}
+def _picture(x: Float[Tensor, "row d"], n_neighbors: int, seed: int) -> Named:
+    if len(x) >= 5 and bool((x == x[0]).all()):
+        coordinates, trust = np.zeros((len(x), 2), dtype=np.float32), math.nan
+    else:
+        embedding = umap(x, n_neighbors=n_neighbors, seed=seed)
+        coordinates, trust = embedding.coordinates.numpy(), embedding.trustworthiness
+    return {"scores": (("row", "axis"), coordinates), "trustworthiness": ((), np.array(trust))}
 
 
 def _drawn(rows: Rows, seed: int) -> Rows:

@@ -1,25 +1,36 @@
 """The one loop over sites: watched, on one thread, and taken up where it was broken off."""
 
 import hashlib
-import importlib.metadata
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from threadpoolctl import threadpool_limits
 
-from cache import Hook
 from cache.whole_files import write_whole
+from geometry.results.described import json_text, versions
 from geometry.results.packing import pack, unpack
-from geometry.results.result import LIBRARIES
 
 T = TypeVar("T")
 
 
+@runtime_checkable
+class Site(Protocol):
+    """What a loop goes over: a hook, or whatever else has a name that is one alone in its analysis."""
+
+    @property
+    def name(self) -> str:
+        """Its name, which a kept file bears."""
+
+
+S = TypeVar("S", bound=Site)
+
+
+_DESCRIBED = "analysis.json"
 _FOLDER = re.compile(r"unfinished-[0-9a-f]{16}")
 
 
@@ -36,15 +47,9 @@ class Loop:
         kept: a folder for finished sites, from which the same analysis goes on when it was broken off; None keeps
             nothing. `forget` empties it once the result is written.
         say: called with a sentence when kept sites are used, or dropped since they are of another analysis.
-
-    Example:
-        >>> seen = []
-        >>> result = pca_by_layer(view, k=2, loop=Loop(on_hook=seen.append))
-        >>> seen == list(view.hooks)
-        True
     """
 
-    on_hook: Callable[[Hook], None] = field(default=_nobody, repr=False)
+    on_hook: Callable[[Any], None] = field(default=_nobody, repr=False)
     kept: Path | None = None
     say: Callable[[str], None] = field(default=_nobody, repr=False)
 
@@ -74,11 +79,11 @@ class Analysis:
     many_threads: bool = False
 
 
-def over(hooks: Sequence[Hook], unit: Callable[[Hook], T], analysis: Analysis, loop: Loop = ALONE) -> list[T]:
+def over(sites: Sequence[S], unit: Callable[[S], T], analysis: Analysis, loop: Loop = ALONE) -> list[T]:
     """What a function gives at every site, in their order; a site that was finished before is not computed again.
 
     Args:
-        hooks: the sites.
+        sites: the sites: hooks, or other parts of the work that have names.
         unit: from a site to its values: a pure function of it and of what `analysis` names, so that it gives the same
             bytes on any machine, in any order. Its values are such as `geometry.results.packing.pack` takes.
         analysis: what the values depend on besides.
@@ -88,12 +93,12 @@ def over(hooks: Sequence[Hook], unit: Callable[[Hook], T], analysis: Analysis, l
         NotAvailableError: the folder for kept sites takes no file.
         NoSpaceError: there is no room in it.
     """
-    folder = None if loop.kept is None else _opened(loop.kept, analysis, loop.say)
+    kept = None if loop.kept is None else _opened(loop, loop.kept, analysis, [site.name for site in sites])
     found = []
-    for hook in hooks:
+    for site in sites:
         with nullcontext() if analysis.many_threads else threadpool_limits(1):
-            found.append(_unit(hook, unit, analysis, folder))
-        loop.on_hook(hook)
+            found.append(_unit(site, unit, analysis, kept))
+        loop.on_hook(site)
     return found
 
 
@@ -105,43 +110,59 @@ def forget(kept: Path) -> None:
         kept.rmdir()
 
 
-def _unit(hook: Hook, unit: Callable[[Hook], T], analysis: Analysis, folder: Path | None) -> T:
-    if folder is None:
-        return unit(hook)
-    path = folder / f"{analysis.part}{hook.name}.npz"
+@dataclass(frozen=True)
+class _Kept:
+    """Where an analysis's finished sites are kept, and what it is described by there."""
+
+    folder: Path
+    described: str
+
+
+def _unit(site: S, unit: Callable[[S], T], analysis: Analysis, kept: _Kept | None) -> T:
+    if kept is None:
+        return unit(site)
+    path = kept.folder / _file(analysis, site.name)
     with suppress(OSError, ValueError):  # not there, or not whole: computed
-        kept: T = unpack(path.read_bytes(), analysis.types)
-        return kept
-    found = unit(hook)
+        before: T = unpack(path.read_bytes(), analysis.types)
+        return before
+    found = unit(site)
+    if not (kept.folder / _DESCRIBED).exists():  # only now: what is refused leaves nothing
+        write_whole(kept.folder / _DESCRIBED, kept.described)
     write_whole(path, pack(found))
     return found
 
 
-def _opened(kept: Path, analysis: Analysis, say: Callable[[str], None]) -> Path:
+def _file(analysis: Analysis, site: str) -> str:
+    return f"{analysis.part}{site}.npz"
+
+
+def _opened(loop: Loop, kept: Path, analysis: Analysis, sites: Sequence[str]) -> _Kept:
     """The folder of an analysis's finished sites; those of other analyses are dropped."""
     described = {"name": analysis.name, "parameters": dict(analysis.parameters), "source": analysis.source}
-    described["versions"] = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    text = json.dumps(described, sort_keys=True)
+    described["versions"] = versions()
+    text = json_text(described, sort_keys=True)
     mine = kept / f"unfinished-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     others = [folder for folder in _folders(kept) if folder != mine]
     for folder in others:
-        say(f"what was kept in {kept} is of another {_differing(folder, described)}; all is computed anew")
+        loop.say(
+            f"what was kept in {kept} is of another run, which differs in {_differing(folder, described)}; "
+            "all is computed anew"
+        )
         _remove(folder)
-    n_kept = len(list(mine.glob(f"{analysis.part}blocks.*.npz")))
+    n_kept = sum((mine / _file(analysis, site)).is_file() for site in sites)
     if n_kept:
-        say(f"{n_kept} finished before and kept in {kept} are not computed again")
-    write_whole(mine / "analysis.json", text)
-    return mine
+        loop.say(f"{n_kept} finished before and kept in {kept} are not computed again")
+    return _Kept(mine, text)
 
 
 def _differing(folder: Path, described: Mapping[str, Any]) -> str:
-    """In what another analysis differs: its name, or the first of its parameters that does."""
-    with suppress(OSError, ValueError, AttributeError, TypeError):
-        other = json.loads((folder / "analysis.json").read_text())
+    """The first of what an analysis is described by in which another one differs."""
+    with suppress(OSError, ValueError, AttributeError, TypeError, KeyError, IndexError):
+        other = json.loads((folder / _DESCRIBED).read_text())
         here, there = ({**one, **one["parameters"]} for one in (described, other))
-        names = [name for name in here if name != "parameters" and here[name] != there.get(name)]
-        return names[0] if names else "analysis"
-    return "analysis"
+        names = [name for name in {**here, **there} if name != "parameters" and here.get(name) != there.get(name)]
+        return names[0]
+    return "what it analysed"
 
 
 def _folders(kept: Path) -> list[Path]:
@@ -151,7 +172,7 @@ def _folders(kept: Path) -> list[Path]:
 
 
 def _remove(folder: Path) -> None:
-    for path in [*folder.glob("*.npz"), folder / "analysis.json"]:
+    for path in [*folder.glob("*.npz"), *folder.glob(".*.tmp"), folder / _DESCRIBED]:
         with suppress(OSError):
             path.unlink()
     with suppress(OSError):

@@ -59,6 +59,8 @@ def _packed(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, Tensor):
         return {"tensor": _packed(value.numpy(), arrays)}
     if isinstance(value, pd.DataFrame):
+        if not value.index.equals(pd.RangeIndex(len(value))):
+            raise TypeError("a table with an index of its own cannot be packed; reset it")
         return {"frame": _packed([(name, value[name].to_numpy()) for name in value], arrays)}
     if isinstance(value, np.ndarray) and value.dtype == object:
         return {"objects": [_packed(one, arrays) for one in value]}

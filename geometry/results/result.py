@@ -1,7 +1,6 @@
 """The result of one analysis over many sites: values under named axes, what they depend on, and files of it."""
 
 import html
-import importlib.metadata
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +19,10 @@ from cache.models.hooks import as_hook
 from cache.sealed.opening import check_self_contained
 from cache.store.view import View, check_view
 from cache.whole_files import write_whole
+from geometry.results.described import json_text, versions
 
 Named = Mapping[str, tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]]
 Labels = Mapping[str, Sequence[Any] | pd.DataFrame]
-LIBRARIES = ("representation-geometry", "numpy", "scipy", "scikit-learn", "torch", "pandas", "umap-learn")
 
 Analysis = Callable[[Float[Tensor, "row d"]], Named]
 
@@ -88,9 +87,9 @@ class LayerResult:
             "axes": {str(name): list(map(str, one.dims)) for name, one in self.dataset.data_vars.items()},
             "parameters": dict(self.parameters),
             "source": self.source,
-            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+            "versions": versions(),
         }
-        text = json.dumps(described, indent=2, default=_plain)
+        text = json_text(described, indent=2)
         contents: dict[str, bytes | str] = {
             FILE: self._netcdf(text),
             "result.json": text + "\n",
@@ -182,13 +181,6 @@ def _columns(frame: pd.DataFrame) -> xr.Dataset:
 
 def _frame(columns: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame({name: one.to_numpy() for name, one in columns.load().data_vars.items()})
-
-
-def _plain(value: Any) -> Any:
-    """Numpy's numbers and arrays as Python's, which JSON knows."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def per_layer(view: View, analysis: Analysis) -> Named:

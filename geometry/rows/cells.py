@@ -63,10 +63,10 @@ class Balance:
 
 
 def plan_cells(view: View, families: Sequence[str] | None = None) -> CellPlan:
-    """Sort the rows of a view into cells.
+    """Sort the rows of a view into cells; each prompt's last token where it asks for none.
 
     Args:
-        view: the rows; each prompt's last token where it asks for none. Its sites do not matter.
+        view: the rows; BOS is left out.
         families: which; None for all that the store has.
 
     Raises:
@@ -74,7 +74,7 @@ def plan_cells(view: View, families: Sequence[str] | None = None) -> CellPlan:
             that shows the same member.
     """
     check_view(view)
-    store = view.store
+    store, where = view.store, view.noted()
     known = list(dict.fromkeys(filter(None, store.rows["family"])))
     wanted = known if families is None else names_of(families)
     missing = [family for family in wanted if family not in known]
@@ -86,11 +86,11 @@ def plan_cells(view: View, families: Sequence[str] | None = None) -> CellPlan:
     rows = rows.assign(unit=unit_of_rows(store, rows))
     rows = rows[rows["family"].isin(wanted) & (rows["unit"] >= 0)]
     if not len(rows):
-        raise InputError(f"no row of {', '.join(map(repr, wanted))} counts under a member for {view.noted()!r}")
+        raise InputError(f"no row of {', '.join(map(repr, wanted))} counts under a member for {where!r}")
     twice, shown = rows.duplicated(["prompt", "unit"], keep=False), rows["member"] >= 0
     if (twice & shown).any() and (twice & ~shown).any():
         raise InputError(
-            f"{view.noted()!r} takes both the row that shows a member and the last row of the same prompt, "
+            f"{where!r} takes both the row that shows a member and the last row of the same prompt, "
             "which are not independent; add is_last, or member >= 0"
         )
     context = _contexts(store, rows)

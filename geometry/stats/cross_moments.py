@@ -22,7 +22,11 @@ N_ROWS = 4096
 
 
 def cross_moments(
-    sources: Sequence[Source], pairs: Sequence[tuple[int, int]], *, budget: int = BUDGET
+    sources: Sequence[Source],
+    pairs: Sequence[tuple[int, int]],
+    *,
+    budget: int = BUDGET,
+    known: dict[int, Moments] | None = None,
 ) -> Iterator[tuple[tuple[int, int], JointMoments]]:
     """Joint moments of pairs of different sources, one pair after another.
 
@@ -33,12 +37,13 @@ def cross_moments(
         sources: the sites.
         pairs: numbers of two different sources each.
         budget: bytes of running sums.
+        known: the sources' own moments as far as they are known, to which those found are added.
 
     Raises:
         InputError: there is no row.
         NumbersError: a value is not finite.
     """
-    own: dict[int, Moments] = {}
+    own = {} if known is None else known
     todo = list(pairs)
     widths = {i: next(sources[i](N_ROWS)).shape[1] for i in {i for pair in pairs for i in pair}}
     while todo:

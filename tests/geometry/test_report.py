@@ -134,7 +134,7 @@ def test_an_analysis_drawn_and_written_twice_gives_the_same_bytes(gpt2, prompts,
     written = []
     with recorded(gpt2, plan, tmp_path / "a.h5") as store:
         for folder in ("a", "b"):
-            result = pca_by_layer(store, "mlp_out", k=2)
+            result = pca_by_layer(store.view("mlp_out"), k=2)
             figures = {"scatter": scatter_by_layer(result), "variance": explained_variance_by_layer(result)}
             written.append(contents(write_report(result, figures, tmp_path / folder)))
     assert len(written[0]) == 8

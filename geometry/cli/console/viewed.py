@@ -22,7 +22,10 @@ def viewed(
     Raises:
         StoppedError: Ctrl-C; the message says how to go on.
     """
-    with opened_view(file, site, layers, where, quiet=quiet) as view, watched(view, folder, quiet=quiet) as loop:
+    with (
+        opened_view(file, site, layers, where, quiet=quiet) as view,
+        watched(len(view.hooks), folder, quiet=quiet) as loop,
+    ):
         yield view, loop
 
 
@@ -39,25 +42,28 @@ def opened_view(file: Path, site: str, layers: str, where: str | None, *, quiet:
 
 
 @contextmanager
-def watched(view: "View", folder: Path, *, quiet: bool, passes: int = 1) -> "Iterator[Loop]":
-    """A loop over a view's sites with a bar that moves with each, which are kept in the folder.
+def watched(
+    n_sites: int | None, folder: Path, *, quiet: bool, passes: int = 1, what: str = "layers"
+) -> "Iterator[Loop]":
+    """A loop with a bar that moves with every site, which is kept in the folder.
 
     The bar ends with the last site: what comes then, up to the last file, is interrupted in the same words.
 
     Args:
-        view: what is looked at.
+        n_sites: how many there are; None where only the analysis knows.
         folder: where finished sites are kept.
         quiet: whether nothing is shown.
         passes: how often the loop goes over the sites.
+        what: what the bar is called.
 
     Raises:
         StoppedError: Ctrl-C; the message says how to go on.
     """
     from geometry.results.over import Loop
 
-    done, total = 0, passes * len(view.hooks)
+    done, total = 0, None if n_sites is None else passes * n_sites
     with progress("layers", quiet=quiet) as bar:
-        task = bar.add_task("layers", total=total, speed="")
+        task = bar.add_task(what, total=total, speed="")
 
         def count(_: object) -> None:
             nonlocal done
@@ -69,7 +75,8 @@ def watched(view: "View", folder: Path, *, quiet: bool, passes: int = 1) -> "Ite
         try:
             yield Loop(on_hook=count, kept=folder, say=lambda text: bar.console.print(text))
         except KeyboardInterrupt as error:
+            twice = f" ({passes} passes)" if passes > 1 else ""
+            finished = "what was finished is" if total is None else f"{done} of {total} layers{twice} are"
             raise StoppedError(
-                f"interrupted; {done} of {total} layers{f' ({passes} passes)' if passes > 1 else ''} are kept in "
-                f"{folder}, and the same command goes on from there"
+                f"interrupted; {finished} kept in {folder}, and the same command goes on from there"
             ) from error

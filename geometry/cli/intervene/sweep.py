@@ -47,7 +47,7 @@ def sweep(
     say = console(quiet=quiet)
     with opened_view(file, site, layers, where, quiet=quiet) as view:
         loaded = needed_model(view.store, model, quiet=quiet)
-        with watched(view, folder, quiet=quiet, passes=2) as loop:
+        with watched(len(view.hooks), folder, quiet=quiet, passes=2) as loop:
             result = run_sweep(view, loaded, source, target, grid, seed=seed, loop=loop)
             with say.status("what it does to other texts"):
                 spilled = collateral(view, loaded, result, seed=seed)

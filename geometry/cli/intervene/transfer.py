@@ -121,7 +121,7 @@ def edited_view(
     with opened_view(file, site, layers, None, quiet=quiet) as view:
         check_edited(view)
         loaded = needed_model(view.store, name, quiet=quiet)
-        with watched(view, folder, quiet=quiet) as loop:
+        with watched(len(view.hooks), folder, quiet=quiet) as loop:
             yield view, loaded, loop
 
 

@@ -11,8 +11,7 @@ from cache.errors import InputError
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import RecordedModel, recorded_model
 from geometry.cli.console.results import Report, write_results
-from geometry.cli.console.terminal import console
-from geometry.cli.console.viewed import viewed
+from geometry.cli.console.viewed import viewed, watched
 from geometry.cli.record.store import StoreFile
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def compare(
             raise InputError("--families goes with --between families; choose rows with --where \"family == 'digits'\"")
         folder = options.results_folder(out, f"{file.stem}-{'layers' if other is None else other.stem}")
         files = [file] if other is None else [file, other]
-        found = _grids(files, measures or ["cka"], (site, layers, where), seed, quiet=quiet)
+        found = _grids(files, measures or ["cka"], (site, layers, where), seed, folder, quiet=quiet)
         reports = {folder / name: (result, _grid_report(result, same=other is None)) for name, result in found.items()}
         write_results(reports, as_json=as_json, quiet=quiet)
         return
@@ -137,7 +136,7 @@ def _highest(result: "LayerResult") -> "pd.DataFrame":
 
 
 def _grids(
-    files: list[Path], measures: list[str], chosen: tuple[str, str, str | None], seed: int, *, quiet: bool
+    files: list[Path], measures: list[str], chosen: tuple[str, str, str | None], seed: int, folder: Path, *, quiet: bool
 ) -> "dict[str, LayerResult]":
     """By measure the layers of one store against each other, or against those of a second."""
     from cache.store.store import ActivationStore
@@ -147,11 +146,11 @@ def _grids(
     with ExitStack() as stack:
         views = [stack.enter_context(ActivationStore.open(file)).view(*chosen) for file in files]
         for name in measures:
-            with console(quiet=quiet).status(f"{name} of all layers"):
+            with watched(None, folder / name, quiet=quiet, what=f"{name} of all layers") as loop:
                 results[name] = (
-                    between_layers(*views, measure=name, seed=seed)
+                    between_layers(*views, measure=name, seed=seed, loop=loop)
                     if len(views) == 1
-                    else between_stores(*views, measure=name, seed=seed)
+                    else between_stores(*views, measure=name, seed=seed, loop=loop)
                 )
     return results
 

@@ -1,7 +1,10 @@
-"""Rows with their prompts' labels, and choosing among them with a query."""
+"""Rows with their prompts' labels, choosing among them with a query, and views of a store: sites and rows."""
 
 import hashlib
+import inspect
 import json
+import re
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -10,10 +13,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.errors import InputError
+from cache import ActivationStore, Hook, load_dataset, plan_recording, record
+from cache.errors import InputError, StoppedError
 from cache.prompts.prompt import Prompt, Prompts
 from cache.store.tables import join_labels
-from cache.store.view import query_rows, row_mask, where_text
+from cache.store.view import SPREAD, _site_hooks, check_view, query_rows, row_mask, where_text
+
+EMBED = Hook("resid_pre", 0)
+RESID = tuple(Hook("resid_post", layer) for layer in range(3))
 
 PROMPTS = Prompts(
     (
@@ -157,3 +164,154 @@ def test_a_query_is_noted_as_it_is_and_none_as_what_it_stands_for(rows):
 def test_another_mask_is_refused(rows, mask, message):
     with pytest.raises(InputError, match=f"^{message}$"):
         row_mask(rows, mask)
+
+
+def stored(model, prompts, path, **choices):
+    return record(model, plan_recording(model, prompts, **choices), path)
+
+
+@pytest.fixture(scope="module")
+def store(gpt2, prompts, tmp_path_factory):
+    path = tmp_path_factory.mktemp("views") / "a.h5"
+    with stored(gpt2, prompts.subset(range(0, 105, 5)), path, sites="mlp,heads,resid") as store:
+        yield store
+
+
+def test_the_residual_stream_begins_with_the_embedding(store):
+    assert store.view().hooks == (EMBED, *RESID)
+    assert [hook.table_layer for hook in store.view().hooks] == [-1, 0, 1, 2]
+
+
+def test_other_sites_have_a_hook_a_layer_and_no_embedding(store):
+    for kind in ("mlp_out", "z"):
+        assert store.view(kind).hooks == tuple(Hook(kind, layer) for layer in range(3))
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ("0", (EMBED, RESID[0])),
+        ("1", (RESID[1],)),
+        ("2,0", (EMBED, RESID[0], RESID[2])),
+        ("1-2", RESID[1:]),
+        ("-1", (RESID[2],)),
+        (1, (RESID[1],)),
+        ([2, 0], (EMBED, RESID[0], RESID[2])),
+        ("all", (EMBED, *RESID)),
+        ("spread", RESID),
+    ],
+)
+def test_layers_are_chosen_by_number_lowest_first_and_the_embedding_comes_with_layer_0(store, layers, expected):
+    assert store.view("resid_post", layers).hooks == expected
+
+
+@pytest.mark.parametrize(
+    ("site", "layers", "message"),
+    [
+        ("resid", "all", r"the store has no 'resid'; it has resid_pre, z, mlp_out, resid_post$"),
+        ("q", "0-1", r"the store has no 'q'; it has resid_pre, z, mlp_out, resid_post$"),
+        ("z", "3", r"the store has z at layers 0, 1, 2; got '3'$"),
+        ("z", "last", r"the store has z at layers 0, 1, 2; got 'last'$"),
+    ],
+)
+def test_sites_and_layers_that_are_not_there_are_named(store, site, layers, message):
+    with pytest.raises(InputError, match=message):
+        store.view(site, layers)
+
+
+def test_a_store_of_one_layer_says_which_it_has_and_nothing_about_the_model(gpt2, tmp_path):
+    with stored(gpt2, ["1,2"], tmp_path / "a.h5", sites="z", layers="1") as store:
+        for layers in ("0", "2"):
+            with pytest.raises(InputError) as caught:
+                store.view("z", layers)
+            assert "model has" not in str(caught.value)
+            assert re.search(r"layers? 1\b", str(caught.value))
+
+
+def test_a_store_of_resid_pre_alone_has_no_resid_post(gpt2, tmp_path):
+    with (
+        stored(gpt2, ["1,2"], tmp_path / "a.h5", sites="resid_pre") as store,
+        pytest.raises(InputError, match="no 'resid_post'"),
+    ):
+        store.view()
+
+
+def test_a_layer_that_is_not_there_is_told_though_another_is(gpt2, tmp_path):
+    with (
+        stored(gpt2, ["1,2"], tmp_path / "a.h5", sites="z", layers="0,2") as store,
+        pytest.raises(InputError, match="the store has z at layers 0, 2; got '0-2'"),
+    ):
+        store.view("z", "0-2")
+
+
+@pytest.mark.parametrize("n_layers", [1, 7, 8, 9, 12, 30, 80])
+def test_spread_takes_eight_layers_evenly_up_to_the_last_and_no_embedding(n_layers):
+    hooks = (EMBED, *(Hook("resid_post", layer) for layer in range(n_layers)))
+    layers = [hook.layer for hook in _site_hooks(hooks, "resid_post", "spread")]
+    assert len(layers) == min(SPREAD, n_layers)
+    assert layers[-1] == n_layers - 1
+    steps = np.diff(layers)
+    assert n_layers < 2 or steps.max() - steps.min() <= 1
+
+
+@pytest.mark.parametrize("where", [None, "member >= 0", "position < 2"])
+def test_a_view_chooses_its_rows_or_a_default_and_never_bos(store, where):
+    view = store.view("z", "0-1", where)
+    for default in ("is_last", "member >= 0"):
+        expected = store.rows.eval(f"({where or default}) and position >= 0").to_numpy()
+        assert (store.rows["position"] == -1).any()
+        np.testing.assert_array_equal(view.chosen(default), expected)
+        assert view.noted(default) == (where or default)
+    assert (view.site, view.layers, view.hooks) == ("z", "0-1", (Hook("z", 0), Hook("z", 1)))
+
+
+def test_a_mask_chooses_as_the_query_that_it_was_made_by(store):
+    mask = store.rows.eval("family == 'months' and is_last").to_numpy()
+    view, same = store.view(where=mask), store.view(where="family == 'months' and is_last")
+    np.testing.assert_array_equal(view.chosen(), same.chosen())
+    assert view.noted().startswith(f"a mask of {mask.sum()} of {len(mask)} rows (sha256 ")
+
+
+def test_rows_that_cannot_be_chosen_are_told_when_the_view_is_made(store):
+    with pytest.raises(InputError, match="name 'colour' is not defined; columns are prompt, position"):
+        store.view(where="colour == 1")
+    with pytest.raises(InputError, match=f"where must be a query or a boolean mask over {len(store.rows)} rows; got"):
+        store.view(where=np.ones(3, dtype=bool))
+
+
+@pytest.mark.parametrize("given", ["a.h5", None, 3])
+def test_what_is_no_view_is_told_how_one_is_made(given):
+    sentence = (
+        r"an analysis takes a view of an open store, as ActivationStore.open\(path\).view\('resid_post'\) gives it"
+    )
+    with pytest.raises(InputError, match=f"^{sentence}; got {type(given).__name__}$"):
+        inspect.unwrap(check_view)(given)
+
+
+def test_a_store_names_its_families_and_controls_in_their_order(gpt2, tmp_path):
+    prompts = load_dataset("months,control:1,digits,control:0").subset(range(0, 140, 7))
+    own = Prompts((*prompts.items, Prompt("a text of one's own", group="x")))
+    with stored(gpt2, own, tmp_path / "a.h5", sites="z", layers="0") as store:
+        expected = tuple(dict.fromkeys(name for name in store.prompts["family"] if name))
+        assert store.families == expected
+        assert {"months", "digits", "control:1", "control:0"} == set(expected)
+        assert store.controls == tuple(name for name in expected if name.startswith("control:"))
+
+
+def test_what_is_looked_at_is_the_store_and_how_far_its_recording_has_come(gpt2, tmp_path):
+    plan = plan_recording(gpt2, ["1 2 3", "4 5", "6", "7 8"], sites="z", layers="0", batch_tokens=4)
+    seen = []
+    for stop_after in (1, 2, 99):
+        with suppress(StoppedError):
+            record(gpt2, plan, tmp_path / "a.h5", should_stop=_after(stop_after)).close()
+        with ActivationStore.open(tmp_path / "a.h5") as store:
+            seen.append(store.view("z").source)
+    assert seen[2] == store.fingerprint
+    assert len(set(seen)) == 3
+    assert all(source.startswith(store.fingerprint) for source in seen)
+
+
+def _after(n):
+    """Says after so many blocks that a recording is to stop."""
+    asked = iter(range(n))
+    return lambda: next(asked, None) is None

@@ -15,6 +15,7 @@ from cache.prompts.prompt import Prompts
 from cache.prompts.sequences import SequenceDesign
 from geometry.between.families import between_families, between_pairs
 from geometry.between.summary import summary
+from geometry.results.over import Loop
 from geometry.similarity.family_measures import MEASURES, member_means
 from geometry.similarity.of_families import (
     context_products,
@@ -32,6 +33,7 @@ from geometry.stats.uncertainty import template_bootstrap_se
 from geometry.stats.unrelated_codes import draw_directions, draw_weights, mean_code
 from tests.recordings import recorded
 from tests.rerecording import rerecorded
+from tests.views import analysed
 
 TRUE = {"matched_cosine": matched_cosine, "shared_share": shared_share, "retrieval": retrieval}
 DESCRIBED = {"cka": linear_cka, "rsa": rsa, "procrustes": procrustes}
@@ -119,7 +121,7 @@ def planted(planted_path):
 
 @pytest.fixture(scope="module")
 def found(planted):
-    return between_families(planted, "digits", "months", measures=[*TRUE, *DESCRIBED])
+    return between_families(planted.view(), "digits", "months", measures=[*TRUE, *DESCRIBED])
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +161,7 @@ def test_the_error_over_templates_draws_them_again_and_takes_five(gpt2, lines, f
     assert lines.xs("matched_cosine", level="measure")["se_templates"].notna().tolist() == [True, True, False]
     assert lines.xs("retrieval", level="measure")["se_templates"].isna().all()
     with stored(gpt2, prompts_of("digits,months", range(1, 5), templates=6), folder / "six.h5", layers="1") as store:
-        result = between_families(store, "digits", "months", measures=["matched_cosine", "retrieval"], seed=4)
+        result = between_families(store.view(), "digits", "months", measures=["matched_cosine", "retrieval"], seed=4)
         x, y = (cells_of(store, ("resid_post", 1), f, range(2, 6), templates=6) for f in ("digits", "months"))
     expected = template_bootstrap_se(*(context_products(a, b) for a, b in ((x, y), (x, x), (y, y))), seed=4)
     assert result.table["se_templates"].tolist() == pytest.approx([expected, np.nan], nan_ok=True)
@@ -215,7 +217,7 @@ def test_without_controls_nothing_is_decided(planted_path, gpt2, folder):
     codes = rng.normal(size=(7, 33))
     plant(path, [lambda f, m, t: codes[m - 2] + 0.1 * rng.normal(size=33)] * 3)
     with ActivationStore.open(path) as store:
-        result = between_families(store, "digits", "months")
+        result = between_families(store.view(), "digits", "months")
     assert (result.table["value"] > 0.9).all()
     assert result.table["verdict"].eq("undecided (n controls = 0)").all()
     assert result.values("controls").shape == (3, 1, 1, 3, 0, 2)
@@ -224,7 +226,7 @@ def test_without_controls_nothing_is_decided(planted_path, gpt2, folder):
 
 def test_below_five_members_there_is_a_value_and_no_verdict(planted):
     few = "is_last and not (" + " or ".join(f"pair_key.str.endswith(',{m}')" for m in (6, 7, 8)) + ")"
-    table = between_families(planted, "digits", "months", where=few, layers="0", measures=["matched_cosine"]).table
+    table = between_families(planted.view(layers="0", where=few), "digits", "months", measures=["matched_cosine"]).table
     assert table["n_members"].tolist() == [4]
     assert table["verdict"].tolist() == ["undecided (n members = 4)"]
     assert table["value"][0] > 0.9
@@ -258,7 +260,7 @@ def test_p_is_against_unrelated_codes_drawn_from_the_controls_at_all_layers_at_o
 @pytest.mark.parametrize("measure", [*TRUE, "cka", "rsa"])
 def test_permuted_members_describe(planted, measure):
     few = "is_last and not (" + " or ".join(f"pair_key.str.endswith(',{m}')" for m in (6, 7, 8)) + ")"
-    result = between_families(planted, "digits", "months", where=few, layers="0", measures=[measure])
+    result = between_families(planted.view(layers="0", where=few), "digits", "months", measures=[measure])
     value = TRUE.get(measure) or (lambda a, b: DESCRIBED[measure](member_means(a), member_means(b)))
     x, y = (cells_of(planted, result.hooks[0], family, tuple(range(2, 6))) for family in ("digits", "months"))
     nulls = [value(x, y[:, list(order)]) for order in itertools.permutations(range(4))][1:]
@@ -267,16 +269,16 @@ def test_permuted_members_describe(planted, measure):
 
 
 def test_without_ten_controls_there_is_neither_p_nor_interval(store):
-    table = between_pairs(store, [("digits", "months"), ("days", "numwords")], measures=["matched_cosine"]).table
+    table = between_pairs(store.view(), [("digits", "months"), ("days", "numwords")], measures=["matched_cosine"]).table
     assert table[["p", "p_layers", "q", "ci_low", "null_mean", "control_limit"]].isna().all(axis=None)
     assert table["permuted_mean"].notna().any()
 
 
 def test_each_pair_among_several_has_what_it_has_alone(store):
     pairs = [("digits", "months"), ("days", "numwords")]
-    both = between_pairs(store, pairs, measures=["matched_cosine"], seed=2)
+    both = between_pairs(store.view(), pairs, measures=["matched_cosine"], seed=2)
     for i, (a, b) in enumerate(pairs):
-        alone = between_families(store, a, b, measures=["matched_cosine"], seed=2)
+        alone = between_families(store.view(), a, b, measures=["matched_cosine"], seed=2)
         for name in ("value", "permuted_max", "reliability", "lag_profile"):
             np.testing.assert_array_equal(both.values(name)[:, i], alone.values(name)[:, 0])
 
@@ -285,7 +287,9 @@ def test_a_measure_of_subspaces_has_no_permutation_and_may_lack_a_layer(loaded, 
     """The last tokens are one and the same at the embedding, where there is nothing to compare."""
     prompts = prompts_of("digits,months", range(1, 5))
     with stored(loaded["llama"], prompts, folder / "angles.h5", sites="resid") as store:
-        table = between_families(store, "digits", "months", measures=["principal_angles", "matched_cosine"]).table
+        table = between_families(
+            store.view(), "digits", "months", measures=["principal_angles", "matched_cosine"]
+        ).table
     embedding, blocks = table[table["layer"] < 0], table[table["layer"] >= 0]
     assert len(embedding) == 2
     assert embedding[["value", "null_mean", "p", "p_layers", "own_p"]].isna().all(axis=None)
@@ -324,12 +328,12 @@ def test_reordered_lists_tell_index_from_word_and_change_nothing_else(planted, g
                 rows.append(own[family][member] * 0.5 + shared[member] + 0.3 * rng.normal(size=33))
             file["activations"][f"blocks.{layer}.hook_resid_post"][:] = np.array(rows)
     with ActivationStore.open(path) as store:
-        result = between_families(store, "digits", "months", measures=["matched_cosine"])
+        result = between_families(store.view(), "digits", "months", measures=["matched_cosine"])
         alone = between_families(
-            store, "digits", "months", measures=["matched_cosine"], where="is_last and kind == 'increasing'"
+            store.view(where="is_last and kind == 'increasing'"), "digits", "months", measures=["matched_cosine"]
         )
         reordered = between_families(
-            store, "digits", "months", measures=["matched_cosine"], where="is_last and kind == 'reordered:3'"
+            store.view(where="is_last and kind == 'reordered:3'"), "digits", "months", measures=["matched_cosine"]
         )
     lines = result.table.set_index("layer")
     assert lines["n_orders"].eq(21).all()
@@ -371,7 +375,7 @@ def off(x, directions):
 def test_with_the_readout_removed_the_value_is_that_of_cells_projected_by_hand(loaded, folder, name):
     model = loaded[name]
     with stored(model, prompts_of("digits,months", range(1, 5)), folder / f"readout-{name}.h5", layers="1-2") as store:
-        result = between_families(store, "digits", "months", model=model)
+        result = between_families(store.view(), "digits", "months", model=model)
         # shown are 2 to 5, answered 3 to 6
         words = [FAMILIES[family].member(i) for family in ("digits", "months") for i in range(2, 7)]
         directions = readout_by_hand(model, words)
@@ -411,7 +415,7 @@ def test_a_code_in_the_readout_disappears_and_one_beside_it_stays(gpt2, folder):
         ],
     )
     with ActivationStore.open(path) as store:
-        table = between_families(store, "digits", "months", model=gpt2, measures=["matched_cosine"]).table
+        table = between_families(store.view(), "digits", "months", model=gpt2, measures=["matched_cosine"]).table
     lines = table.set_index(["variant", "layer"])
     assert (lines.loc["plain", "value"] > 0.99).all()
     removed = lines.loc["readout removed"]
@@ -423,16 +427,16 @@ def test_a_code_in_the_readout_disappears_and_one_beside_it_stays(gpt2, folder):
 
 def test_the_model_must_be_the_one_recorded_and_the_site_one_that_it_reads(store, gpt2, loaded, folder):
     with pytest.raises(FingerprintError, match=r"a.h5 comes from other weights than .*llama's; give the model"):
-        between_families(store, "digits", "months", model=loaded["llama"])
+        between_families(store.view(), "digits", "months", model=loaded["llama"])
     # z of this model is as wide as the residual stream, and yet none of its coordinates is one
     with (
         stored(gpt2, prompts_of("digits,months", range(1, 5)), folder / "z.h5", sites="z,attn_out") as heads,
     ):
         assert heads.load(("z", 0)).shape[1] == gpt2.d_model
         with pytest.raises(InputError, match=r"the readout is removed from resid_pre, .* only; got z"):
-            between_families(heads, "digits", "months", site="z", model=gpt2)
-        assert len(between_families(heads, "digits", "months", site="z", measures=["retrieval"]).table) == 3
-        both = between_families(heads, "digits", "months", site="attn_out", measures=["retrieval"], model=gpt2)
+            between_families(heads.view("z"), "digits", "months", model=gpt2)
+        assert len(between_families(heads.view("z"), "digits", "months", measures=["retrieval"]).table) == 3
+        both = between_families(heads.view("attn_out"), "digits", "months", measures=["retrieval"], model=gpt2)
         assert len(both.table) == 6
 
 
@@ -468,7 +472,8 @@ def test_a_result_is_saved_whole(found, planted, tmp_path):
 
 def test_the_seed_changes_the_draws_and_not_the_value(planted, found):
     one, other = (
-        between_families(planted, "digits", "months", measures=["procrustes"], layers="1", seed=seed) for seed in (0, 1)
+        between_families(planted.view(layers="1"), "digits", "months", measures=["procrustes"], seed=seed)
+        for seed in (0, 1)
     )
     np.testing.assert_array_equal(one.values("null_mean")[0, 0, 0, 0], found.values("null_mean")[1, 0, 0, 5])
     assert one.values("value") == other.values("value")
@@ -477,13 +482,13 @@ def test_the_seed_changes_the_draws_and_not_the_value(planted, found):
 
 def test_each_layer_is_told_when_it_is_done(store):
     told = []
-    result = between_pairs(store, [("digits", "months")], measures=["retrieval"], on_hook=told.append)
+    result = between_pairs(store.view(), [("digits", "months")], measures=["retrieval"], loop=Loop(on_hook=told.append))
     assert tuple(told) == result.hooks
     assert [hook.layer for hook in told] == [0, 1, 2]
 
 
 def test_rows_and_members_and_templates_are_counted(store):
-    line = between_families(store, "digits", "months", layers="0", measures=["retrieval"]).table.iloc[0]
+    line = between_families(store.view(layers="0"), "digits", "months", measures=["retrieval"]).table.iloc[0]
     assert (line["n_members"], line["n_templates"], line["n_rows"]) == (4, 5, 40)
 
 
@@ -491,7 +496,7 @@ def test_a_family_may_have_a_name_with_a_dash(gpt2, folder):
     (folder / "my - own.txt").write_text("cat\ndog\nfish\nbird\nred\nblue\n")
     prompts = prompts_of(f"digits,family:{folder / 'my - own.txt'}", range(1, 5))
     with stored(gpt2, prompts, folder / "dash.h5") as store:
-        table = between_families(store, "digits", "my - own", measures=["retrieval"]).table
+        table = between_families(store.view(), "digits", "my - own", measures=["retrieval"]).table
     assert set(table["b"]) == {"my - own"}
 
 
@@ -510,16 +515,16 @@ def test_a_family_may_have_a_name_with_a_dash(gpt2, folder):
 )
 def test_what_cannot_be_compared_is_told(store, pair, choices, message):
     with pytest.raises(InputError, match=message):
-        between_families(store, *pair, **choices)
+        analysed(between_families, store, *pair, **choices)
 
 
 def test_no_pair_at_all_is_refused(store):
     with pytest.raises(InputError, match="a comparison needs two different families"):
-        between_pairs(store, [])
+        between_pairs(store.view(), [])
 
 
 def test_every_measure_there_is_can_be_asked_for(store):
-    table = between_families(store, "digits", "months", measures=list(MEASURES), layers="1").table
+    table = between_families(store.view(layers="1"), "digits", "months", measures=list(MEASURES)).table
     assert table["measure"].tolist() == list(MEASURES)
     few = {name for name, measure in MEASURES.items() if measure.least_members > 4}
     assert set(table[table["value"].isna()]["measure"]) == few == {"cca", "cka_debiased"}

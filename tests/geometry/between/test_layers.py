@@ -12,10 +12,12 @@ from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
 from geometry.bases.canonical import svcca
 from geometry.between import layers as layer_grid
-from geometry.between.layers import N_PERMUTATIONS, between_layers, between_stores
+from geometry.between.grid import N_PERMUTATIONS
+from geometry.between.layers import between_layers, between_stores
 from geometry.similarity.of_rows import linear_cka, linear_cka_debiased, procrustes
 from tests.recordings import recorded
 from tests.rerecording import rerecorded
+from tests.views import analysed
 
 TRUE = {"cka": linear_cka, "cka_debiased": linear_cka_debiased, "svcca": svcca, "procrustes": procrustes}
 COLUMNS = ["layer", "layer_b", "site", "measure", "a", "b", "value", "se"]
@@ -66,7 +68,7 @@ def streamed(monkeypatch):
 
 @MEASURES
 def test_every_pair_of_layers_has_the_measure_of_its_rows(store, measure):
-    result = between_layers(store, measure=measure, where="member >= 0")
+    result = between_layers(store.view(where="member >= 0"), measure=measure)
     layers = [store.load(hook, "member >= 0") for hook in result.hooks]
     assert [hook.table_layer for hook in result.hooks] == [-1, 0, 1, 2]
     values = result.values("value")
@@ -79,7 +81,7 @@ def test_every_pair_of_layers_has_the_measure_of_its_rows(store, measure):
 @MEASURES
 @pytest.mark.parametrize("where", [None, "member == 1 and family == 'digits'"])
 def test_the_standard_error_leaves_out_all_rows_of_a_member(store, measure, where):
-    result = between_layers(store, measure=measure, layers="0-2", where=where)
+    result = between_layers(store.view(layers="0-2", where=where), measure=measure)
     rows = store.select(where or "is_last")
     units = np.array([store.prompts["values"][prompt][-1] for prompt in rows["prompt"]])
     assert sorted(set(units)) == list(range(2, 9))
@@ -97,24 +99,24 @@ def test_the_standard_error_leaves_out_all_rows_of_a_member(store, measure, wher
 
 @MEASURES
 def test_permuted_rows_are_the_null_of_every_pair(store, measure):
-    result = between_layers(store, measure=measure, layers="1-2", seed=3)
+    result = between_layers(store.view(layers="1-2"), measure=measure, seed=3)
     x, y = blocks_of(store)[1:]
     rng = np.random.default_rng(3)
     orders = [rng.permutation(len(x)) for _ in range(N_PERMUTATIONS - 1)]
     null = np.array([by_hand(measure, [x, y], [x[order], y[order]]) for order in orders])
     np.testing.assert_allclose(result.values("null_mean"), null.mean(axis=0), atol=1e-7)
     np.testing.assert_allclose(result.values("null_max"), null.max(axis=0), atol=1e-7)
-    other = between_layers(store, measure=measure, layers="1-2", seed=4)
+    other = between_layers(store.view(layers="1-2"), measure=measure, seed=4)
     assert not np.array_equal(other.values("null_mean"), result.values("null_mean"))
     np.testing.assert_array_equal(other.values("value"), result.values("value"))
 
 
 @MEASURES
 def test_streamed_rows_give_what_held_rows_give_without_error_and_null(store, measure, monkeypatch):
-    held = between_layers(store, measure=measure, layers="0-2", where="family == 'digits'")
+    held = between_layers(store.view(layers="0-2", where="family == 'digits'"), measure=measure)
     streamed(monkeypatch)
     monkeypatch.setattr(ActivationStore, "load", lambda *args: pytest.fail("all rows were loaded"))
-    result = between_layers(store, measure=measure, layers="0-2", where="family == 'digits'")
+    result = between_layers(store.view(layers="0-2", where="family == 'digits'"), measure=measure)
     np.testing.assert_allclose(result.values("value"), held.values("value"), atol=1e-6)
     assert 300 < result.table["n_rows"][0] <= 1024
     for name in ("se", "null_mean", "null_max"):
@@ -127,7 +129,7 @@ def test_streamed_rows_give_what_held_rows_give_without_error_and_null(store, me
 def test_equal_rows_at_one_layer_have_no_similarity_there_and_the_others_theirs(llama, measure, way, monkeypatch):
     if way == "streamed":
         streamed(monkeypatch)
-    values = between_layers(llama, measure=measure).values("value")
+    values = between_layers(llama.view(), measure=measure).values("value")
     assert np.isnan(values[0]).all()
     assert np.isnan(values[:, 0]).all()
     np.testing.assert_allclose(values[1:, 1:].diagonal(), 1, atol=1e-9)
@@ -140,7 +142,11 @@ def test_equal_rows_at_one_layer_have_no_similarity_there_and_the_others_theirs(
 def test_layers_of_two_models_are_compared_on_rows_matched_by_hand(store, llama, measure, way, monkeypatch):
     if way == "streamed":
         streamed(monkeypatch)
-    result = between_stores(store, llama, measure=measure, layers="1-2", where="member >= 0 or is_last")
+    result = between_stores(
+        store.view(layers="1-2", where="member >= 0 or is_last"),
+        llama.view(layers="1-2", where="member >= 0 or is_last"),
+        measure=measure,
+    )
     keys = []
     for one in (store, llama):
         rows = one.rows
@@ -162,7 +168,10 @@ def test_layers_of_two_models_are_compared_on_rows_matched_by_hand(store, llama,
 def test_a_store_with_itself_is_layer_against_layer(store, measure, way, monkeypatch):
     if way == "streamed":
         streamed(monkeypatch)
-    within, between = between_layers(store, measure=measure), between_stores(store, store, measure=measure)
+    within, between = (
+        between_layers(store.view(), measure=measure),
+        between_stores(store.view(), store.view(), measure=measure),
+    )
     for name in within.arrays:
         np.testing.assert_allclose(between.values(name), within.values(name), atol=1e-6)
     assert between.source == within.source == store.fingerprint
@@ -171,8 +180,8 @@ def test_a_store_with_itself_is_layer_against_layer(store, measure, way, monkeyp
 def test_a_store_of_more_prompts_is_compared_on_those_in_common(gpt2, loaded, store, few, folder):
     half = few.subset(range(0, len(few), 2))
     with stored(loaded["llama"], half, folder / "half.h5") as part:
-        result = between_stores(store, part, layers="2")
-        back = between_stores(part, store, layers="2")
+        result = between_stores(store.view(layers="2"), part.view(layers="2"))
+        back = between_stores(part.view(layers="2"), store.view(layers="2"))
         y = part.load(("resid_post", 2), "is_last")
     mask = store.rows["is_last"] & (store.rows["prompt"] % 2 == 0)
     x = store.load(("resid_post", 2), mask)
@@ -188,9 +197,9 @@ def test_plain_texts_are_matched_by_their_words(gpt2, loaded, folder):
         stored(gpt2, texts, folder / "own-a.h5") as a,
         stored(loaded["neox"], texts[1:], folder / "own-b.h5") as b,
     ):
-        result = between_stores(a, b, layers="2")
+        result = between_stores(a.view(layers="2"), b.view(layers="2"))
         with pytest.raises(InputError, match=r"own-a.h5 and own-b.h5 have no row of the same prompt in common"):
-            between_stores(a, b, where="prompt == 0 and is_last")
+            between_stores(a.view(where="prompt == 0 and is_last"), b.view(where="prompt == 0 and is_last"))
         x, y = a.load(("resid_post", 2), "is_last"), b.load(("resid_post", 2), "is_last")
     assert result.values("value")[0, 0] == pytest.approx(linear_cka(x[1:], y), abs=1e-9)
     assert result.table["n_rows"].tolist() == [5]
@@ -203,11 +212,11 @@ def test_stores_of_other_prompts_or_another_order_are_refused(gpt2, store, few, 
         stored(gpt2, backwards, folder / "backwards.h5") as turned,
     ):
         with pytest.raises(InputError, match=r"gpt2.h5 and other.h5 have no row of the same prompt in common"):
-            between_stores(store, other)
+            between_stores(store.view(), other.view())
         with pytest.raises(
             InputError, match=r"gpt2.h5 and backwards.h5 hold the same prompts in different orders or .*;"
         ):
-            between_stores(store, turned)
+            between_stores(store.view(), turned.view())
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +240,7 @@ def planted(gpt2, few, folder):
 def test_a_turned_layer_is_the_same_and_an_unrelated_one_is_not(planted, measure, way, monkeypatch):
     if way == "streamed":
         streamed(monkeypatch)
-    table = between_layers(planted, measure=measure).table.set_index(["layer", "layer_b"])
+    table = between_layers(planted.view(), measure=measure).table.set_index(["layer", "layer_b"])
     assert table.loc[(0, 1), "value"] == pytest.approx(1, abs=1e-6)
     assert table.loc[(0, 2), "value"] < 0.9
     if way == "held":
@@ -240,7 +249,7 @@ def test_a_turned_layer_is_the_same_and_an_unrelated_one_is_not(planted, measure
 
 
 def test_the_table_says_what_the_arrays_say_and_is_saved_whole(store, tmp_path):
-    result = between_layers(store, measure="svcca", layers="0,2", where="member >= 0", seed=5)
+    result = between_layers(store.view(layers="0,2", where="member >= 0"), measure="svcca", seed=5)
     table = result.table
     assert list(table.columns) == COLUMNS
     labels = [-1, 0, 2]
@@ -270,7 +279,7 @@ def test_the_table_says_what_the_arrays_say_and_is_saved_whole(store, tmp_path):
 
 
 def test_below_five_members_there_is_no_standard_error(store):
-    result = between_layers(store, layers="1-2", where="is_last and value < 0 and prompt < 12")
+    result = between_layers(store.view(layers="1-2", where="is_last and value < 0 and prompt < 12"))
     assert result.table["n_members"].eq(3).all()
     assert np.isnan(result.values("se")).all()
     assert np.isfinite(result.values("null_max")).all()
@@ -280,8 +289,8 @@ def test_below_five_members_there_is_no_standard_error(store):
 def test_a_member_with_almost_all_rows_leaves_too_few_for_an_error_where_it_does(gpt2, folder, measure):
     texts = ["one two three four five six seven eight nine ten", "cat", "dog", "red", "fish"]
     with stored(gpt2, texts, folder / f"long-{measure}.h5") as store:
-        few = between_layers(store, measure=measure, layers="2", where="prompt == 0 or prompt == 1")
-        most = between_layers(store, measure=measure, layers="2", where="position >= 0")
+        few = between_layers(store.view(layers="2", where="prompt == 0 or prompt == 1"), measure=measure)
+        most = between_layers(store.view(layers="2", where="position >= 0"), measure=measure)
     assert few.table["n_members"].eq(2).all()
     assert np.isnan(few.values("se")).all()
     assert most.table["n_members"].eq(5).all()
@@ -302,7 +311,7 @@ def test_a_member_with_almost_all_rows_leaves_too_few_for_an_error_where_it_does
 )
 def test_what_cannot_be_compared_is_told(store, choices, message):
     with pytest.raises(InputError, match=message):
-        between_layers(store, **choices)
+        analysed(between_layers, store, **choices)
     if choices.get("where") != "position == -1":
         with pytest.raises(InputError, match=message):
-            between_stores(store, store, **choices)
+            analysed(lambda view, **rest: between_stores(view, view, **rest), store, **choices)

@@ -10,10 +10,12 @@ from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
 from geometry.bases.demixing import N_DRAWS, PARTS, demix
 from geometry.layers.demix import demix_by_layer
+from geometry.results.over import Loop
 from geometry.stats.ranks import rank_p_over_layers
 from geometry.stats.unrelated_codes import draw_directions, draw_weights, mean_code
 from tests.recordings import recorded
 from tests.rerecording import rerecorded
+from tests.views import analysed
 
 COLUMNS = ["layer", "site", "hook", "part", "share", "null_mean", "null_max", "p", "p_layers", "p_floor"]
 COLUMNS += ["n_controls", "n_members", "n_templates", "n_rows"]
@@ -36,7 +38,7 @@ def store(gpt2, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(store):
-    return demix_by_layer(store, k=3)
+    return demix_by_layer(store.view(), k=3)
 
 
 def cells_of(store, hook, families=FOUND, members=range(2, 7)):
@@ -66,7 +68,7 @@ def test_every_layer_is_demix_of_cells_cut_by_hand(store, result):
 
 def test_without_ten_controls_there_is_no_p(gpt2, tmp_path):
     with stored(gpt2, "digits,months,control:0-8", tmp_path / "few.h5", layers="1") as store:
-        result = demix_by_layer(store)
+        result = demix_by_layer(store.view())
     assert result.values("null").shape == (len(result.hooks), 0)
     assert result.table[["p", "p_layers", "p_floor", "null_max"]].isna().all(axis=None)
     assert result.table["n_controls"].eq(9).all()
@@ -124,14 +126,14 @@ def test_everything_that_the_values_depend_on_is_recorded(store, result):
 
 
 def test_controls_are_split_where_they_are_asked_for_and_not_otherwise(store, result):
-    chosen = demix_by_layer(store, ["control:1", "digits"], layers="1", k=2)
+    chosen = demix_by_layer(store.view(layers="1"), ["control:1", "digits"], k=2)
     assert chosen.parameters["families"] == ["control:1", "digits"]
     truth = demix(cells_of(store, Hook("resid_post", 1), ("control:1", "digits")), k=2)
     np.testing.assert_allclose(chosen.values("share")[-1], truth.share, atol=1e-9)
 
 
 def test_the_seed_changes_the_draws_and_nothing_else(store):
-    one, other = (demix_by_layer(store, layers="1", seed=seed) for seed in (0, 1))
+    one, other = (demix_by_layer(store.view(layers="1"), seed=seed) for seed in (0, 1))
     for name in one.arrays:
         same = np.array_equal(one.values(name), other.values(name), equal_nan=True)
         assert same == (name != "null") or name in ("p", "p_layers")
@@ -139,12 +141,12 @@ def test_the_seed_changes_the_draws_and_nothing_else(store):
 
 
 def test_there_are_fewer_index_directions_than_members(store):
-    assert demix_by_layer(store, layers="2", k=50).values("index_directions").shape == (1, 4, 33)
+    assert demix_by_layer(store.view(layers="2"), k=50).values("index_directions").shape == (1, 4, 33)
 
 
 def test_each_layer_is_told_when_it_is_done(store):
     told = []
-    assert demix_by_layer(store, layers="1-2", on_hook=told.append).hooks == tuple(told)
+    assert demix_by_layer(store.view(layers="1-2"), loop=Loop(on_hook=told.append)).hooks == tuple(told)
     assert [hook.layer for hook in told] == [1, 2]
 
 
@@ -169,7 +171,7 @@ def test_planted_parts_are_told_apart(gpt2, tmp_path):
             sites = file["activations"]
             sites[f"blocks.{layer}.hook_resid_post"][:] = np.array(x) + 0.01 * rng.normal(size=(len(labels), 33))
     with ActivationStore.open(path) as store:
-        result = demix_by_layer(store)
+        result = demix_by_layer(store.view())
     share = result.table.pivot(index="layer", columns="part", values="share")
     assert share.loc[0, "shared index"] > 0.99
     assert share.loc[1, "index x family"] > 0.6
@@ -202,7 +204,7 @@ def test_planted_parts_are_told_apart(gpt2, tmp_path):
 )
 def test_what_cannot_be_split_is_told(store, families, choices, message):
     with pytest.raises(InputError, match=message):
-        demix_by_layer(store, families, **choices)
+        analysed(demix_by_layer, store, families, **choices)
 
 
 def test_controls_alone_are_no_families_and_equal_activations_no_variance(gpt2, tmp_path):
@@ -210,6 +212,6 @@ def test_controls_alone_are_no_families_and_equal_activations_no_variance(gpt2, 
         stored(gpt2, "control:0-2", tmp_path / "c.h5", sites="resid_pre", layers="0") as store,
     ):
         with pytest.raises(InputError, match="demix needs 2 families that are not controls; got 0"):
-            demix_by_layer(store, site="resid_pre")
+            demix_by_layer(store.view("resid_pre"))
         with pytest.raises(InputError, match="all activations of resid_pre are equal for 'is_last'; there is nothing"):
-            demix_by_layer(store, ["control:0", "control:1"], site="resid_pre")
+            demix_by_layer(store.view("resid_pre"), ["control:0", "control:1"])

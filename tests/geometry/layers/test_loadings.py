@@ -52,7 +52,7 @@ def test_directions_of_another_width_are_refused(gpt2):
 
 
 def test_the_ends_are_the_members_with_the_extreme_mean_scores_controls_left_out(store):
-    result = pca_by_layer(store, layers="2", k=2)
+    result = pca_by_layer(store.view(layers="2"), k=2)
     table = loadings(result, n=3)
     rows = result.rows.assign(score=result.values("scores")[0, :, 1])
     rows = rows[~rows["family"].str.startswith("control")]
@@ -64,14 +64,14 @@ def test_the_ends_are_the_members_with_the_extreme_mean_scores_controls_left_out
 
 
 def test_controls_are_named_where_there_is_nothing_else(store):
-    result = pca_by_layer(store, layers="2", k=1, where="family == 'control:0' and member > 0")
+    result = pca_by_layer(store.view(layers="2", where="family == 'control:0' and member > 0"), k=1)
     assert loadings(result)["highest"][0].startswith("control:0:")
 
 
 def test_neurons_have_no_logit_effect_and_without_a_model_there_are_no_tokens(store, gpt2):
-    neurons = pca_by_layer(store, "mlp_post", layers="1", k=1)
+    neurons = pca_by_layer(store.view("mlp_post", "1"), k=1)
     assert "promotes" not in loadings(neurons, gpt2)
-    stream = pca_by_layer(store, layers="0,1", k=2)
+    stream = pca_by_layer(store.view(layers="0,1"), k=2)
     assert "promotes" not in loadings(stream)
     full = loadings(stream, gpt2, n=2)
     assert full[["layer", "component"]].to_numpy().tolist() == [

@@ -9,8 +9,10 @@ from cache.errors import InputError
 from geometry.bases.nonnegative import matched_cosines, nmf
 from geometry.layers import nmf as module
 from geometry.layers.nmf import N_NULL, nmf_by_layer
+from geometry.results.over import Loop
 from tests.geometry.layers.planted_parts import chosen_by_hand, planted_parts
 from tests.rerecording import rerecorded
+from tests.views import analysed
 
 COLUMNS = ["layer", "site", "hook", "component", "explained_variance_ratio", "agreement", "stability"]
 COLUMNS += ["null_mean", "null_max", "reconstruction_error", "n_members", "n_templates", "n_rows"]
@@ -26,7 +28,7 @@ def planted(gpt2, prompts, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(planted):
-    return nmf_by_layer(planted[0], "mlp_out", layers="0-1", k=3)
+    return nmf_by_layer(planted[0].view("mlp_out", "0-1"), k=3)
 
 
 def test_every_layer_is_nmf_of_the_rows_chosen_by_hand(planted, result):
@@ -96,7 +98,7 @@ def test_stability_compares_two_halves_of_the_members(planted, result):
 
 
 def test_halves_too_small_for_the_parts_have_no_stability(planted):
-    few = nmf_by_layer(planted[0], "mlp_out", layers="0", where="prompt == 2 and member >= 0", k=3)
+    few = nmf_by_layer(planted[0].view("mlp_out", "0", where="prompt == 2 and member >= 0"), k=3)
     assert len(few.rows) == 4
     assert np.isnan(few.values("stability")).all()
     assert np.isfinite(few.values("explained_variance_ratio")).all()
@@ -107,7 +109,7 @@ def test_what_nmf_depends_on_is_recorded_and_the_seed_counts(planted, result):
     assert result.source == planted[0].fingerprint
     parameters = {"site": "mlp_out", "layers": "0-1", "where": "member >= 0 and position > 0", "k": 3}
     assert result.parameters == parameters | {"seed": 0, "n_null": N_NULL}
-    one, again = (nmf_by_layer(planted[0], "mlp_out", layers="1", k=3, seed=seed) for seed in (0, 5))
+    one, again = (nmf_by_layer(planted[0].view("mlp_out", "1"), k=3, seed=seed) for seed in (0, 5))
     assert again.parameters["seed"] == 5
     for name in result.arrays:
         np.testing.assert_array_equal(one.values(name)[0], result.values(name)[1])
@@ -117,7 +119,7 @@ def test_what_nmf_depends_on_is_recorded_and_the_seed_counts(planted, result):
 def test_of_too_many_rows_some_are_drawn_for_the_fit_and_all_are_read(planted, monkeypatch):
     monkeypatch.setattr(module, "MOST_ROWS", 60)
     store = planted[0]
-    found = nmf_by_layer(store, "mlp_out", layers="0", k=3, seed=2)
+    found = nmf_by_layer(store.view("mlp_out", "0"), k=3, seed=2)
     x = store.load(("mlp_out", 0))[chosen_by_hand(store)]
     assert len(x) > 120
     drawn = np.sort(np.random.default_rng(2).choice(len(x), 60, replace=False))
@@ -138,7 +140,7 @@ def test_of_too_many_rows_some_are_drawn_for_the_fit_and_all_are_read(planted, m
 )
 def test_what_cannot_be_analysed_is_told(planted, choices, message):
     with pytest.raises(InputError, match=message):
-        nmf_by_layer(planted[0], **({"site": "mlp_out"} | choices))
+        analysed(nmf_by_layer, planted[0], **({"site": "mlp_out"} | choices))
 
 
 def test_activations_of_zeros_have_no_parts(gpt2, tmp_path):
@@ -149,10 +151,10 @@ def test_activations_of_zeros_have_no_parts(gpt2, tmp_path):
         ActivationStore.open(tmp_path / "a.h5") as store,
         pytest.raises(InputError, match="all activations are 0; there is nothing to factorise"),
     ):
-        nmf_by_layer(store, "mlp_out", k=1)
+        nmf_by_layer(store.view("mlp_out"), k=1)
 
 
 def test_each_layer_is_told_when_it_is_done(planted):
     told = []
-    nmf_by_layer(planted[0], "mlp_out", layers="0,2", k=1, on_hook=told.append)
+    nmf_by_layer(planted[0].view("mlp_out", "0,2"), k=1, loop=Loop(on_hook=told.append))
     assert told == [Hook("mlp_out", 0), Hook("mlp_out", 2)]

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from cache import ActivationStore, Hook, plan_recording
+from cache import ActivationStore, Hook, plan_recording, record
 from cache.errors import InputError
 from geometry.layers.components import N_PERMUTATIONS, N_SPLITS
 from geometry.layers.principal import pca_by_layer, svd_by_layer
-from tests.recordings import recorded
+from geometry.results.over import Loop
 from tests.rerecording import rerecorded
+from tests.views import analysed
 
 COLUMNS = [
     "layer",
@@ -32,7 +33,7 @@ COLUMNS = [
 
 
 def stored(model, prompts, path, **choices):
-    return recorded(model, plan_recording(model, prompts, **choices), path)
+    return record(model, plan_recording(model, prompts, **choices), path)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def store(gpt2, prompts, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(store):
-    return pca_by_layer(store, k=3)
+    return pca_by_layer(store.view(), k=3)
 
 
 @pytest.fixture(scope="module")
@@ -152,13 +153,13 @@ def test_the_table_counts_members_templates_and_rows(store, result):
     rows = store.rows.iloc[members_by_hand(store)]
     counts = result.table[["n_members", "n_templates", "n_rows"]].drop_duplicates().to_numpy().tolist()
     assert counts == [[12, 4, len(rows)]]
-    few = pca_by_layer(store, layers="1", where="family == 'digits' and frame == 'list' and member >= 0", k=2)
+    few = pca_by_layer(store.view(layers="1", where="family == 'digits' and frame == 'list' and member >= 0"), k=2)
     # six windows of four digits, the lowest from 0 and the highest to 8
     assert few.table[["n_members", "n_templates", "n_rows"]].iloc[0].tolist() == [9, 1, 24]
 
 
 def test_everything_that_the_values_depend_on_is_recorded(store):
-    result = pca_by_layer(store, "mlp_out", layers="1-2", k=2, seed=4)
+    result = pca_by_layer(store.view("mlp_out", "1-2"), k=2, seed=4)
     assert result.name == "pca"
     assert result.source == store.fingerprint
     assert result.parameters == {
@@ -174,7 +175,7 @@ def test_everything_that_the_values_depend_on_is_recorded(store):
 
 
 def test_the_seed_changes_the_null_and_the_halves_and_nothing_else(store, result):
-    again, other = (pca_by_layer(store, layers="2", k=3, seed=seed) for seed in (0, 1))
+    again, other = (pca_by_layer(store.view(layers="2"), k=3, seed=seed) for seed in (0, 1))
     for name in result.arrays:
         np.testing.assert_array_equal(again.values(name)[0], result.values(name)[-1])
         same = np.array_equal(other.values(name)[0], result.values(name)[-1])
@@ -183,7 +184,7 @@ def test_the_seed_changes_the_null_and_the_halves_and_nothing_else(store, result
 
 def test_each_layer_is_told_when_it_is_done(store):
     told = []
-    result = pca_by_layer(store, "mlp_out", k=1, on_hook=told.append)
+    result = pca_by_layer(store.view("mlp_out"), k=1, loop=Loop(on_hook=told.append))
     assert tuple(told) == result.hooks == tuple(Hook("mlp_out", layer) for layer in range(3))
 
 
@@ -206,7 +207,7 @@ def planted(gpt2, prompts, tmp_path_factory):
         for layer, x in enumerate(layers):
             file["activations"][f"blocks.{layer}.hook_mlp_out"][:] = x
     with ActivationStore.open(path) as store:
-        yield store, axes, pca_by_layer(store, "mlp_out", k=3)
+        yield store, axes, pca_by_layer(store.view("mlp_out"), k=3)
 
 
 def test_a_planted_line_is_found_and_orders_the_members(planted):
@@ -254,11 +255,11 @@ def test_structure_is_above_the_null_and_noise_is_inside_it(planted):
 )
 def test_what_cannot_be_analysed_is_told(store, choices, message):
     with pytest.raises(InputError, match=message):
-        pca_by_layer(store, **choices)
+        analysed(pca_by_layer, store, **choices)
 
 
 def test_below_five_members_there_is_no_standard_error(store):
-    table = pca_by_layer(store, layers="1", where="member == 1 and value < 5", k=2).table
+    table = pca_by_layer(store.view(layers="1", where="member == 1 and value < 5"), k=2).table
     assert table["n_members"].eq(4).all()
     assert table["se"].isna().all()
     assert table["null_max"].notna().all()
@@ -268,7 +269,7 @@ def test_a_member_with_most_of_the_rows_may_be_left_out(sentences):
     long = "prompt == 4 or is_last"
     rows = sentences.select(f"({long}) and position >= 0")
     assert (len(rows), (rows["prompt"] != 4).sum()) == (8, 4)
-    errors = pca_by_layer(sentences, layers="1", where=long, k=5).values("se")
+    errors = pca_by_layer(sentences.view(layers="1", where=long), k=5).values("se")
     assert errors.shape == (1, 5)
     assert (errors > 0).all()
 
@@ -277,7 +278,7 @@ def test_texts_that_end_alike_are_analysed_where_they_differ(loaded, tmp_path):
     """Without position embeddings the last tokens of such texts are equal rows at the embedding, and only there."""
     texts = ["cat.", "dog.", "red bird.", "one.", "two blue.", "fish."]
     with stored(loaded["llama"], texts, tmp_path / "a.h5", sites="resid") as store:
-        result = pca_by_layer(store, k=2)
+        result = pca_by_layer(store.view(), k=2)
     blocks, embedding = result.table.query("layer >= 0"), result.table.query("layer < 0")
     assert blocks["layer"].nunique() == 3
     assert blocks[["explained_variance_ratio", "se", "null_max"]].gt(0).all(axis=None)
@@ -292,13 +293,13 @@ def test_too_few_equal_rows_are_refused_all_the_same(loaded, tmp_path):
         stored(loaded["llama"], ["cat.", "dog."], tmp_path / "a.h5", sites="resid") as store,
         pytest.raises(InputError, match="2 rows of width 42 have at most 1 components; got k = 2"),
     ):
-        pca_by_layer(store, k=2)
+        pca_by_layer(store.view(), k=2)
 
 
 def test_one_text_that_ends_otherwise_does_no_harm(loaded, tmp_path):
     texts = ["cat.", "dog.", "red bird.", "one.", "two blue.", "fish,"]
     with stored(loaded["llama"], texts, tmp_path / "a.h5", sites="resid") as store:
-        table = pca_by_layer(store, k=1).table.set_index("layer")
+        table = pca_by_layer(store.view(), k=1).table.set_index("layer")
     assert table["se"].notna().all()
     # the embedding's shares are 1, and 0 where the odd one is left out
     assert table.loc[-1, "explained_variance_ratio"] == pytest.approx(1)
@@ -306,7 +307,7 @@ def test_one_text_that_ends_otherwise_does_no_harm(loaded, tmp_path):
 
 
 def test_svd_is_numpys_of_the_rows_with_their_mean(store):
-    result = svd_by_layer(store, k=3)
+    result = svd_by_layer(store.view(), k=3)
     assert result.name == "svd"
     for i, hook in enumerate(result.hooks):
         x = store.load(hook).double().numpy()[members_by_hand(store)]
@@ -326,6 +327,6 @@ def test_rows_are_asked_for_in_blocks_of_8192_and_never_all_at_once(store, resul
     monkeypatch.setattr(
         ActivationStore, "blocks", lambda *args, n_rows: asked.append(n_rows) or blocks(*args, n_rows=n_rows)
     )
-    again = pca_by_layer(store, layers="2", k=3)
+    again = pca_by_layer(store.view(layers="2"), k=3)
     assert set(asked) == {8192}
     np.testing.assert_array_equal(again.values("scores")[0], result.values("scores")[-1])

@@ -7,7 +7,9 @@ from cache import ActivationStore, Hook
 from cache.errors import InputError
 from geometry.layers import umap as module
 from geometry.layers.umap import umap_by_layer
+from geometry.results.over import Loop
 from tests.geometry.layers.planted_parts import chosen_by_hand, planted_parts
+from tests.views import analysed
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def planted(gpt2, prompts, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def picture(planted):
-    return umap_by_layer(planted, "mlp_out", layers="1-2", n_neighbors=10, seed=3)
+    return umap_by_layer(planted.view("mlp_out", "1-2"), n_neighbors=10, seed=3)
 
 
 def test_a_picture_keeps_planted_groups_apart_and_says_how_far_it_can_be_trusted(planted, picture):
@@ -61,7 +63,7 @@ def test_a_picture_has_the_axes_the_table_and_the_parameters_that_it_names(plant
 
 def test_of_too_many_rows_some_are_drawn_for_the_picture_in_their_order(planted, monkeypatch):
     monkeypatch.setattr(module, "MOST_ROWS", 40)
-    drawn, again = (umap_by_layer(planted, "mlp_out", layers="2", seed=1) for _ in range(2))
+    drawn, again = (umap_by_layer(planted.view("mlp_out", "2"), seed=1) for _ in range(2))
     all_rows = chosen_by_hand(planted)
     kept = np.sort(np.random.default_rng(1).choice(len(all_rows), 40, replace=False))
     expected = planted.rows.iloc[[all_rows[i] for i in kept]].reset_index(drop=True)
@@ -82,10 +84,10 @@ def test_of_too_many_rows_some_are_drawn_for_the_picture_in_their_order(planted,
 )
 def test_what_cannot_be_analysed_is_told(planted, choices, message):
     with pytest.raises(InputError, match=message):
-        umap_by_layer(planted, **({"site": "mlp_out"} | choices))
+        analysed(umap_by_layer, planted, **({"site": "mlp_out"} | choices))
 
 
 def test_each_layer_is_told_when_it_is_done(planted):
     told = []
-    umap_by_layer(planted, "mlp_out", layers="2", on_hook=told.append)
+    umap_by_layer(planted.view("mlp_out", "2"), loop=Loop(on_hook=told.append))
     assert told == [Hook("mlp_out", 2)]

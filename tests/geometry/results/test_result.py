@@ -1,7 +1,6 @@
 """One analysis over many sites: the same rows everywhere, named axes, and files that read back equal."""
 
 import json
-import re
 import time
 from pathlib import Path
 
@@ -9,17 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cache import Hook, plan_recording
+from cache import Hook, plan_recording, record
 from cache.errors import GeometryError, InputError
-from geometry.results.result import LayerResult, per_layer, site_hooks, spread_hooks
-from tests.recordings import recorded
+from geometry.results.result import LayerResult, per_layer
 
 EMBED = Hook("resid_pre", 0)
 RESID = tuple(Hook("resid_post", layer) for layer in range(3))
 
 
 def stored(model, prompts, path, **choices):
-    return recorded(model, plan_recording(model, prompts, **choices), path)
+    return record(model, plan_recording(model, prompts, **choices), path)
 
 
 @pytest.fixture(scope="module")
@@ -50,69 +48,6 @@ def small_result(**changes) -> LayerResult:
     return LayerResult(**given | changes)
 
 
-def test_the_residual_stream_begins_with_the_embedding(store):
-    assert site_hooks(store, "resid_post") == (EMBED, *RESID)
-    assert [hook.table_layer for hook in site_hooks(store, "resid_post")] == [-1, 0, 1, 2]
-
-
-def test_other_sites_have_a_hook_a_layer_and_no_embedding(store):
-    for kind in ("mlp_out", "z"):
-        assert site_hooks(store, kind) == tuple(Hook(kind, layer) for layer in range(3))
-
-
-@pytest.mark.parametrize(
-    ("layers", "expected"),
-    [
-        ("0", (EMBED, RESID[0])),
-        ("1", (RESID[1],)),
-        ("2,0", (EMBED, RESID[0], RESID[2])),
-        ("1-2", RESID[1:]),
-        ("-1", (RESID[2],)),
-    ],
-)
-def test_layers_are_chosen_by_number_lowest_first_and_the_embedding_comes_with_layer_0(store, layers, expected):
-    assert site_hooks(store, "resid_post", layers) == expected
-
-
-@pytest.mark.parametrize(
-    ("site", "layers", "message"),
-    [
-        ("resid", "all", r"the store has no 'resid'; it has resid_pre, z, mlp_out, resid_post$"),
-        ("q", "0-1", r"the store has no 'q'; it has resid_pre, z, mlp_out, resid_post$"),
-        ("z", "3", r"the store has z at layers 0, 1, 2; got '3'$"),
-        ("z", "last", r"the store has z at layers 0, 1, 2; got 'last'$"),
-    ],
-)
-def test_sites_and_layers_that_are_not_there_are_named(store, site, layers, message):
-    with pytest.raises(InputError, match=message):
-        site_hooks(store, site, layers)
-
-
-def test_a_store_of_one_layer_says_which_it_has_and_nothing_about_the_model(gpt2, tmp_path):
-    with stored(gpt2, ["1,2"], tmp_path / "a.h5", sites="z", layers="1") as store:
-        for layers in ("0", "2"):
-            with pytest.raises(InputError) as caught:
-                site_hooks(store, "z", layers)
-            assert "model has" not in str(caught.value)
-            assert re.search(r"layers? 1\b", str(caught.value))
-
-
-def test_a_store_of_resid_pre_alone_has_no_resid_post(gpt2, tmp_path):
-    with (
-        stored(gpt2, ["1,2"], tmp_path / "a.h5", sites="resid_pre") as store,
-        pytest.raises(InputError, match="no 'resid_post'"),
-    ):
-        site_hooks(store, "resid_post")
-
-
-def test_a_layer_that_is_not_there_is_told_though_another_is(gpt2, tmp_path):
-    with (
-        stored(gpt2, ["1,2"], tmp_path / "a.h5", sites="z", layers="0,2") as store,
-        pytest.raises(InputError, match="the store has z at layers 0, 2; got '0-2'"),
-    ):
-        site_hooks(store, "z", "0-2")
-
-
 def describe(x):
     return {
         "mean": (("d",), x.mean(dim=0).numpy()),
@@ -123,13 +58,13 @@ def describe(x):
 
 @pytest.mark.parametrize("where", [None, "is_last", "family == 'months' and member == 2"])
 def test_every_hook_is_given_the_same_rows_and_answers_are_stacked(store, where):
-    named = per_layer(store, describe, RESID, where)
+    named = per_layer(store.view("resid_post", layers="spread", where=where), describe)
     assert {name: axes for name, (axes, _) in named.items()} == {
         "mean": ("hook", "d"),
         "norm": ("hook", "row"),
         "n": ("hook",),
     }
-    chosen = np.ones(len(store.rows), dtype=bool) if where is None else store.rows.eval(where).to_numpy()
+    chosen = store.rows.eval(where or "position >= 0").to_numpy()
     assert named["n"][1].tolist() == [chosen.sum()] * 3
     for i, hook in enumerate(RESID):
         by_hand = store.load(hook).double().numpy()[chosen]
@@ -138,26 +73,9 @@ def test_every_hook_is_given_the_same_rows_and_answers_are_stacked(store, where)
         np.testing.assert_allclose(named["norm"][1][i], np.sqrt((by_hand**2).sum(axis=1)), rtol=1e-5)
 
 
-def test_hooks_are_worked_through_in_the_order_given_and_each_is_told(store):
-    told = []
-    named = per_layer(store, describe, (RESID[2], EMBED), on_hook=told.append)
-    assert told == [RESID[2], EMBED]
-    embedded = store.load(EMBED).double()
-    atol = 1e-5 * float(embedded.abs().max())
-    np.testing.assert_allclose(named["mean"][1][1], embedded.mean(dim=0), rtol=0, atol=atol)
-
-
-@pytest.mark.parametrize(
-    ("hooks", "where", "message"),
-    [
-        (RESID, "position > 500", r"no row fits 'position > 500'; columns are prompt, position, token"),
-        (RESID, "colour == 1", r"no query 'colour == 1': name 'colour' is not defined; columns are prompt, position"),
-        ((Hook("q", 1),), None, r"a.h5 has no 'blocks.1.attn.hook_q'; near it are blocks"),
-    ],
-)
-def test_rows_and_sites_that_are_not_there_are_told(store, hooks, where, message):
-    with pytest.raises(InputError, match=message):
-        per_layer(store, describe, hooks, where)
+def test_rows_that_are_not_there_are_told(store):
+    with pytest.raises(InputError, match=r"no row fits 'position > 500'; columns are prompt, position, token"):
+        per_layer(store.view(where="position > 500"), describe)
 
 
 def test_an_array_is_found_by_name_and_an_unknown_name_lists_them():
@@ -229,11 +147,3 @@ def test_a_file_where_the_folder_should_be_is_told(tmp_path):
     (tmp_path / "report").write_text("something of mine")
     with pytest.raises(GeometryError, match="report"):
         small_result().save(tmp_path / "report")
-
-
-def test_spread_layers_are_even_up_to_the_last_without_the_embedding(store):
-    every = [hook for hook in site_hooks(store, "resid_post") if hook.table_layer >= 0]
-    assert list(spread_hooks(store, "resid_post")) == every
-    assert spread_hooks(store, "resid_post", 1) == (every[-1],)
-    with pytest.raises(InputError, match="the store has no 'q'"):
-        spread_hooks(store, "q")

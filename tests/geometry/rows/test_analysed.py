@@ -40,22 +40,22 @@ def members_by_hand(store):
 
 
 def test_rows_are_the_stores_with_the_member_that_each_counts_under(store):
-    rows = chosen_rows(store, None).table
+    rows = chosen_rows(store.view()).table
     expected = store.rows.iloc[members_by_hand(store)].reset_index(drop=True)
     pd.testing.assert_frame_equal(rows.drop(columns="unit"), expected)
     assert rows["unit"].tolist() == expected["value"].tolist()
 
 
 def test_rows_that_show_nothing_carry_the_last_member_their_prompt_has_shown(store, sentences):
-    rows = chosen_rows(store, "is_last").table
+    rows = chosen_rows(store.view(where="is_last")).table
     assert rows["shown"].tolist() == [store.prompts["members"][prompt][-1] for prompt in rows["prompt"]]
-    assert chosen_rows(sentences, None).table["shown"].tolist() == [""] * 5
+    assert chosen_rows(sentences.view()).table["shown"].tolist() == [""] * 5
 
 
 @pytest.mark.parametrize("where", [None, "position < 3", "prompt == 0", "position == -1 or is_last"])
 def test_bos_is_never_among_the_rows(store, where):
     assert (store.rows["position"] == -1).any()
-    rows = chosen_rows(store, where).table
+    rows = chosen_rows(store.view(where=where)).table
     assert rows["position"].min() >= 0
     if where:
         assert len(rows) == (store.rows.eval(where).to_numpy() & (store.rows["position"] >= 0)).sum()
@@ -73,7 +73,7 @@ def test_a_member_that_begins_its_text_is_left_out_with_and_without_bos(store, m
 
 def test_last_tokens_are_taken_where_no_members_are_shown(sentences):
     assert default_rows(sentences) == "is_last"
-    rows = chosen_rows(sentences, None).table
+    rows = chosen_rows(sentences.view()).table
     assert rows["prompt"].tolist() == [0, 1, 2, 3, 4]
     assert rows["is_last"].all()
 
@@ -87,7 +87,7 @@ def test_last_tokens_are_taken_where_every_member_begins_its_text(gpt2, tmp_path
     )
     with stored(gpt2, prompts, tmp_path / "a.h5", sites="resid") as store:
         assert (store.rows["member"] == 0).sum() == 3
-        rows = chosen_rows(store, None)
+        rows = chosen_rows(store.view())
     assert rows.where == "is_last"
     assert rows.units.tolist() == [1, 2, 3]
 
@@ -117,18 +117,18 @@ def test_prompts_of_joined_stores_are_units_of_their_own(sentences, gpt2, tmp_pa
     with open_stores([*sentences.paths, tmp_path / "b.h5"]) as both:
         rows = both.select("is_last")
         assert unit_of_rows(both, rows) == [-1, -2, -3, -4, -5, -6, -7]
-        assert row_counts(chosen_rows(both, None))["n_members"] == 7
+        assert row_counts(chosen_rows(both.view()))["n_members"] == 7
 
 
 def test_the_mask_the_table_and_the_units_are_of_the_same_rows(store):
-    rows = chosen_rows(store, None)
+    rows = chosen_rows(store.view())
     assert rows.where == "member >= 0 and position > 0"
     assert np.flatnonzero(rows.chosen).tolist() == members_by_hand(store)
     assert rows.units.tolist() == rows.table["unit"].tolist()
 
 
 def test_members_templates_and_rows_are_counted(store):
-    few = chosen_rows(store, "family == 'digits' and frame == 'list' and member >= 0")
+    few = chosen_rows(store.view(where="family == 'digits' and frame == 'list' and member >= 0"))
     # six windows of four digits, the lowest from 0 and the highest to 8
     assert row_counts(few) == {"n_members": 9, "n_templates": 1, "n_rows": 24}
 
@@ -136,4 +136,4 @@ def test_members_templates_and_rows_are_counted(store):
 @pytest.mark.parametrize("where", ["position == -1", "family == 'nobody'"])
 def test_a_query_that_fits_no_row_is_told_with_the_columns(store, where):
     with pytest.raises(InputError, match=f"no row fits .*{where}.*; columns are prompt, position"):
-        chosen_rows(store, where)
+        chosen_rows(store.view(where=where))

@@ -88,7 +88,7 @@ QUERIES = [
 
 @pytest.mark.parametrize(("where", "wanted"), QUERIES)
 def test_means_counts_and_contexts_are_those_of_a_loop_over_rows(store, where, wanted):
-    plan, by_hand = plan_cells(store, where=where), cells_by_hand(store, wanted)
+    plan, by_hand = plan_cells(store.view(where=where)), cells_by_hand(store, wanted)
     cells = load_cells(store, HOOK, plan)
     assert cells.dtype == torch.float64
     assert set(plan.families) == {key[0] for key in by_hand}
@@ -107,7 +107,7 @@ def test_means_counts_and_contexts_are_those_of_a_loop_over_rows(store, where, w
 
 
 def test_rows_of_one_cell_are_averaged(repeated):
-    plan = plan_cells(repeated)
+    plan = plan_cells(repeated.view())
     assert plan.counts.tolist() == [[[2, 3, 3]] * 2] * 2
     by_hand = cells_by_hand(repeated, lambda row: row["is_last"])
     cells = load_cells(repeated, HOOK, plan)
@@ -117,7 +117,7 @@ def test_rows_of_one_cell_are_averaged(repeated):
 
 
 def test_cells_read_in_many_blocks_are_those_of_one(store, monkeypatch):
-    plan = plan_cells(store, where="member >= 0")
+    plan = plan_cells(store.view(where="member >= 0"))
     whole, blocks = load_cells(store, HOOK, plan), ActivationStore.blocks
     monkeypatch.setattr(ActivationStore, "blocks", lambda *args: blocks(*args, n_rows=7))
     monkeypatch.setattr(ActivationStore, "load", lambda *args: pytest.fail("all rows were loaded"))
@@ -125,7 +125,7 @@ def test_cells_read_in_many_blocks_are_those_of_one(store, monkeypatch):
 
 
 def test_rows_of_shown_members_in_other_places_are_other_contexts(store):
-    plan = plan_cells(store, ["digits"], where="member >= 0 and frame == 'list' and kind == 'increasing'")
+    plan = plan_cells(store.view(where="member >= 0 and frame == 'list' and kind == 'increasing'"), ["digits"])
     assert plan.contexts == tuple(
         f"list|0|increasing|length {length}|member {place}" for length in (2, 3) for place in range(length)
     )
@@ -138,15 +138,15 @@ def test_rows_of_shown_members_in_other_places_are_other_contexts(store):
 @pytest.mark.parametrize("where", ["position < 2", "position == -1 or is_last", "member == -1"])
 def test_bos_is_in_no_cell(store, where):
     assert (store.rows["position"][store.rows.eval(where)] == -1).any()
-    plan = plan_cells(store, where=where)
+    plan = plan_cells(store.view(where=where))
     assert store.rows["position"][plan.chosen].min() >= 0
 
 
 def test_families_are_taken_in_the_order_asked_and_once(store):
-    plan = plan_cells(store, ["months", "digits", "months"])
+    plan = plan_cells(store.view(), ["months", "digits", "months"])
     assert plan.families == ("months", "digits")
     assert set(store.rows["family"][plan.chosen]) == {"months", "digits"}
-    one = plan_cells(store, ["digits"])
+    one = plan_cells(store.view(), ["digits"])
     cells = load_cells(store, HOOK, plan)[1]
     alone = load_cells(store, HOOK, one)[0]
     contexts = [plan.contexts.index(context) for context in one.contexts]
@@ -161,7 +161,7 @@ def test_families_are_taken_in_the_order_asked_and_once(store):
     ("kind", "frames", "common"), [("increasing", ("quote", "list"), 3), ("decreasing", ("quote",), 3)]
 )
 def test_a_balance_is_the_contexts_of_both_and_the_members_in_all_of_them(store, pair, kind, frames, common):
-    plan = plan_cells(store, where=f"is_last and kind == '{kind}' and frame in {frames}")
+    plan = plan_cells(store.view(where=f"is_last and kind == '{kind}' and frame in {frames}"))
     by_hand = cells_by_hand(store, lambda row: row["is_last"] and row["kind"] == kind and row["frame"] in frames)
     contexts = set.intersection(*({key[1] for key in by_hand if key[0] == family} for family in pair))
     members = {m for m in plan.members if all((f, c, m) in by_hand for f in pair for c in contexts)}
@@ -225,7 +225,7 @@ def test_controls_with_every_cell_are_kept_and_those_with_a_gap_are_left_out():
 
 
 def test_controls_of_a_store_cover_what_its_families_cover(store):
-    plan = plan_cells(store, where="is_last and kind == 'increasing'")
+    plan = plan_cells(store.view(where="is_last and kind == 'increasing'"))
     assert complete_controls(plan, balance(plan, ("digits", "months"))) == ("control:0", "control:1", "control:2")
 
 
@@ -233,42 +233,42 @@ def test_a_family_that_is_not_there_is_told_with_those_that_are(store):
     with pytest.raises(
         InputError, match="the store has no family 'roman'; it has digits, months, control:0, control:1"
     ):
-        plan_cells(store, ["digits", "roman"])
+        plan_cells(store.view(), ["digits", "roman"])
 
 
 def test_prompts_without_members_are_in_no_cell_and_alone_are_refused(gpt2, tmp_path):
     labelled = [own_prompt("a", value, template) for value in (1, 2) for template in (0, 1)]
     prompts = Prompts((Prompt("a text of one's own", group="x"), *labelled, Prompt("nobody here", family="b")))
     with stored(gpt2, prompts, tmp_path / "a.h5") as store:
-        plan = plan_cells(store)
+        plan = plan_cells(store.view())
         assert plan.families == ("a", "b")
         assert plan.counts.sum(axis=(1, 2)).tolist() == [4, 0]
         with pytest.raises(InputError, match="no row of 'b' counts under a member for 'is_last'"):
-            plan_cells(store, ["b"])
+            plan_cells(store.view(), ["b"])
         with pytest.raises(InputError, match=r"it has a, b$"):
-            plan_cells(store, ["c"])
+            plan_cells(store.view(), ["c"])
         with pytest.raises(InputError, match="a and b have 0 context"):
             balance(plan, ("a", "b"))
 
 
 def test_a_query_that_fits_nothing_and_one_that_is_none_are_refused(store):
     with pytest.raises(InputError, match=r"no row of 'digits' counts under a member for .position == -1."):
-        plan_cells(store, ["digits"], where="position == -1")
+        plan_cells(store.view(where="position == -1"), ["digits"])
     with pytest.raises(InputError, match="name 'colour' is not defined; columns are"):
-        plan_cells(store, where="colour == 'red'")
+        plan_cells(store.view(where="colour == 'red'"))
 
 
 def test_a_plan_without_rows_averages_nothing(store):
-    plan = replace(plan_cells(store), chosen=np.zeros(len(store.rows), dtype=bool))
+    plan = replace(plan_cells(store.view()), chosen=np.zeros(len(store.rows), dtype=bool))
     with pytest.raises(InputError, match="no row is chosen; nothing can be averaged"):
         load_cells(store, HOOK, plan)
 
 
 def test_a_members_own_row_beside_the_last_row_of_its_prompt_is_refused(store):
     with pytest.raises(InputError, match="takes both the row that shows a member and the last row of the same prompt"):
-        plan_cells(store, where="frame == 'list'")
-    assert plan_cells(store, where="frame == 'list' and member >= 0").contexts
-    assert plan_cells(store, where="frame == 'list' and is_last").contexts
+        plan_cells(store.view(where="frame == 'list'"))
+    assert plan_cells(store.view(where="frame == 'list' and member >= 0")).contexts
+    assert plan_cells(store.view(where="frame == 'list' and is_last")).contexts
 
 
 def test_each_reordered_list_is_a_context_with_the_increasing_one_s_members(gpt2, tmp_path):
@@ -276,11 +276,11 @@ def test_each_reordered_list_is_a_context_with_the_increasing_one_s_members(gpt2
         (FAMILIES["digits"],), frames=("list",), kinds=("increasing", "reordered:0-2"), lengths=(3,), starts=(1, 2, 4)
     )
     with stored(gpt2, load_dataset("digits,numwords", design), tmp_path / "a.h5") as store:
-        plan = plan_cells(store)
+        plan = plan_cells(store.view())
         assert plan.contexts == tuple(
             f"list|0|{kind}|length 3" for kind in ("increasing", "reordered:0", "reordered:1", "reordered:2")
         )
         assert plan.members == (3, 4, 6)
         assert (plan.counts == 1).all()
-        one = plan_cells(store, where="is_last and kind == 'reordered:1'")
+        one = plan_cells(store.view(where="is_last and kind == 'reordered:1'"))
         assert (one.contexts, one.members) == (("list|0|reordered:1|length 3",), (3, 4, 6))

@@ -1,0 +1,6 @@
+"""Analyses of a view, asked for in one go."""
+
+
+def analysed(analysis, store, *given, site="resid_post", layers="all", where=None, **choices):
+    """What an analysis gives for the view of a store that is asked for, and further arguments."""
+    return analysis(store.view(site, layers, where), *given, **choices)
