@@ -81,6 +81,11 @@ def between_families(
     """Whether two families are coded alike, at every site of a view.
 
     As `between_pairs`, for one pair.
+
+    Example:
+        >>> result = between_families(view, "digits", "numwords")
+        >>> result.table["measure"].unique().tolist()
+        ['matched_cosine', 'shared_share', 'retrieval']
     """
     return between_pairs(view, [(a, b)], measures=measures, model=model, seed=check_seed(seed))
 
@@ -121,6 +126,11 @@ def between_pairs(
     Raises:
         InputError: an unknown measure or family, or a pair with less than 2 contexts or members in common.
         FingerprintError: the model is not the one recorded.
+
+    Example:
+        >>> result = between_pairs(view, [("digits", "numwords"), ("digits", "months")], measures="matched_cosine")
+        >>> result.table.groupby(["a", "b"]).ngroups
+        2
     """
     seed, measures = check_seed(seed), _known_measures(measures)
     wanted = list({frozenset(pair): pair for pair in reversed(pairs_of(pairs))}.values())[::-1]

@@ -39,6 +39,11 @@ def between_layers(view: View, *, measure: str = "cka", seed: int = 0, loop: Loo
 
     Raises:
         InputError: no such measure, or fewer than 3 rows.
+
+    Example:
+        >>> grid = between_layers(view, measure="cka").values("value")  # (hook, hook_b)
+        >>> grid.shape, bool(abs(grid.diagonal() - 1).max() < 1e-6)
+        ((4, 4), True)
     """
     check_view(view)
     parameters = {"site": view.site, "layers": view.layers, "where": view.noted(), "seed": check_seed(seed)}
@@ -59,6 +64,11 @@ def between_stores(view: View, other: View, *, measure: str = "cka", seed: int =
 
     Raises:
         InputError: no such measure, or the stores have no rows, or no common order of rows.
+
+    Example:
+        >>> with ActivationStore.open("activations/tour.h5") as other:
+        ...     between_stores(view, other.view(), measure="cka").values("value").shape
+        (4, 4)
     """
     seed = check_seed(seed)
     for one in (view, other):

@@ -67,6 +67,13 @@ def demix_by_layer(
 
     Raises:
         InputError: no such family, or too few families, contexts or members in common.
+
+    Example:
+        >>> result = demix_by_layer(view, "digits,numwords")
+        >>> result.values("share").shape  # (hook, part)
+        (4, 5)
+        >>> bool(abs(result.values("share").sum(axis=1) - 1).max() < 1e-6)
+        True
     """
     seed = check_seed(seed)
     material = _material(view, families)

@@ -39,6 +39,10 @@ def nmf_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -
     Raises:
         InputError: no row, or fewer rows than components.
         NumbersError: a value is not finite.
+
+    Example:
+        >>> nmf_by_layer(store.view(layers="1-2"), k=2).values("directions").shape  # (hook, component, d_model)
+        (2, 2, 33)
     """
     seed = check_seed(seed)
     store, rows = view.store, chosen_rows(view)

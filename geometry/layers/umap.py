@@ -34,6 +34,11 @@ def umap_by_layer(view: View, *, n_neighbors: int = 15, seed: int = 0, loop: Loo
     Raises:
         InputError: no row, or fewer than 5 rows.
         NumbersError: a value is not finite.
+
+    Example:
+        >>> result = umap_by_layer(store.view(layers="2", where="is_last and family != 'months'"))
+        >>> result.values("scores").shape  # (hook, row, axis)
+        (1, 65, 2)
     """
     seed = check_seed(seed)
     store, rows = view.store, _drawn(chosen_rows(view), seed)

@@ -126,6 +126,12 @@ def find_direction(
     Raises:
         InputError: no such method, or the groups do not differ.
         NumbersError: activations are not finite.
+
+    Example:
+        >>> from probes.directions.contrasts import contrast
+        >>> found = find_direction(store, contrast(view, "digits", "numwords"), ("resid_post", -1))
+        >>> found.source, found.target, found.hook.name
+        ('digits', 'numwords', 'blocks.2.hook_resid_post')
     """
     if method not in METHODS:
         raise InputError(f"no method {method!r}; known are {', '.join(METHODS)}, unembedding_difference")

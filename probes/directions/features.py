@@ -45,6 +45,13 @@ def feature_direction(basis: FeatureBasis, i: int) -> Direction:
 
     Raises:
         InputError: the basis does not know its site, has no such feature, or it writes nothing.
+
+    Example:
+        >>> from probes.directions.features import basis_at
+        >>> site = ("resid_post", 1)
+        >>> basis = basis_at(store, site, pca(store.load(site, "is_last"), k=3).basis)
+        >>> feature_direction(basis, 0).target, feature_direction(basis, 0).hook.name
+        ('feature 0', 'blocks.1.hook_resid_post')
     """
     if basis.hook is None:
         raise InputError("a feature's direction needs its site; basis_at(store, hook, basis) notes it")

@@ -31,6 +31,14 @@ class Edit:
 
     Raises:
         InputError: the basis does not know its site.
+
+    Example:
+        >>> from probes.directions.features import basis_at
+        >>> x = store.load(("resid_post", 1), "is_last")
+        >>> basis = basis_at(store, ("resid_post", 1), pca(x, k=3).basis)
+        >>> halved = Edit(basis, lambda values: -0.5 * values)
+        >>> bool(torch.allclose(basis.encode(x + halved.difference(x)), 0.5 * basis.encode(x), atol=1e-3))
+        True
     """
 
     basis: FeatureBasis

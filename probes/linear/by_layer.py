@@ -99,6 +99,11 @@ def probe_by_layer(
         InputError: no such target or family, or too few families, members, templates, permutations or draws.
 
     References: Alain and Bengio 2017; control tasks, Hewitt and Liang 2019.
+
+    Example:
+        >>> result = probe_by_layer(view, "family", n_permutations=2)
+        >>> bool((result.values("value") <= 1).all()), result.table["layer"].tolist()
+        (True, [-1, 0, 1, 2])
     """
     asked = Question(question) if isinstance(question, str) else question
     (result,) = probes_by_layer(view, [asked], n_permutations=n_permutations, n_draws=n_draws, seed=seed, loop=loop)

@@ -47,6 +47,10 @@ class Question:
 
     Raises:
         InputError: no such target or groups, no period, or a member's class is asked for with members left out.
+
+    Example:
+        >>> Question("number", families="digits").leave_out
+        'member'
     """
 
     target: str = "family"

@@ -113,6 +113,12 @@ def sweep_summary(result: LayerResult) -> pd.DataFrame:
         at every layer and alpha: no fair comparison, but what the unembedding difference could do at its own best),
         `layer` and `alpha` (the cell that most answers chose), `chosen` (how many did), `earliest_layer` (at 90 %, of
         the same two), `old_rank` (of the old answer, median), `n_members, n_templates, n_rows`.
+
+    Example:
+        >>> grid = Grid(alphas=[1.0], positions="last", methods="pca")
+        >>> table = sweep_summary(sweep(store.view(layers="2"), model, "digits", "numwords", grid))
+        >>> {"mean_difference", "pca", "unembedding_difference"} <= set(table["method"])
+        True
     """
     tried = dict.fromkeys((method, positions) for method, _, positions in result.parameters["settings"])
     lines = []

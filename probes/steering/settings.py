@@ -27,6 +27,10 @@ class Grid:
 
     Raises:
         InputError: an alpha is not finite, or a position set or method does not exist; or none is given.
+
+    Example:
+        >>> len(Grid(alphas=[1.0, 2.0], positions="last", methods="mean_difference").settings)
+        2
     """
 
     alphas: Sequence[float] = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)

@@ -105,6 +105,11 @@ def sweep(
     Raises:
         InputError: the groups do not match, leaving out leaves nothing, or a site is not between blocks.
         FingerprintError: the model is not the one recorded.
+
+    Example:
+        >>> result = sweep(store.view(layers="1-2"), model, "digits", "numwords", Grid(alphas=[1.0], positions="last"))
+        >>> result.dataset["success"].dims
+        ('hook', 'setting', 'trial')
     """
     seed = check_seed(seed)
     check_view(view)

@@ -90,6 +90,11 @@ def erasure_matrix(
         InputError: the rank is below 1, there are too few subspaces of a null, no such family or position set, a family
             has but one context, or the view is of other sites or of chosen rows.
         FingerprintError: the store was recorded from another model.
+
+    Example:
+        >>> result = erasure_matrix(store.view(layers="2"), model, Roles(["digits"], ["numwords"]))
+        >>> result.dataset["left"].dims
+        ('hook', 'positions', 'receiver', 'donor')
     """
     seed = check_seed(seed)
     if rank < 1:

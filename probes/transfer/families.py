@@ -25,6 +25,10 @@ class Roles:
         donors: families whose codes are used; None for all but controls, and the first 5 controls.
         positions: position sets: `last` (the last token), `members` (each shown member by its own code), `both`.
         n_contexts: frames and templates that are edited.
+
+    Example:
+        >>> Roles(receivers=["digits"], donors=["numwords"]).positions
+        ('last',)
     """
 
     receivers: Sequence[str] | None = None

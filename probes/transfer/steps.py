@@ -62,6 +62,11 @@ def transfer_matrix(
         InputError: there are too few null donors, no such family or position set, a family has but one context, or the
             view is of other sites or of chosen rows.
         FingerprintError: the store was recorded from another model.
+
+    Example:
+        >>> result = transfer_matrix(store.view(layers="2"), model, Roles(["digits"], ["numwords"]), n_null=0)
+        >>> result.dataset["success"].dims
+        ('hook', 'positions', 'receiver', 'donor')
     """
     seed = check_seed(seed)
     if n_null and not N_NULL <= n_null <= MOST_NULL:
