@@ -34,7 +34,7 @@ test: setup
 
 # Another machine's kernels: what compares numbers may not count on the last digits that this machine gives.
 OTHER_CPU := tests/cache/models/test_restart.py tests/probes/edits/test_hooks.py tests/probes/edits/test_generation.py \
-	tests/geometry/layers/test_result.py tests/geometry/stats/test_moments.py tests/geometry/similarity/test_of_rows.py
+	tests/geometry/results/test_result.py tests/geometry/stats/test_moments.py tests/geometry/similarity/test_of_rows.py
 
 test-other-cpu: setup
 	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OPENBLAS_CORETYPE=Nehalem \

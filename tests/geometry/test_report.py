@@ -18,11 +18,11 @@ from geometry.layers.principal import pca_by_layer
 from geometry.report import write_report
 from tests.recordings import recorded
 
-RESULT_FILES = ["result.npz", "result.json", "table.csv"]
+RESULT_FILES = ["result.nc", "result.json", "table.csv"]
 
 
 def result_of(values, source="ab" * 32) -> LayerResult:
-    return LayerResult(
+    return layer_result(
         name="small",
         hooks=(Hook("z", 0),),
         arrays={"share": (("hook", "component"), np.array([values]))},
@@ -98,7 +98,7 @@ def test_written_again_a_year_later_every_file_has_the_same_bytes(tmp_path, monk
 def test_other_numbers_give_other_bytes(tmp_path):
     first = contents(write_report(result_of([0.5]), {"one": figure_of([1, 2])}, tmp_path / "a"))
     other = contents(write_report(result_of([0.6]), {"one": figure_of([1, 3])}, tmp_path / "b"))
-    assert {name for name in first if first[name] != other[name]} == {"result.npz", "table.csv", "one.png", "one.svg"}
+    assert {name for name in first if first[name] != other[name]} == {"result.nc", "table.csv", "one.png", "one.svg"}
 
 
 def test_a_report_is_written_over_an_older_one(tmp_path):
@@ -124,7 +124,7 @@ def test_what_cannot_be_written_leaves_the_earlier_report_as_it_was(tmp_path, mo
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(NoSpaceError, match=r"no room to write '.*result\.npz' \(No space left on device\)"):
+    with pytest.raises(NoSpaceError, match=r"no room to write '.*result\.nc' \(No space left on device\)"):
         write_report(result_of([0.6]), {"one": figure_of([1, 3])}, tmp_path)
     assert contents(sorted(tmp_path.iterdir())) == dict(sorted(first.items()))
 

@@ -16,6 +16,7 @@ from cache.prompts.sequences import SequenceDesign
 from geometry.between.families import between_families, between_pairs
 from geometry.between.summary import summary
 from geometry.results.over import Loop
+from geometry.results.result import LayerResult
 from geometry.similarity.family_measures import MEASURES, member_means
 from geometry.similarity.of_families import (
     context_products,
@@ -33,7 +34,7 @@ from geometry.stats.uncertainty import template_bootstrap_se
 from geometry.stats.unrelated_codes import draw_directions, draw_weights, mean_code
 from tests.recordings import recorded
 from tests.rerecording import rerecorded
-from tests.views import analysed
+from tests.views import analysed, arrays_of
 
 TRUE = {"matched_cosine": matched_cosine, "shared_share": shared_share, "retrieval": retrieval}
 DESCRIBED = {"cka": linear_cka, "rsa": rsa, "procrustes": procrustes}
@@ -459,11 +460,9 @@ def test_a_result_is_saved_whole(found, planted, tmp_path):
     }
     assert (described["name"], described["source"]) == ("compare", planted.fingerprint)
     assert described["axes"]["controls"] == ["hook", "pair", "variant", "measure", "control", "side"]
-    with np.load(tmp_path / "result.npz") as saved:
-        assert set(saved) == set(found.arrays)
-        for name in saved:
-            np.testing.assert_array_equal(saved[name], found.values(name))
-            assert saved[name].ndim == len(described["axes"][name])
+    saved = LayerResult.load(tmp_path)
+    assert saved.dataset.equals(found.dataset)
+    assert {name: list(axes) for name, (axes, _) in arrays_of(saved).items()} == described["axes"]
     table = pd.read_csv(tmp_path / "table.csv")
     assert list(table.columns) == list(found.table.columns)
     assert table["verdict"].tolist() == found.table["verdict"].tolist()

@@ -14,10 +14,11 @@ from geometry.bases.canonical import svcca
 from geometry.between import layers as layer_grid
 from geometry.between.grid import N_PERMUTATIONS
 from geometry.between.layers import between_layers, between_stores
+from geometry.results.result import LayerResult
 from geometry.similarity.of_rows import linear_cka, linear_cka_debiased, procrustes
 from tests.recordings import recorded
 from tests.rerecording import rerecorded
-from tests.views import analysed
+from tests.views import analysed, arrays_of
 
 TRUE = {"cka": linear_cka, "cka_debiased": linear_cka_debiased, "svcca": svcca, "procrustes": procrustes}
 COLUMNS = ["layer", "layer_b", "site", "measure", "a", "b", "value", "se"]
@@ -172,7 +173,7 @@ def test_a_store_with_itself_is_layer_against_layer(store, measure, way, monkeyp
         between_layers(store.view(), measure=measure),
         between_stores(store.view(), store.view(), measure=measure),
     )
-    for name in within.arrays:
+    for name in arrays_of(within):
         np.testing.assert_allclose(between.values(name), within.values(name), atol=1e-6)
     assert between.source == within.source == store.fingerprint
 
@@ -257,7 +258,7 @@ def test_the_table_says_what_the_arrays_say_and_is_saved_whole(store, tmp_path):
     names = ["blocks.0.hook_resid_pre", "blocks.0.hook_resid_post", "blocks.2.hook_resid_post"]
     assert table["a"].tolist() == [name for name in names for _ in range(3)]
     assert table["b"].tolist() == names * 3
-    for name, (axes, values) in result.arrays.items():
+    for name, (axes, values) in arrays_of(result).items():
         assert axes == ("hook", "hook_b")
         np.testing.assert_array_equal(table[name], values.ravel())
     result.save(tmp_path / "out")
@@ -271,10 +272,9 @@ def test_the_table_says_what_the_arrays_say_and_is_saved_whole(store, tmp_path):
         "hooks_b": names,
     }
     assert (described["name"], described["hooks"], described["source"]) == ("grid", names, store.fingerprint)
-    with np.load(tmp_path / "out" / "result.npz") as saved:
-        assert set(saved) == set(result.arrays)
-        for name in saved:
-            np.testing.assert_array_equal(saved[name], result.values(name))
+    saved = LayerResult.load(tmp_path / "out")
+    assert saved.dataset.equals(result.dataset)
+    assert {name: list(axes) for name, (axes, _) in arrays_of(saved).items()} == described["axes"]
     assert len(pd.read_csv(tmp_path / "out" / "table.csv")) == 9
 
 

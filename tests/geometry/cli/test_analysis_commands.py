@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -60,7 +59,7 @@ def test_every_command_writes_figures_tables_and_parameters(run, stores, tmp_pat
     assert (code, "resid_post" in out) == (0, True), err
     folder = tmp_path / "figures" / "f"
     figures = {f"{name}.{suffix}" for name in FILES[command] for suffix in ("png", "svg")}
-    wanted = figures | {"result.json", "result.npz", "table.csv"} | TABLES[command]
+    wanted = figures | {"result.json", "result.nc", "table.csv"} | TABLES[command]
     assert {path.name for path in folder.iterdir()} == wanted
     described = json.loads((folder / "result.json").read_text())
     with ActivationStore.open(stores["gpt2"]) as store:
@@ -71,10 +70,8 @@ def test_every_command_writes_figures_tables_and_parameters(run, stores, tmp_pat
     table = pd.read_csv(folder / "table.csv")
     assert table["layer"].unique().tolist() == [1, 2]
     assert {"n_members", "n_templates", "n_rows"} <= set(table.columns)
-    with np.load(folder / "result.npz", allow_pickle=False) as arrays:
-        assert {name: values.ndim for name, values in arrays.items()} == {
-            name: len(axes) for name, axes in described["axes"].items()
-        }
+    saved = LayerResult.load(folder)
+    assert {name: list(axes) for name, (axes, _) in arrays_of(saved).items()} == described["axes"]
     code, out, err = run(command, stores["gpt2"], "--out", "figures/f", "--seed", 5, *layers, "--json", "--quiet")
     assert (code, err, len(json.loads(out))) == (0, "", len(table))
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from geometry.cli.app import app
+from geometry.results.result import LayerResult
 from tests.geometry.cli.every_command import COMMANDS
 
 OPTIONS = {command.callback.__name__: command.callback.__annotations__ for command in app.registered_commands}
@@ -28,6 +29,8 @@ def whole(path):
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
             return bool(arrays.files)
+    if path.suffix == ".nc":
+        return bool(LayerResult.load(path).dataset.sizes)
     if path.suffix == ".png":
         return content.endswith(b"IEND\xaeB`\x82")
     return content.endswith(b"\n")

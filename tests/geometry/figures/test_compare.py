@@ -6,7 +6,7 @@ import pytest
 
 from cache import Hook
 from geometry.figures.compare import described_by_layer, layer_heatmap, shared_index_by_layer
-from geometry.results.result import LayerResult
+from geometry.results.result import layer_result
 from tests.geometry import comparisons
 
 NAN = float("nan")
@@ -84,7 +84,7 @@ def test_describing_measures_have_a_row_of_panels_with_their_null():
 
 def grid(values, layers, layers_b):
     table = [{"layer": a, "layer_b": b, "n_rows": 12, "n_members": 6} for a in layers for b in layers_b]
-    return LayerResult(
+    return layer_result(
         name="grid",
         hooks=tuple(Hook("resid_post", max(layer, 0)) for layer in layers),
         arrays={"value": (("hook", "hook_b"), values)},

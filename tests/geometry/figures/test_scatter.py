@@ -14,7 +14,8 @@ from cache import Hook, plan_recording, record
 from cache.families.family import FAMILIES
 from geometry.figures.scatter import PALETTE, explained_variance_by_layer, layer_title, scatter_by_layer
 from geometry.layers.principal import pca_by_layer
-from geometry.results.result import LayerResult
+from geometry.results.result import layer_result
+from tests.views import arrays_of
 
 N_VALUES = 5
 N_TEMPLATES = 3
@@ -48,11 +49,13 @@ def made_up(families=("digits", "months", "control:0", "control:1"), *, n_layers
         "source": "ab" * 32,
         "table": pd.DataFrame([{"n_rows": len(rows), "n_members": N_VALUES, "n_templates": N_TEMPLATES}]),
     }
-    return LayerResult(**given | changes)
+    return layer_result(**given | changes)
 
 
 def with_array(result, name, values):
-    return made_up(n_layers=len(result.hooks) - 1, arrays={**result.arrays, name: (result.arrays[name][0], values)})
+    return made_up(
+        n_layers=len(result.hooks) - 1, arrays={**arrays_of(result), name: (arrays_of(result)[name][0], values)}
+    )
 
 
 def family_rows(result, family):
@@ -141,7 +144,7 @@ def test_rows_may_come_in_any_order(whole):
     shuffled = made_up(
         n_layers=1,
         rows=whole.rows.iloc[order].reset_index(drop=True),
-        arrays={**whole.arrays, "scores": (whole.arrays["scores"][0], scores)},
+        arrays={**arrays_of(whole), "scores": (arrays_of(whole)["scores"][0], scores)},
     )
     axis = scatter_by_layer(shuffled).axes[0]
     lines = {line.get_label(): line.get_xydata() for line in axis.lines}
@@ -328,7 +331,7 @@ def test_each_built_in_family_has_a_colour_of_its_own():
 @pytest.mark.parametrize("draw", [scatter_by_layer, explained_variance_by_layer])
 def test_drawing_changes_neither_the_result_nor_any_global_setting(draw, settings):
     result = made_up(n_layers=2)
-    before, values = settings(), {name: array.copy() for name, (_, array) in result.arrays.items()}
+    before, values = settings(), {name: array.copy() for name, (_, array) in arrays_of(result).items()}
     rows = result.rows.copy()
     draw(result).savefig(io.BytesIO())
     assert settings() == before

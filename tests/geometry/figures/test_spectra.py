@@ -6,7 +6,7 @@ import pandas as pd
 from cache import Hook
 from geometry.bases.demixing import PARTS
 from geometry.figures.spectra import demixed_by_layer, spectra_by_layer
-from geometry.results.result import LayerResult
+from geometry.results.result import layer_result
 
 HOOKS = (Hook("resid_pre", 0), Hook("resid_post", 0), Hook("resid_post", 1))
 
@@ -14,7 +14,7 @@ HOOKS = (Hook("resid_pre", 0), Hook("resid_post", 0), Hook("resid_post", 1))
 def result(name, arrays, **parameters):
     table = pd.DataFrame([{"n_members": 6, "n_templates": 10}])
     site = {"site": "resid_post"}
-    return LayerResult(name, HOOKS, arrays, pd.DataFrame(), site | parameters, "ab" * 32, table)
+    return layer_result(name, HOOKS, arrays, parameters=site | parameters, source="ab" * 32, table=table)
 
 
 def spectra():

@@ -15,7 +15,7 @@ from geometry.stats.ranks import rank_p_over_layers
 from geometry.stats.unrelated_codes import draw_directions, draw_weights, mean_code
 from tests.recordings import recorded
 from tests.rerecording import rerecorded
-from tests.views import analysed
+from tests.views import analysed, arrays_of
 
 COLUMNS = ["layer", "site", "hook", "part", "share", "null_mean", "null_max", "p", "p_layers", "p_floor"]
 COLUMNS += ["n_controls", "n_members", "n_templates", "n_rows"]
@@ -76,7 +76,7 @@ def test_without_ten_controls_there_is_no_p(gpt2, tmp_path):
 
 def test_axes_are_named_and_fit_the_values(result):
     lengths = {"hook": 4, "part": len(PARTS), "draw": 2 * N_DRAWS, "component": 3, "d": 33}
-    assert {name: axes for name, (axes, _) in result.arrays.items()} == {
+    assert {name: axes for name, (axes, _) in arrays_of(result).items()} == {
         "share": ("hook", "part"),
         "null": ("hook", "draw"),
         "p": ("hook",),
@@ -85,7 +85,7 @@ def test_axes_are_named_and_fit_the_values(result):
         "captured": ("hook", "component"),
         "index_directions": ("hook", "component", "d"),
     }
-    for axes, values in result.arrays.values():
+    for axes, values in arrays_of(result).values():
         assert values.shape == tuple(lengths[axis] for axis in axes)
 
 
@@ -104,7 +104,7 @@ def test_the_table_is_tidy_and_says_what_the_arrays_say(result):
 
 def test_the_embedding_of_one_token_has_nothing_to_split(result):
     """All last tokens are the same, and at the same position."""
-    for name in result.arrays:
+    for name in arrays_of(result):
         assert np.isnan(result.values(name)[0]).all(), name
         # where there is no shared index, nothing of it can be captured
         assert np.isfinite(result.values(name)[1:]).all() or name == "captured", name
@@ -134,7 +134,7 @@ def test_controls_are_split_where_they_are_asked_for_and_not_otherwise(store, re
 
 def test_the_seed_changes_the_draws_and_nothing_else(store):
     one, other = (demix_by_layer(store.view(layers="1"), seed=seed) for seed in (0, 1))
-    for name in one.arrays:
+    for name in arrays_of(one):
         same = np.array_equal(one.values(name), other.values(name), equal_nan=True)
         assert same == (name != "null") or name in ("p", "p_layers")
     assert other.parameters["seed"] == 1

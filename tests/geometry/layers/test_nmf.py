@@ -12,7 +12,7 @@ from geometry.layers.nmf import N_NULL, nmf_by_layer
 from geometry.results.over import Loop
 from tests.geometry.layers.planted_parts import chosen_by_hand, planted_parts
 from tests.rerecording import rerecorded
-from tests.views import analysed
+from tests.views import analysed, arrays_of
 
 COLUMNS = ["layer", "site", "hook", "component", "explained_variance_ratio", "agreement", "stability"]
 COLUMNS += ["null_mean", "null_max", "reconstruction_error", "n_members", "n_templates", "n_rows"]
@@ -58,7 +58,7 @@ def test_planted_parts_are_found_and_beat_permuted_columns(planted, result):
 
 def test_nmf_axes_are_named_and_fit_the_values(planted, result):
     lengths = {"hook": 2, "row": len(chosen_by_hand(planted[0])), "component": 3, "d": 33, "permutation": N_NULL}
-    assert {name: axes for name, (axes, _) in result.arrays.items()} == {
+    assert {name: axes for name, (axes, _) in arrays_of(result).items()} == {
         "explained_variance_ratio": ("hook", "component"),
         "agreement": ("hook", "component"),
         "stability": ("hook", "component"),
@@ -68,7 +68,7 @@ def test_nmf_axes_are_named_and_fit_the_values(planted, result):
         "directions": ("hook", "component", "d"),
         "scores": ("hook", "row", "component"),
     }
-    for axes, values in result.arrays.values():
+    for axes, values in arrays_of(result).values():
         assert values.shape == tuple(lengths[axis] for axis in axes)
     assert len(result.rows) == lengths["row"]
 
@@ -111,7 +111,7 @@ def test_what_nmf_depends_on_is_recorded_and_the_seed_counts(planted, result):
     assert result.parameters == parameters | {"seed": 0, "n_null": N_NULL}
     one, again = (nmf_by_layer(planted[0].view("mlp_out", "1"), k=3, seed=seed) for seed in (0, 5))
     assert again.parameters["seed"] == 5
-    for name in result.arrays:
+    for name in arrays_of(result):
         np.testing.assert_array_equal(one.values(name)[0], result.values(name)[1])
     assert not np.array_equal(one.values("null"), again.values("null"))
 

@@ -10,7 +10,7 @@ from geometry.layers.components import N_PERMUTATIONS, N_SPLITS
 from geometry.layers.principal import pca_by_layer, svd_by_layer
 from geometry.results.over import Loop
 from tests.rerecording import rerecorded
-from tests.views import analysed
+from tests.views import analysed, arrays_of
 
 COLUMNS = [
     "layer",
@@ -93,7 +93,7 @@ def test_axes_are_named_and_fit_the_values(store, result):
         "all": 33,
         "permutation": N_PERMUTATIONS,
     }
-    assert {name: axes for name, (axes, _) in result.arrays.items()} == {
+    assert {name: axes for name, (axes, _) in arrays_of(result).items()} == {
         "explained_variance_ratio": ("hook", "component"),
         "explained_variance": ("hook", "component"),
         "se": ("hook", "component"),
@@ -107,7 +107,7 @@ def test_axes_are_named_and_fit_the_values(store, result):
         "directions": ("hook", "component", "d"),
         "scores": ("hook", "row", "component"),
     }
-    for axes, values in result.arrays.values():
+    for axes, values in arrays_of(result).values():
         assert values.shape == tuple(lengths[axis] for axis in axes)
 
 
@@ -176,7 +176,7 @@ def test_everything_that_the_values_depend_on_is_recorded(store):
 
 def test_the_seed_changes_the_null_and_the_halves_and_nothing_else(store, result):
     again, other = (pca_by_layer(store.view(layers="2"), k=3, seed=seed) for seed in (0, 1))
-    for name in result.arrays:
+    for name in arrays_of(result):
         np.testing.assert_array_equal(again.values(name)[0], result.values(name)[-1])
         same = np.array_equal(other.values(name)[0], result.values(name)[-1])
         assert same == (name not in ("null", "stability"))

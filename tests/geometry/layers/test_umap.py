@@ -9,7 +9,7 @@ from geometry.layers import umap as module
 from geometry.layers.umap import umap_by_layer
 from geometry.results.over import Loop
 from tests.geometry.layers.planted_parts import chosen_by_hand, planted_parts
-from tests.views import analysed
+from tests.views import analysed, arrays_of
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_equal_rows_have_no_picture(picture):
 
 
 def test_a_picture_has_the_axes_the_table_and_the_parameters_that_it_names(planted, picture):
-    assert {name: axes for name, (axes, _) in picture.arrays.items()} == {
+    assert {name: axes for name, (axes, _) in arrays_of(picture).items()} == {
         "scores": ("hook", "row", "axis"),
         "trustworthiness": ("hook",),
     }

@@ -4,13 +4,15 @@ import json
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
 from cache import Hook, plan_recording, record
-from cache.errors import GeometryError, InputError
-from geometry.results.result import LayerResult, per_layer
+from cache.errors import CorruptFileError, GeometryError, InputError, NotAvailableError
+from geometry.results.result import LayerResult, layer_result, per_layer
+from tests.views import arrays_of
 
 EMBED = Hook("resid_pre", 0)
 RESID = tuple(Hook("resid_post", layer) for layer in range(3))
@@ -45,7 +47,7 @@ def small_result(**changes) -> LayerResult:
         "source": "ab" * 32,
         "table": table,
     }
-    return LayerResult(**given | changes)
+    return layer_result(**given | changes)
 
 
 def describe(x):
@@ -87,13 +89,60 @@ def test_an_array_is_found_by_name_and_an_unknown_name_lists_them():
 def test_saved_arrays_read_back_equal_without_pickle(tmp_path):
     result = small_result()
     paths = result.save(tmp_path / "deep" / "er")
-    assert [path.name for path in paths] == ["result.npz", "result.json", "table.csv", "rows.csv"]
+    assert [path.name for path in paths] == ["result.nc", "result.json", "table.csv", "rows.csv"]
     assert {path.parent for path in paths} == {tmp_path / "deep" / "er"}
-    with np.load(paths[0], allow_pickle=False) as arrays:
-        assert set(arrays) == {"share", "scores", "count"}
-        for name in arrays:
-            np.testing.assert_array_equal(arrays[name], result.values(name))
-            assert arrays[name].dtype == result.values(name).dtype
+    for place in (paths[0], tmp_path / "deep" / "er"):
+        loaded = LayerResult.load(place)
+        assert loaded.dataset.equals(result.dataset)
+        assert (loaded.name, loaded.hooks, loaded.source) == (result.name, result.hooks, result.source)
+        assert dict(loaded.parameters) == dict(result.parameters)
+        for name, (axes, values) in arrays_of(result).items():
+            assert arrays_of(loaded)[name][0] == axes
+            assert loaded.values(name).dtype == values.dtype
+        pd.testing.assert_frame_equal(loaded.table, result.table)
+        pd.testing.assert_frame_equal(loaded.rows, result.rows)
+
+
+def test_the_same_result_is_the_same_bytes(tmp_path):
+    first, again = (small_result().save(tmp_path / name)[0].read_bytes() for name in "ab")
+    assert first == again
+
+
+def test_axes_have_their_labels_as_coordinates():
+    labels = {"component": ["first", "second"], "unused": [1], "row": pd.DataFrame({"token": ["a", "b", "a"]})}
+    result = small_result(labels=labels)
+    assert result.dataset["share"].sel(component="second").to_numpy()[0] == 0.1
+    assert result.dataset["scores"].sel(hook="blocks.0.hook_resid_post").shape == (3, 2)
+    assert result.dataset["layer"].to_numpy().tolist() == [-1, 0]
+    assert result.dataset["token"].dims == ("row",)
+    assert "unused" not in result.dataset.coords
+
+
+def test_a_notebook_shows_the_table_and_the_arrays():
+    shown = small_result(name="<small>")._repr_html_()
+    assert "&lt;small&gt; of resid_post, 2 sites" in shown
+    assert "0.333333" in shown
+    assert "xarray.Dataset" in shown
+
+
+@pytest.mark.parametrize("content", [b"", b"no netCDF", "an array in another file", "another netCDF"])
+def test_what_is_no_result_is_told_and_read_from_no_other_file(tmp_path, content):
+    path = tmp_path / "result.nc"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "another netCDF":
+        path.write_bytes(bytes(small_result().dataset.to_netcdf(engine="h5netcdf")))
+    else:
+        small_result().save(tmp_path)
+        with h5py.File(path, "r+") as file:
+            file["elsewhere"] = h5py.ExternalLink("/etc/other.h5", "/x")
+    with pytest.raises(CorruptFileError, match=r"result\.nc (cannot be read|is no result|holds a link)"):
+        LayerResult.load(tmp_path)
+
+
+def test_a_folder_without_a_result_is_told(tmp_path):
+    with pytest.raises(NotAvailableError, match=r"result\.nc is not there; give a folder that an analysis has written"):
+        LayerResult.load(tmp_path)
 
 
 def test_saved_json_says_what_the_arrays_are_and_where_they_come_from(tmp_path):
@@ -139,7 +188,7 @@ def test_saving_again_a_year_later_gives_the_same_bytes(tmp_path, monkeypatch):
 
 
 def test_a_result_without_rows_is_saved_as_well(tmp_path):
-    result = small_result(rows=pd.DataFrame(), arrays={"count": small_result().arrays["count"]})
+    result = small_result(rows=pd.DataFrame(), arrays={"count": arrays_of(small_result())["count"]})
     assert all(Path(path).is_file() for path in result.save(tmp_path))
 
 
