@@ -17,6 +17,7 @@ import geometry
 from cache import ActivationStore, Hook
 from cache.errors import GeometryError
 from probes.directions.direction import direction_of
+from probes.directions.subspaces import index_subspace
 from tests.geometry.cli.every_command import make_place
 from tests.public import PUBLIC
 
