@@ -31,7 +31,7 @@ def store(gpt2, tmp_path_factory):
         (FAMILIES["digits"],), frames=("quote",), lengths=(2,), starts=tuple(range(1, 6)), templates=3
     )
     prompts = load_dataset("digits,months,control:0", design)
-    record(gpt2, plan_recording(gpt2, prompts, sites="resid"), path).close()
+    record(gpt2, plan_recording(gpt2, prompts, sites="resid"), path)
     return path
 
 

@@ -136,17 +136,16 @@ def check_self_contained(path: Path) -> None:
         CorruptFileError: it cannot be read, or has such a link or such data.
     """
 
-    def check(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and (item.is_virtual or item.id.get_create_plist().get_external_count()):
-            raise CorruptFileError(f"{path} has data kept in other files at {name}; results have none")
-
-    def check_link(name: str, link: object) -> None:
-        if not isinstance(link, h5py.HardLink):
-            raise CorruptFileError(f"{path} holds a link at {name}; results have none")
+    def elsewhere(name: str, item: object) -> str | None:
+        kept = isinstance(item, h5py.Dataset) and (item.is_virtual or item.id.get_create_plist().get_external_count())
+        return name if kept else None
 
     with reading(path), _open_shared(path) as file:
-        file.visititems_links(check_link)
-        file.visititems(check)
+        linked = file.visititems_links(lambda name, link: None if isinstance(link, h5py.HardLink) else name)
+        if linked is not None:
+            raise CorruptFileError(f"{path} holds a link at {linked}; results have none")
+        if (name := file.visititems(elsewhere)) is not None:
+            raise CorruptFileError(f"{path} has data kept in other files at {name}; results have none")
 
 
 def _open_shared(path: Path) -> h5py.File:

@@ -4,13 +4,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geometry.cli.console.terminal import console, drawing, print_table
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
     from geometry.results.result import LayerResult
 
@@ -26,7 +25,7 @@ class Report:
         notes: sentences to say before the names of the files.
     """
 
-    draw: "Callable[[], Mapping[str, Figure]]" = dict
+    draw: Callable[[], Mapping[str, Any]] = dict
     tables: "Mapping[str, pd.DataFrame]" = field(default_factory=dict)
     shown: "Sequence[tuple[str, pd.DataFrame]]" = ()
     notes: Sequence[str] = ()

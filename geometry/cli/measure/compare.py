@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +16,6 @@ from geometry.cli.record.store import StoreFile
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
     from cache.store.store import ActivationStore
     from geometry.results.result import LayerResult
@@ -109,7 +108,7 @@ def _families_report(result: "LayerResult") -> Report:
         hint = f"{n_controls} control families: a verdict takes {LEAST_CONTROLS}; record control:0-19 with the others"
         notes.insert(0, hint)
 
-    def draw() -> "dict[str, Figure]":
+    def draw() -> dict[str, Any]:
         figures = {name: shared_index_by_layer(result, measure=name) for name in deciding}
         return figures | ({"described": described_by_layer(result, describing)} if describing else {})
 

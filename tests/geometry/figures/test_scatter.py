@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from cache import Hook, plan_recording, record
+from cache import Hook, plan_recording
 from cache.families.family import FAMILIES
 from geometry.figures.scatter import PALETTE, explained_variance_by_layer, layer_title, scatter_by_layer
 from geometry.layers.principal import pca_by_layer
 from geometry.results.result import layer_result
+from tests.recordings import recorded
 from tests.views import arrays_of
 
 N_VALUES = 5
@@ -311,7 +312,7 @@ def test_some_layer_is_always_labelled(hooks):
 def test_means_of_last_tokens_carry_the_member_they_count_under(gpt2, prompts, tmp_path):
     months = prompts.subset(i for i, prompt in enumerate(prompts) if (prompt.family, prompt.template) == ("months", 1))
     plan = plan_recording(gpt2, months, sites="mlp_out", layers="1", positions="last")
-    with record(gpt2, plan, tmp_path / "a.h5") as store:
+    with recorded(gpt2, plan, tmp_path / "a.h5") as store:
         result = pca_by_layer(store.view("mlp_out", where="is_last"), k=2)
     labels = [text.get_text() for text in scatter_by_layer(result).axes[0].texts]
     assert labels == ["Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov"]

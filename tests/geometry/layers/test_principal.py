@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from cache import ActivationStore, Hook, plan_recording, record
+from cache import ActivationStore, Hook, plan_recording
 from cache.errors import InputError
 from geometry.layers.components import N_PERMUTATIONS, N_SPLITS
 from geometry.layers.principal import pca_by_layer, svd_by_layer
 from geometry.results.over import Loop
+from tests.recordings import recorded
 from tests.rerecording import rerecorded
 from tests.views import analysed, arrays_of
 
@@ -33,7 +34,7 @@ COLUMNS = [
 
 
 def stored(model, prompts, path, **choices):
-    return record(model, plan_recording(model, prompts, **choices), path)
+    return recorded(model, plan_recording(model, prompts, **choices), path)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cache import Hook, plan_recording, record
+from cache import Hook, plan_recording
 from cache.errors import CorruptFileError, GeometryError, InputError, NotAvailableError
 from geometry.results.result import LayerResult, layer_result, per_layer
+from tests.recordings import recorded
 from tests.views import arrays_of
 
 EMBED = Hook("resid_pre", 0)
@@ -19,7 +20,7 @@ RESID = tuple(Hook("resid_post", layer) for layer in range(3))
 
 
 def stored(model, prompts, path, **choices):
-    return record(model, plan_recording(model, prompts, **choices), path)
+    return recorded(model, plan_recording(model, prompts, **choices), path)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,7 @@ def test_saved_tables_read_back_equal(tmp_path):
 
 def test_an_object_array_is_refused_rather_than_pickled(tmp_path):
     pickled = {"things": (("hook",), np.array([{}, {}], dtype=object))}
-    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+    with pytest.raises(ValueError, match="cannot serialize arbitrary Python objects"):
         small_result(arrays=pickled).save(tmp_path)
 
 

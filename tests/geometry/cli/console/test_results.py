@@ -1,0 +1,67 @@
+"""Every result goes the same way: drawn, saved, printed, said; and nothing unfinished is left beside it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from cache import Hook
+from cache.errors import NotAvailableError
+from geometry.cli.console.results import Report, write_results
+from geometry.results.result import layer_result
+
+
+def result_of(name, value):
+    return layer_result(
+        name,
+        (Hook("z", 0),),
+        {"share": (("hook",), np.array([value]))},
+        parameters={"seed": 0},
+        source="ab",
+        table=pd.DataFrame({"name": [name], "share": [value]}),
+    )
+
+
+@pytest.fixture
+def two(tmp_path):
+    drawn = []
+
+    def draw():
+        drawn.append(1)
+        return {"one": Figure()}
+
+    report = Report(draw, {"extra": pd.DataFrame({"x": [1]})}, [("a title", pd.DataFrame({"x": [7]}))], ["rows: all"])
+    results = {tmp_path / "a": (result_of("a", 0.5), report), tmp_path / "b": (result_of("b", 0.25), report)}
+    return results, drawn
+
+
+def test_files_tables_and_notes_are_written_printed_and_said_once(two, tmp_path, capsys):
+    (tmp_path / "a" / "unfinished-0123456789abcdef").mkdir(parents=True)
+    results, drawn = two
+    write_results(results, as_json=False, quiet=False)
+    for name in "ab":
+        files = {path.name for path in (tmp_path / name).iterdir()}
+        assert files == {"result.nc", "result.json", "table.csv", "extra.csv", "one.png", "one.svg"}
+    out, err = capsys.readouterr()
+    assert out.count("title") == out.count("7") == 2
+    assert err.count("rows: all") == 1
+    assert all(f"{name}/table.csv" in err for name in "ab")
+    assert len(drawn) == 2
+
+
+def test_json_is_all_tables_as_one_and_nothing_else_on_standard_output(two, capsys):
+    write_results(two[0], as_json=True, quiet=True)
+    out, err = capsys.readouterr()
+    assert json.loads(out) == [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.25}]
+    assert err == ""
+
+
+def test_what_was_kept_stays_where_a_result_cannot_be_written(two, tmp_path):
+    kept = tmp_path / "b" / "unfinished-0123456789abcdef"
+    (tmp_path / "a").write_text("a file where a folder should be")
+    kept.mkdir(parents=True)
+    with pytest.raises(NotAvailableError):
+        write_results(two[0], as_json=False, quiet=True)
+    assert kept.exists()
