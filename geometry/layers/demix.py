@@ -81,6 +81,7 @@ def demix_by_layer(
     k = min(k, len(common.members) - 1)
     parameters = {"site": view.site, "layers": view.layers, "where": view.noted(), "families": list(names), "k": k}
     parameters |= {"seed": seed, "controls": list(controls), "members": [plan.members[i] for i in common.members]}
+    parameters["weights"] = view.store.weights
     weights = _weights(len(names), len(common.members), len(controls), seed)
 
     def unit(hook: Hook) -> Named:

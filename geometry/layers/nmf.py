@@ -47,6 +47,7 @@ def nmf_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -
     seed = check_seed(seed)
     store, rows = view.store, chosen_rows(view)
     parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "seed": seed, "k": k, "n_null": N_NULL}
+    parameters["weights"] = view.store.weights
 
     def unit(hook: Hook) -> Named:
         return _factors(store.load(hook, rows.chosen), rows, k, seed)

@@ -59,6 +59,7 @@ def svd_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -
 def _by_layer(name: str, fit: Fit, view: View, k: int, seed: int, loop: Loop) -> LayerResult:
     rows = chosen_rows(view)
     parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "k": k, "seed": seed}
+    parameters["weights"] = view.store.weights
     parameters |= {"n_permutations": N_PERMUTATIONS, "n_splits": N_SPLITS}
 
     def unit(hook: Hook) -> Named:

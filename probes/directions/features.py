@@ -1,14 +1,17 @@
-"""Features as directions: a basis that was found on a store's activations knows where it belongs."""
+"""Features as directions: a basis that was found on a store's activations knows where it belongs, saved or not."""
 
 from dataclasses import replace
 from typing import TypeVar
+
+import torch
 
 from cache import ActivationStore
 from cache.errors import InputError
 from cache.models.hooks import HookLike
 from cache.store.store import check_open
-from geometry.bases.basis import FeatureBasis, LinearBasis
+from geometry.bases.basis import FeatureBasis, LinearBasis, deviations_of
 from geometry.bases.nonnegative import NonnegativeBasis
+from geometry.results.result import LayerResult
 from probes.directions.direction import Direction, direction_of
 
 Found = TypeVar("Found", LinearBasis, NonnegativeBasis)
@@ -64,3 +67,37 @@ def feature_direction(basis: FeatureBasis, i: int) -> Direction:
     size = length if basis.deviations is None else length * float(basis.deviations[i])
     name = f"feature {i}"
     return direction_of(directions[i], basis.hook, "feature", norm=size, target=name, weights=basis.weights)
+
+
+def saved_feature(result: LayerResult, layer: int, i: int) -> Direction:
+    """A feature of a result at one of its layers: the direction that `feature_direction` gives of its basis.
+
+    Args:
+        result: of `pca_by_layer`, `svd_by_layer`, `nmf_by_layer` or `demix_by_layer`, as `LayerResult.load` gives it.
+        layer: which; -1 is the embedding, if it is there.
+        i: which feature, from 0. Of demix these are index directions, whose size nothing tells: alpha counts in units
+            of the activations.
+
+    Raises:
+        InputError: the result has no features, no such layer, or no such feature there.
+    """
+    name = next((one for one in ("directions", "index_directions") if one in result.dataset), None)
+    if name is None:
+        raise InputError(f"features are of svd, pca, nmf and demix; {result.name} has none")
+    layers = {hook.table_layer: number for number, hook in enumerate(result.hooks)}
+    if layer not in layers:
+        raise InputError(f"the result has layers {', '.join(map(str, layers))}; got {layer}")
+    number = layers[layer]
+    directions = torch.from_numpy(result.values(name)[number]).float()
+    if not directions.isfinite().all():
+        raise InputError(f"all rows were equal at layer {layer}, where {result.name} has no features")
+    scores = torch.from_numpy(result.values("scores")[number]) if "scores" in result.dataset else None
+    basis = LinearBasis(
+        offset=torch.zeros(directions.shape[1]),
+        directions=directions,
+        readers=directions,
+        hook=result.hooks[number],
+        weights=str(result.parameters.get("weights", "")),
+        deviations=None if scores is None else deviations_of(scores),
+    )
+    return feature_direction(basis, i)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cache.models.model import LoadedModel
+    from probes.directions.direction import Direction
     from probes.edits.edit import Edit
 
 
@@ -32,6 +33,12 @@ def steer(
             "--exchange", help="Two such files of one site: exchange how much of each there is, in their own steps."
         ),
     ] = None,
+    basis: Annotated[
+        Path | None,
+        typer.Option(help="A folder of geometry pca, svd, nmf or demix: with --layer and --feature, steer along one."),
+    ] = None,
+    layer: Annotated[int | None, typer.Option(help="With --basis: which layer of it.")] = None,
+    feature: Annotated[int | None, typer.Option(help="With --basis: which component, from 0.")] = None,
     alpha: Annotated[float, typer.Option(help="How often the direction's own step is added; 0 changes nothing.")] = 1.0,
     positions: Annotated[
         str, typer.Option(help="last (of the prompt), all (and what is generated), or places counted from 0: 0,4.")
@@ -54,9 +61,9 @@ def steer(
         raise InputError("--prompt takes a text of at least one character; got none")
     if top < 1 or tokens < 1:
         raise InputError(f"--top and --tokens must be 1 or more; got {min(top, tokens)}")
-    if not direction and not swapped:
-        raise InputError("nothing to steer with is given; give --direction, or --exchange with two directions")
-    directions = [load_direction(path) for path in direction or ()]
+    if not (direction or swapped or basis):
+        raise InputError("nothing to steer with is given; give --direction, --basis, or --exchange with two directions")
+    directions = [*_feature(basis, layer, feature), *(load_direction(path) for path in direction or ())]
     both = [load_direction(path) for path in swapped or ()]
     edits = [addition(one, alpha) for one in directions] + ([exchange(*both)] if both else [])
     loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
@@ -68,13 +75,29 @@ def steer(
             json.dumps({"prompt": prompt, "alpha": alpha, "positions": positions, **found}, indent=2) + "\n"
         )
         return
-    what = " + ".join(f"{one.source} -> {one.target} at {one.hook.name}" for one in directions)
+    what = " + ".join(f"{_way(one)} at {one.hook.name}" for one in directions)
     if both:
-        ways = " for ".join(f"{one.source} -> {one.target}" for one in both)
+        ways = " for ".join(map(_way, both))
         what = ", ".join([*filter(None, [what]), f"{ways} at {both[0].hook.name}"])
     print_table(_side_by_side(found), title=f"{prompt!r}, {what}, alpha {alpha:g}, positions {positions}")
     for name, said in found.items():
         sys.stdout.write(printable(f"{name:>6}: {prompt}{said['continuation']}", keep="\n\t") + "\n")
+
+
+def _feature(basis: Path | None, layer: int | None, feature: int | None) -> "list[Direction]":
+    """The direction of the feature that is asked for, if one is."""
+    from geometry.results.result import LayerResult
+    from probes.directions.features import saved_feature
+
+    if (basis is None) != (layer is None) or (basis is None) != (feature is None):
+        raise InputError("--basis, --layer and --feature go together: a folder, a layer, and a component from 0")
+    if basis is None or layer is None or feature is None:
+        return []
+    return [saved_feature(LayerResult.load(basis), layer, feature)]
+
+
+def _way(one: "Direction") -> str:
+    return f"{one.source} -> {one.target}" if one.source else one.target
 
 
 def _said(

@@ -12,9 +12,10 @@ from geometry.cli import main
 from geometry.cli.console.recorded_model import model_words
 from geometry.results.result import LayerResult
 from probes.directions.direction import direction_of
+from probes.directions.features import saved_feature
 from probes.directions.files import load_direction, save_direction
 from probes.directions.members import member_edit, reversal
-from probes.edits.edit import exchange
+from probes.edits.edit import addition, exchange
 from probes.edits.generation import generate, text_tokens
 from probes.edits.hooks import steer
 from tests.probes.sweeps import small_store
@@ -146,6 +147,26 @@ def test_directions_are_exchanged(run, gpt2, model_folders, tmp_path):
     assert "a -> c at blocks.1.hook_resid_post, a -> c for b -> c at blocks.1.hook_resid_post" in " ".join(out.split())
 
 
+def test_a_saved_feature_is_steered_along(run, store, gpt2, model_folders):
+    assert run("pca", store, "--layers", "1", "--components", 2, "--model", "none", "--out", "p", "--quiet")[0] == 0
+    asked = ("steer", "--model", model_folders["gpt2"], "--prompt", "1,2,3,", "--basis", "p", "--layer", 1)
+    code, out, err = run(*asked, "--feature", 1, "--alpha", 3, "--tokens", 4, "--json")
+    assert code == 0, err
+    feature = saved_feature(LayerResult.load("p"), 1, 1)
+    goes_on = generate(gpt2, "1,2,3,", 4, edits=[addition(feature, 3.0)])
+    assert json.loads(out)["after"]["continuation"] == gpt2.tokenizer.decode(goes_on)
+    assert "feature 1 at blocks.1.hook_resid_post" in " ".join(run(*asked, "--feature", 1)[1].split())
+    code, _, err = run(*asked)
+    assert (code, "--basis, --layer and --feature go together" in err) == (2, True)
+    code, _, err = run(*asked[:-3], "nowhere", "--layer", 1, "--feature", 0)
+    assert (code, "result.nc is not there; give a folder that an analysis has written" in " ".join(err.split())) == (
+        3,
+        True,
+    )
+    code, _, err = run(*asked, "--feature", 7)
+    assert (code, "features of this basis are numbered 0 to 1; got 7" in err) == (2, True)
+
+
 def test_sweep_writes_tables_and_figures(run, store, tmp_path):
     code, out, err = run(
         *("sweep", store, "--from", "digits", "--to", "numwords", "--layers", "0,2", "--alphas", "1,3"),
@@ -221,7 +242,7 @@ def test_steer_refuses_what_it_cannot_do(run, model_folders, tmp_path):
     code, _, err = run(*asked[:3], "--prompt", "", "--direction", "d.safetensors")
     assert (code, "--prompt takes a text" in err) == (2, True)
     code, _, err = run(*asked[:5])
-    assert (code, "give --direction, or --exchange with two directions" in " ".join(err.split())) == (2, True)
+    assert (code, "give --direction, --basis, or --exchange with two directions" in " ".join(err.split())) == (2, True)
     code, _, err = run(*asked[:5], "--exchange", "d.safetensors", "d.safetensors")
     assert (code, "the two directions are parallel" in err) == (2, True)
     code, _, err = run(*asked, "d.safetensors", "--top", 0)

@@ -7,9 +7,13 @@ import torch
 
 from cache import Hook
 from cache.errors import FingerprintError, InputError
-from geometry import cca, demix, load_cells, nmf, pca, plan_cells, svd
+from geometry import cca, demix, demix_by_layer, nmf, nmf_by_layer, pca, pca_by_layer, svd, svd_by_layer
 from geometry.bases.basis import orthonormal_basis
-from probes import Edit, ablate, basis_at, edited, feature_direction, leace, steer
+from geometry.results.result import LayerResult
+from geometry.rows.cells import load_cells, plan_cells
+from probes import Edit, ablate, basis_at, edited, feature_direction, steer
+from probes.directions.features import saved_feature
+from probes.directions.subspaces import leace
 from tests.probes.readings import random_tokens, read
 from tests.probes.sweeps import small_store
 
@@ -28,7 +32,7 @@ def of_family(store, family):
 
 
 def demixed(store):
-    return demix(load_cells(store, HOOK, plan_cells(store, ["digits", "numwords", "months"])), k=K)
+    return demix(load_cells(store, HOOK, plan_cells(store.view(), ["digits", "numwords", "months"])), k=K)
 
 
 LINEAR = {
@@ -150,3 +154,37 @@ def test_a_basis_of_another_width_or_of_no_site_of_the_store_is_refused(store):
         basis_at(store, HOOK, narrow)
     with pytest.raises(InputError, match=r"has no 'blocks\.9\.hook_resid_post'"):
         basis_at(store, Hook("resid_post", 9), narrow)
+
+
+@pytest.mark.parametrize("name", ["pca", "svd", "nmf"])
+def test_a_saved_feature_is_that_of_the_basis_and_knows_site_model_and_size(store, gpt2, tmp_path, name):
+    analysis = {"pca": pca_by_layer, "svd": svd_by_layer, "nmf": nmf_by_layer}[name]
+    view = store.view(layers="1", where="is_last")
+    analysis(view, k=K).save(tmp_path)
+    x = store.load(HOOK, "is_last")
+    basis = nmf(x, k=K).decomposition.basis if name == "nmf" else {"pca": pca, "svd": svd}[name](x, k=K).basis
+    for i in range(K):
+        found = saved_feature(LayerResult.load(tmp_path), 1, i)
+        expected = feature_direction(basis_at(store, HOOK, basis), i)
+        assert (found.hook, found.weights, found.target) == (HOOK, gpt2.weights, f"feature {i}")
+        torch.testing.assert_close(found.vector, expected.vector, atol=1e-4, rtol=0)
+        assert found.norm == pytest.approx(expected.norm, rel=1e-3 if name != "nmf" else 1e-2)  # fitted or solved for
+
+
+def test_a_saved_index_direction_counts_in_units_of_the_activations(store, gpt2, tmp_path):
+    demix_by_layer(store.view(layers="1"), ["digits", "numwords", "months"], k=2).save(tmp_path)
+    found = saved_feature(LayerResult.load(tmp_path), 1, 0)
+    assert (found.hook, found.weights, found.norm) == (HOOK, gpt2.weights, pytest.approx(1))
+
+
+def test_what_a_result_does_not_have_is_told(store):
+    result = pca_by_layer(store.view(layers="0-1", where="is_last"), k=2)
+    with pytest.raises(InputError, match=r"^the result has layers -1, 0, 1; got 5$"):
+        saved_feature(result, 5, 0)
+    with pytest.raises(InputError, match=r"^features of this basis are numbered 0 to 1; got 2$"):
+        saved_feature(result, 1, 2)
+    flat = replace(result, dataset=result.dataset.assign(directions=result.dataset["directions"] * float("nan")))
+    with pytest.raises(InputError, match=r"^all rows were equal at layer 0, where pca has no features$"):
+        saved_feature(flat, 0, 0)
+    with pytest.raises(InputError, match=r"^features are of svd, pca, nmf and demix; pca has none$"):
+        saved_feature(replace(result, dataset=result.dataset[["scores"]]), 0, 0)
