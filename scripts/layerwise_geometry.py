@@ -19,7 +19,6 @@ from geometry import (
     loadings,
     nmf_by_layer,
     pca_by_layer,
-    site_hooks,
     summary,
     svd_by_layer,
     umap_by_layer,
@@ -35,13 +34,13 @@ def decompositions(store: ActivationStore, model: LoadedModel, families: list[st
     """SVD, PCA, NMF, UMAP and the demixed parts of the query rows of all families but the controls."""
     where = f"is_last and family in {families}"
     for name, by_layer in (("svd", svd_by_layer), ("pca", pca_by_layer), ("nmf", nmf_by_layer)):
-        result = by_layer(store, where=where)
+        result = by_layer(store.view(where=where))
         table = loadings(result, model)
         figures = {"scatter": scatter_by_layer(result), "loadings": loading_table(table, title=name)}
         if name != "nmf":
             figures |= {"spectra": spectra_by_layer(result), "variance": explained_variance_by_layer(result)}
         write_report(result, figures, folder / name, {"loadings": table})
-    every_fifth = ",".join(str(hook.layer) for hook in site_hooks(store, "resid_post")[1::5])
+    every_fifth = ",".join(str(hook.layer) for hook in store.view().hooks[1::5])
     result = umap_by_layer(store.view(layers=every_fifth, where=where))
     write_report(result, {"scatter": scatter_by_layer(result)}, folder / "umap")
     result = demix_by_layer(store.view(), families[:3])
@@ -67,7 +66,7 @@ def main(path: str, folder: str) -> None:
     check_folder(folder)
     started = time.perf_counter()
     with ActivationStore.open(path) as store:
-        families = [name for name in dict.fromkeys(store.rows["family"]) if not name.startswith("control:")]
+        families = [name for name in store.families if name not in store.controls]
         model = load_model(store.manifest["soft"]["model"])
         decompositions(store, model, families, Path(folder))
         deciding = comparisons(store, model, families, Path(folder))

@@ -18,31 +18,31 @@ from cache import Hook
 from cache.errors import InputError
 from cache.store.view import query_rows, where_text
 from tests.probes.sweeps import small_store
+from tests.views import analysed
 
 PAIR = ("digits", "numwords")
 SITE = "blocks.1.hook_resid_post"
 WHERE = {
-    "between_families": lambda s, m, **o: geometry.between_families(s, *PAIR, **o),
-    "between_layers": lambda s, m, **o: geometry.between_layers(s, **o),
-    "between_pairs": lambda s, m, **o: geometry.between_pairs(s, [PAIR], **o),
-    "between_stores": lambda s, m, **o: geometry.between_stores(s, s, **o),
+    "between_families": lambda s, m, **o: analysed(geometry.between_families, s, *PAIR, **o),
+    "between_layers": lambda s, m, **o: analysed(geometry.between_layers, s, **o),
+    "between_pairs": lambda s, m, **o: analysed(geometry.between_pairs, s, [PAIR], **o),
+    "between_stores": lambda s, m, **o: analysed(lambda v: geometry.between_stores(v, v), s, **o),
     "contrast": lambda s, m, **o: probes.contrast(s, *PAIR, **o),
     "cosines_by_layer": lambda s, m, **o: probes.cosines_by_layer(s, [PAIR], **o),
-    "demix_by_layer": lambda s, m, **o: geometry.demix_by_layer(s, PAIR, **o),
+    "demix_by_layer": lambda s, m, **o: analysed(geometry.demix_by_layer, s, PAIR, **o),
     "member_edit": lambda s, m, **o: probes.member_edit(s, (SITE), "digits", 2, 4, **o),
-    "nmf_by_layer": lambda s, m, **o: geometry.nmf_by_layer(s, k=2, **o),
-    "pca_by_layer": lambda s, m, **o: geometry.pca_by_layer(s, k=2, **o),
-    "per_layer": lambda s, m, **o: geometry.per_layer(s, lambda x: {"sum": ((), x.sum().numpy())}, [SITE], **o),
-    "plan_cells": lambda s, m, **o: geometry.plan_cells(s, **o),
+    "nmf_by_layer": lambda s, m, **o: analysed(geometry.nmf_by_layer, s, k=2, **o),
+    "pca_by_layer": lambda s, m, **o: analysed(geometry.pca_by_layer, s, k=2, **o),
+    "per_layer": lambda s, m, **o: analysed(geometry.per_layer, s, lambda x: {"sum": ((), x.sum().numpy())}, **o),
+    "plan_cells": lambda s, m, **o: analysed(geometry.plan_cells, s, **o),
     "probe_by_layer": lambda s, m, **o: probes.probe_by_layer(s, families=PAIR, n_permutations=1, **o),
     "reversal": lambda s, m, **o: probes.reversal(s, ("resid_post", 1), "digits", **o),
-    "svd_by_layer": lambda s, m, **o: geometry.svd_by_layer(s, k=2, **o),
+    "svd_by_layer": lambda s, m, **o: analysed(geometry.svd_by_layer, s, k=2, **o),
     "sweep": lambda s, m, **o: probes.sweep(s, m, *PAIR, alphas=(1.0,), positions=("last",), methods=("pca",), **o),
 }
 SPREAD = {
     "erasure_matrix": lambda s, m, **o: probes.erasure_matrix(s, m, receivers=PAIR, donors=PAIR, n_contexts=1, **o),
     "last_or_answer": lambda s, m, **o: probes.last_or_answer(s, m, families=PAIR, n_contexts=1, **o),
-    "site_hooks": lambda s, m, **o: geometry.site_hooks(s, "resid_post", **o),
     "transfer_matrix": lambda s, m, **o: probes.transfer_matrix(s, m, receivers=PAIR, donors=PAIR, n_contexts=1, **o),
 }
 SLOW = "umap_by_layer"  # chooses its rows by the same function as nmf_by_layer, and compiles for ten seconds
@@ -108,7 +108,7 @@ def test_numbers_of_layers_give_what_their_string_gives_and_are_noted_as_it(name
             assert found.parameters["layers"] == text
             found.save(tmp_path)
             assert json.loads((tmp_path / "result.json").read_text())["parameters"]["layers"] == text
-        if name not in ("site_hooks", "between_layers"):
+        if name != "between_layers":
             break  # one kind of number tells that the function hands them on
 
 
@@ -118,7 +118,7 @@ def test_a_site_is_a_hook_its_name_or_kind_and_layer(site, store, tmp_path):
     found = probes.find_direction(store, pairs, site)
     assert found.hook == Hook("resid_post", 1)
     assert probes.load_direction(probes.save_direction(found, tmp_path / "a.safetensors")).hook == found.hook
-    plan = geometry.plan_cells(store)
+    plan = geometry.plan_cells(store.view())
     cells, same = (geometry.load_cells(store, one, plan) for one in (site, found.hook))
     torch.testing.assert_close(cells, same, rtol=0, atol=0, equal_nan=True)
     with pytest.raises(InputError, match=r"^a direction is found between matched rows, as from contrast\(store, "):
@@ -229,9 +229,9 @@ def test_a_model_s_name_and_an_array_are_told_what_is_taken():
 
 
 def test_names_may_stand_in_one_string_and_one_pair_alone(store, gpt2):
-    one, same = (geometry.demix_by_layer(store, names, layers=1) for names in (PAIR, "digits, numwords"))
+    one, same = (geometry.demix_by_layer(store.view(layers=1), names) for names in (PAIR, "digits, numwords"))
     assert content(one) == content(same)
-    one, same = (geometry.between_pairs(store, pairs, measures="cka", layers=1) for pairs in ([PAIR], list(PAIR)))
+    one, same = (geometry.between_pairs(store.view(layers=1), pairs, measures="cka") for pairs in ([PAIR], list(PAIR)))
     assert content(one) == content(same)
     one, same = (probes.cosines_by_layer(store, pairs, layers=1) for pairs in ([PAIR], [list(PAIR)]))
     assert content(one) == content(same)
@@ -242,11 +242,11 @@ def test_names_may_stand_in_one_string_and_one_pair_alone(store, gpt2):
     )
     assert content(one) == content(same)
     with pytest.raises(InputError, match=r"^pairs are given as \[\('digits', 'numwords'\)\]; got 'digits,numwords'$"):
-        geometry.between_pairs(store, "digits,numwords")
+        geometry.between_pairs(store.view(), "digits,numwords")
 
 
 def test_numpy_s_numbers_are_noted_as_numbers(store, tmp_path):
-    result = geometry.pca_by_layer(store, k=2, seed=3, layers=1)
+    result = geometry.pca_by_layer(store.view(layers=1), k=2, seed=3)
     numbers = {"k": np.int64(2), "seed": np.int32(3), "alphas": np.array([1.0])}
     replace(result, parameters={**result.parameters, **numbers}).save(tmp_path)
     noted = json.loads((tmp_path / "result.json").read_text())["parameters"]
