@@ -20,6 +20,7 @@ PYTHON = [code for language, code in BLOCKS if language == "python"]
 LAYERS = {
     "0,4-7,-1": "0,1-2,-1",
     "--layer 24 ": "--layer 2 ",
+    "--layer 10 ": "--layer 1 ",
     "--layers 24-28": "--layers 1-2",
     "--layers 24 ": "--layers 2 ",
 }
