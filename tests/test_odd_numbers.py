@@ -95,8 +95,13 @@ CALLS = {
     "geometry.svd_by_layer": lambda rig: ((rig.store,), LAST),
     "geometry.umap": lambda rig: ((rig.x,), {}),
     "geometry.umap_by_layer": lambda rig: ((rig.store,), LAST),
+    "probes.addition": lambda rig: ((probes.direction_of(rig.x[0], Hook("resid_post", 0), "drawn"),), {}),
     "probes.direction_of": lambda rig: ((rig.x[0], Hook("resid_post", 0), "drawn"), {}),
     "probes.erasure_matrix": lambda rig: ((rig.store, rig.model), LAST | {"n_contexts": 2}),
+    "probes.feature_direction": lambda rig: (
+        (probes.index_subspace(rig.codes, 2, Hook("resid_post", 1)),),
+        {"i": 1},
+    ),
     "probes.generate": lambda rig: ((rig.model, "1,2,3,"), {"n_tokens": 2}),
     "probes.index_subspace": lambda rig: ((rig.codes,), {"rank": 2}),
     "probes.last_or_answer": lambda rig: ((rig.store, rig.model), LAST | {"n_contexts": 2}),
