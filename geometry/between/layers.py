@@ -45,8 +45,9 @@ def between_layers(view: View, *, measure: str = "cka", seed: int = 0, loop: Loo
         >>> grid.shape, bool(abs(grid.diagonal() - 1).max() < 1e-6)
         ((4, 4), True)
     """
+    seed = check_seed(seed)
     check_view(view)
-    parameters = {"site": view.site, "layers": view.layers, "where": view.noted(), "seed": check_seed(seed)}
+    parameters = {"site": view.site, "layers": view.layers, "where": view.noted(), "seed": seed}
     return _grid((view, view), measure, parameters, loop)
 
 

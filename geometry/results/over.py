@@ -47,6 +47,12 @@ class Loop:
         kept: a folder for finished sites, from which the same analysis goes on when it was broken off; None keeps
             nothing. `forget` empties it once the result is written.
         say: called with a sentence when kept sites are used, or dropped since they are of another analysis.
+
+    Example:
+        >>> seen = []
+        >>> result = pca_by_layer(view, k=2, loop=Loop(on_hook=seen.append))
+        >>> seen == list(view.hooks)
+        True
     """
 
     on_hook: Callable[[Any], None] = field(default=_nobody, repr=False)
@@ -127,7 +133,7 @@ def _unit(site: S, unit: Callable[[S], T], analysis: Analysis, kept: _Kept | Non
         return before
     found = unit(site)
     if not (kept.folder / _DESCRIBED).exists():  # only now: what is refused leaves nothing
-        write_whole(kept.folder / _DESCRIBED, kept.described)
+        write_whole(kept.folder / _DESCRIBED, kept.described + "\n")
     write_whole(path, pack(found))
     return found
 

@@ -53,6 +53,11 @@ def contrast(view: View, source: str, target: str) -> Contrast:
 
     Raises:
         InputError: a label is not there, both are the same, or no rows match.
+
+    Example:
+        >>> pairs = contrast(view, "digits", "numwords")
+        >>> pairs.source, pairs.target, len(pairs) > 0
+        ('digits', 'numwords', True)
     """
     if source == target:
         raise InputError(f"a direction leads from one group to another; got {source!r} twice")

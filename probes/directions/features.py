@@ -27,6 +27,12 @@ def basis_at(store: ActivationStore, hook: HookLike, basis: Found) -> Found:
 
     Raises:
         InputError: the store has no such site, or the site has another width.
+
+    Example:
+        >>> site = ("resid_post", 1)
+        >>> basis = basis_at(store, site, pca(store.load(site, "is_last"), k=3).basis)
+        >>> basis.hook.name, basis.weights == store.weights
+        ('blocks.1.hook_resid_post', True)
     """
     check_open(store)
     site = store.site(hook)

@@ -79,6 +79,12 @@ def addition(direction: Direction, alpha: float = 1.0) -> Edit:
 
     Raises:
         InputError: alpha is not finite.
+
+    Example:
+        >>> edit = addition(direction, 2.0)
+        >>> x = torch.zeros(3, len(direction.vector))
+        >>> edit.hook == direction.hook, torch.allclose(edit.difference(x)[0], 2 * direction.step)
+        (True, True)
     """
     if not math.isfinite(alpha):
         raise InputError(f"alpha must be a finite number; got {alpha}")

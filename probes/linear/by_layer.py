@@ -106,6 +106,7 @@ def probe_by_layer(
         (True, [-1, 0, 1, 2])
     """
     asked = Question(question) if isinstance(question, str) else question
+    seed = check_seed(seed)
     (result,) = probes_by_layer(view, [asked], n_permutations=n_permutations, n_draws=n_draws, seed=seed, loop=loop)
     return result
 

@@ -42,7 +42,7 @@ WRITTEN_OUT = [  # numbers inside of texts
 def test_the_options_are_found():
     assert OPTIONS.keys() == set(COMMANDS)
     assert OPTIONS["nmf"] == {"--components": 5, "--seed": 0}
-    assert OPTIONS["steer"] == {"--alpha": 1.0, "--tokens": 12, "--top": 5}
+    assert OPTIONS["steer"] == {"--layer": None, "--feature": None, "--alpha": 1.0, "--tokens": 12, "--top": 5}
     assert "--layer" in OPTIONS["direction"]
     assert len(PAIRS) > 30
 
