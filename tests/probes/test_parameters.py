@@ -129,4 +129,4 @@ def test_the_same_run_computes_nothing_again(case, store, gpt2, tmp_path):
 def test_a_model_that_computes_otherwise_shares_no_kept_site(case, store, gpt2, model_folders, tmp_path):
     kept(case, store, gpt2, tmp_path)
     said, _ = kept(case, store, load_model(str(model_folders["gpt2"]), device="cpu", bos=False), tmp_path)
-    assert said[0].endswith("is of another bos; all is computed anew")
+    assert said[0].endswith("which differs in bos; all is computed anew")

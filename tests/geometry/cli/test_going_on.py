@@ -107,7 +107,7 @@ def test_a_sweep_goes_on_in_its_second_pass_too(server, store, whole, tmp_path):
 def test_another_configuration_begins_anew_and_says_so(server, store, tmp_path):
     stopped(server, tmp_path, arguments("transfer", store), signal.SIGKILL)
     ended = server.command(tmp_path, *arguments("transfer", store), "--nulls", "25")
-    assert "what was kept in out is of another n_null; all is computed anew" in ended["err"]
+    assert "what was kept in out is of another run, which differs in n_null; all is computed anew" in ended["err"]
     assert "finished before" not in ended["err"]
     assert not list((tmp_path / "out").glob("unfinished-*"))
     assert json.loads((tmp_path / "out" / "result.json").read_text())["parameters"]["n_null"] == 25
