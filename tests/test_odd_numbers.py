@@ -14,6 +14,7 @@ import torch
 
 import cache
 import geometry
+import probes
 from cache import ActivationStore, Hook
 from cache.errors import GeometryError
 from probes.directions.direction import direction_of

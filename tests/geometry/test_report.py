@@ -16,6 +16,7 @@ from cache.errors import InputError, NoSpaceError
 from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
 from geometry.layers.principal import pca_by_layer
 from geometry.report import write_report
+from geometry.results.result import LayerResult, layer_result
 from tests.recordings import recorded
 
 RESULT_FILES = ["result.nc", "result.json", "table.csv"]

@@ -8,6 +8,8 @@ import pytest
 from cache import ActivationStore, SequenceDesign, load_dataset, plan_recording, record
 from cache.families.family import FAMILIES
 from geometry.cli import main
+from geometry.results.result import LayerResult
+from tests.views import arrays_of
 
 DESIGN = SequenceDesign(families=(FAMILIES["digits"],), frames=("quote", "list"), lengths=(3,), templates=3)
 

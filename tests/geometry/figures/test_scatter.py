@@ -141,12 +141,9 @@ def test_each_mean_carries_its_member_cut_to_three_letters_in_the_familys_colour
 
 def test_rows_may_come_in_any_order(whole):
     order = np.random.default_rng(1).permutation(len(whole.rows))
-    scores = whole.values("scores")[:2, order]
-    shuffled = made_up(
-        n_layers=1,
-        rows=whole.rows.iloc[order].reset_index(drop=True),
-        arrays={**arrays_of(whole), "scores": (arrays_of(whole)["scores"][0], scores)},
-    )
+    arrays = {name: (axes, values[:2]) for name, (axes, values) in arrays_of(whole).items()}
+    arrays["scores"] = (arrays["scores"][0], arrays["scores"][1][:, order])
+    shuffled = made_up(n_layers=1, rows=whole.rows.iloc[order].reset_index(drop=True), arrays=arrays)
     axis = scatter_by_layer(shuffled).axes[0]
     lines = {line.get_label(): line.get_xydata() for line in axis.lines}
     for family, path in lines.items():
