@@ -68,7 +68,7 @@ def taking(kind):
     """The public functions with a parameter of that name, or annotated with that type."""
     found = set()
     for one, value in PUBLIC.items():
-        if inspect.isfunction(value):
+        if inspect.isfunction(value) and not one.startswith("cache."):
             parameters = inspect.signature(value).parameters.values()
             if any(kind in (p.name, p.annotation) for p in parameters):
                 found.add(one.partition(".")[2])

@@ -45,7 +45,8 @@ def nmf_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -
         (2, 2, 33)
     """
     seed = check_seed(seed)
-    store, rows = view.store, chosen_rows(view)
+    rows = chosen_rows(view)
+    store = view.store
     parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "seed": seed, "k": k, "n_null": N_NULL}
     parameters["weights"] = view.store.weights
 

@@ -41,7 +41,8 @@ def umap_by_layer(view: View, *, n_neighbors: int = 15, seed: int = 0, loop: Loo
         (1, 65, 2)
     """
     seed = check_seed(seed)
-    store, rows = view.store, _drawn(chosen_rows(view), seed)
+    rows = _drawn(chosen_rows(view), seed)
+    store = view.store
     parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "seed": seed}
     parameters["n_neighbors"] = n_neighbors
 

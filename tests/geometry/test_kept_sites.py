@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cache import load_dataset, plan_recording, record
+from cache import load_dataset, plan_recording
 from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
 from geometry.between import layers as layer_grid
@@ -17,6 +17,7 @@ from geometry.layers.nmf import nmf_by_layer
 from geometry.layers.principal import pca_by_layer, svd_by_layer
 from geometry.layers.umap import umap_by_layer
 from geometry.results.over import Loop
+from tests.recordings import recorded
 from tests.views import analysed
 
 PAIRS = [("digits", "months"), ("months", "numwords")]
@@ -34,7 +35,7 @@ def stores(loaded, tmp_path_factory):
     folder, made = tmp_path_factory.mktemp("kept"), []
     for name in ("gpt2", "llama"):
         plan = plan_recording(loaded[name], prompts, sites="resid,mlp", layers="0-2")
-        made.append(record(loaded[name], plan, folder / f"{name}.h5"))
+        made.append(recorded(loaded[name], plan, folder / f"{name}.h5"))
     yield made
     for store in made:
         store.close()

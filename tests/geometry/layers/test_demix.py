@@ -122,6 +122,7 @@ def test_everything_that_the_values_depend_on_is_recorded(store, result):
         "seed": 0,
         "controls": CONTROLS,
         "members": [2, 3, 4, 5, 6],
+        "weights": store.weights,
     }
 
 

@@ -108,7 +108,7 @@ def test_what_nmf_depends_on_is_recorded_and_the_seed_counts(planted, result):
     assert result.name == "nmf"
     assert result.source == planted[0].fingerprint
     parameters = {"site": "mlp_out", "layers": "0-1", "where": "member >= 0 and position > 0", "k": 3}
-    assert result.parameters == parameters | {"seed": 0, "n_null": N_NULL}
+    assert result.parameters == parameters | {"seed": 0, "n_null": N_NULL, "weights": planted[0].weights}
     one, again = (nmf_by_layer(planted[0].view("mlp_out", "1"), k=3, seed=seed) for seed in (0, 5))
     assert again.parameters["seed"] == 5
     for name in arrays_of(result):

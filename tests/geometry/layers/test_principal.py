@@ -171,6 +171,7 @@ def test_everything_that_the_values_depend_on_is_recorded(store):
         "seed": 4,
         "n_permutations": N_PERMUTATIONS,
         "n_splits": N_SPLITS,
+        "weights": store.weights,
     }
     assert result.hooks == (Hook("mlp_out", 1), Hook("mlp_out", 2))
 
