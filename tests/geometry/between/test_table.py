@@ -21,7 +21,8 @@ def result_of(all_found):
         key: list(dict.fromkeys(getattr(one, key) for one in all_found))
         for key in ("variant", "measure", "pair", "hook")
     }
-    parameters = {"pairs": names["pair"], "variants": names["variant"], "measures": names["measure"]}
+    pairs = [f"{a} - {b}" for a, b in names["pair"]]
+    parameters = {"pairs": pairs, "variants": names["variant"], "measures": names["measure"]}
     return comparison_result(all_found, names["hook"], parameters, "source")
 
 
