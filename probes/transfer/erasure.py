@@ -57,9 +57,9 @@ def erasure_matrix(
 
     The subspace is the donor's (`index_subspace`), from other contexts than the edited one, of `rank` directions or
     one fewer than the donor has indices; it is removed around the mean of the receiver's activations in its other
-    contexts. Unrelated donors have a donor's member-by-member structure, in directions that it and the store's control
-    families, 10 or more, could have had (`transfer.donors`), the same draws at all layers and in all contexts and
-    receivers; they are drawn for donors that are no control. Beside them stand 20 subspaces of what varies within
+    contexts. Unrelated donors are codes that the donor and the store's control families, 10 or more, could have had
+    (`transfer.donors`), the same draws at all layers and in all contexts and receivers; they are drawn for donors that
+    are no control. Beside them stand 20 subspaces of what varies within
     members (`subspaces_within`) in 3 control families or more: no index effect can be in these, nor what tells one
     family from another.
 
@@ -198,7 +198,7 @@ def drawn_subspaces(codes: Mapping[str, IndexCodes], cast: Cast, rank: int, n_nu
     for donor in (name for name in cast.donors if not name.startswith(CONTROL_PREFIX)):
         for context, place in where:
             key = (UNRELATED, donor, _rank_of(codes[donor], rank), context, place)
-            drawn = unrelated_to(codes[donor], controls, context, place, n_null, seed)
+            drawn = unrelated_to(codes[donor], controls, context, place, n_null, seed, structured=False)
             found[key] = [index_subspace(one[None], key[2]).directions for one in drawn]
     if len(controls) < LEAST_WITHIN:
         return found
