@@ -53,7 +53,12 @@ def known(place, gpt2, prompts, monkeypatch):
         yield EXPORTED | values | {"torch": torch}
 
 
-@pytest.mark.parametrize(("module", "name"), list(shown()))
+COMPILED = {"umap", "umap_by_layer"}  # which take a quarter minute to compile
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [pytest.param(*one, marks=[pytest.mark.slow] * (one[1] in COMPILED)) for one in shown()]
+)
 def test_what_an_example_shows_is_what_comes(module, name, known):
     value = getattr(import_module(module), name)
     text = inspect.getdoc(value)

@@ -40,7 +40,10 @@ def arguments(command, store):
     return [name, store, *options, *COMMANDS[command][0], "--out", "results", "--seed", "3"]
 
 
-@pytest.fixture(scope="module", params=COMMANDS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(command, marks=[pytest.mark.slow] * (command != "compare")) for command in COMMANDS],
+)
 def whole(request, server, store, tmp_path_factory):
     """A command, and the files that it writes undisturbed."""
     folder = tmp_path_factory.mktemp("whole")
@@ -65,7 +68,7 @@ def break_off(server, folder, argv, number, hold_at=2):
     return ended
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_stopped_analysis_goes_on_to_the_same_bytes(server, store, whole, tmp_path, number):
     command, expected = whole
     argv = arguments(command, store)

@@ -83,7 +83,10 @@ ANALYSES = {
     "between_layers": (between_layers, {"measure": "cka"}, [{"measure": "procrustes"}, {"seed": 1}]),
     "between_stores": (two_stores, {"measure": "cka"}, [{"measure": "procrustes"}, {"seed": 1}]),
 }
-EVERY = pytest.mark.parametrize("name", ANALYSES)
+IN_SUITE = {"pca", "demix", "between_pairs"}
+EVERY = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in IN_SUITE)) for name in ANALYSES]
+)
 
 
 class Kept:
@@ -171,7 +174,9 @@ def test_rows_of_the_other_store_and_how_a_grid_is_made_count_too(stores, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["between_layers", "between_stores"])
-@pytest.mark.parametrize("measure", ["cka", "cka_debiased", "svcca", "procrustes"])
+@pytest.mark.parametrize(
+    "measure", ["cka", *(pytest.param(one, marks=pytest.mark.slow) for one in ("cka_debiased", "svcca", "procrustes"))]
+)
 def test_a_streamed_grid_goes_on_where_it_was_stopped(name, measure, stores, tmp_path, monkeypatch):
     monkeypatch.setattr(layer_grid, "IN_MEMORY", 2)
     run = Kept(name, stores, tmp_path / "kept")

@@ -77,8 +77,14 @@ def stopped(server, folder, argv, number, *, n_kept=1):
     return ended
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
-@pytest.mark.parametrize("command", COMMANDS)
+STOPPED = [("sweep", signal.SIGKILL), ("transfer", signal.SIGINT)]
+EVERY_WAY = [(command, number) for command in COMMANDS for number in (signal.SIGINT, signal.SIGKILL)]
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [*STOPPED, *(pytest.param(*one, marks=pytest.mark.slow) for one in EVERY_WAY if one not in STOPPED)],
+)
 def test_a_stopped_command_goes_on_and_ends_in_the_same_files(server, store, whole, tmp_path, command, number):
     argv = arguments(command, store)
     ended = stopped(server, tmp_path, argv, number)
