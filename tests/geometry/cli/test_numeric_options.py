@@ -47,7 +47,13 @@ def test_the_options_are_found():
     assert len(PAIRS) > 30
 
 
-@pytest.mark.parametrize(("command", "option"), PAIRS + WRITTEN_OUT)
+IN_SUITE = {"cache", "pca", "compare", "steer"}
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [pytest.param(*one, marks=[pytest.mark.slow] * (one[0] not in IN_SUITE)) for one in PAIRS + WRITTEN_OUT],
+)
 def test_an_odd_number_is_taken_or_refused_in_one_sentence(run_here, place, command, option, monkeypatch):
     monkeypatch.setattr("geometry.report._picture", lambda *_: b"")  # which takes most of the time
     refused = 0
