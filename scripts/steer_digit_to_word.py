@@ -7,7 +7,7 @@ python scripts/steer_digit_to_word.py activations/demo.h5
 import sys
 
 from cache import ActivationStore, load_model
-from probes import sweep, sweep_summary
+from probes import Grid, sweep, sweep_summary
 from probes.steering.cells import before_and_after
 
 
@@ -21,9 +21,7 @@ def main(path: str, source: str = "digits", target: str = "numwords") -> None:
             model,
             source,
             target,
-            alphas=(1.0, 1.5, 2.0),
-            positions=("last",),
-            methods=("mean_difference",),
+            Grid(alphas=(1.0, 1.5, 2.0), positions=("last",), methods=("mean_difference",)),
         )
     summary = sweep_summary(result)
     print(

@@ -77,7 +77,7 @@ CASES = {
 }
 
 
-IN_SUITE = ("sweep", "transfer", "probe")
+IN_SUITE = ("sweep", "probe")
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,7 @@ def stopped(server, folder, argv, number, *, n_kept=1):
     return ended
 
 
-STOPPED = [("sweep", signal.SIGKILL), ("transfer", signal.SIGINT)]
+STOPPED = [("transfer", signal.SIGINT)]
 EVERY_WAY = [(command, number) for command in COMMANDS for number in (signal.SIGINT, signal.SIGKILL)]
 
 
@@ -110,6 +110,7 @@ def test_a_sweep_goes_on_in_its_second_pass_too(server, store, whole, tmp_path):
     assert contents(tmp_path / "out") == whole("sweep")
 
 
+@pytest.mark.slow
 def test_another_configuration_begins_anew_and_says_so(server, store, tmp_path):
     stopped(server, tmp_path, arguments("transfer", store), signal.SIGKILL)
     ended = server.command(tmp_path, *arguments("transfer", store), "--nulls", "25")
