@@ -66,7 +66,7 @@ def _by_layer(name: str, fit: Fit, view: View, k: int, seed: int, loop: Loop) ->
         blocks = partial(view.store.blocks, hook, rows.chosen, n_rows=8192)
         return components(blocks, rows.units, fit, k=k, seed=seed)
 
-    analysis = Analysis(name, parameters, view.store.fingerprint, many_threads=len(rows.units) > MANY_ROWS)
+    analysis = Analysis(name, parameters, view.source, many_threads=len(rows.units) > MANY_ROWS)
     arrays = stacked(over(view.hooks, unit, analysis, loop))
     return layer_result(
         name,

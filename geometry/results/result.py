@@ -24,7 +24,7 @@ from geometry.results.described import json_text, versions
 Named = Mapping[str, tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]]
 Labels = Mapping[str, Sequence[Any] | pd.DataFrame]
 
-Analysis = Callable[[Float[Tensor, "row d"]], Named]
+Reading = Callable[[Float[Tensor, "row d"]], Named]
 
 FILE = "result.nc"
 
@@ -183,12 +183,12 @@ def _frame(columns: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame({name: one.to_numpy() for name, one in columns.load().data_vars.items()})
 
 
-def per_layer(view: View, analysis: Analysis) -> Named:
-    """Apply an analysis to the same rows of every site and stack what it gives along a new first axis `hook`.
+def per_layer(view: View, reading: Reading) -> Named:
+    """Apply a function to the same rows of every site and stack what it gives along a new first axis `hook`.
 
     Args:
         view: the sites and rows; all rows but BOS where it asks for none.
-        analysis: takes activations and returns named arrays with their axis names.
+        reading: takes activations and returns named arrays with their axis names.
 
     Raises:
         InputError: no row is chosen.
@@ -202,7 +202,7 @@ def per_layer(view: View, analysis: Analysis) -> Named:
     chosen = view.chosen("position >= 0")
     if not chosen.any():
         raise InputError(f"no row fits {view.noted('all')!r}; columns are {', '.join(view.store.rows.columns)}")
-    return stacked([analysis(view.store.load(hook, chosen)) for hook in view.hooks])
+    return stacked([reading(view.store.load(hook, chosen)) for hook in view.hooks])
 
 
 def stacked(found: Sequence[Named]) -> Named:

@@ -68,7 +68,7 @@ def cosines_by_layer(
         sums = torch.stack([steps[:, i] + steps[:, j] for i, j, _ in triples], dim=1) if triples else steps[:, :0]
         return _compared(torch.cat([steps, sums], dim=1))
 
-    found = over(view.hooks, unit, Analysis("direction cosines", parameters, view.store.fingerprint), loop)
+    found = over(view.hooks, unit, Analysis("direction cosines", parameters, view.source), loop)
     if all(np.isnan(one["cosine"]).all() for one in found):
         raise InputError(f"the groups differ nowhere at {view.site} for {view.noted()!r}, so there is no direction")
     n, direct = len(wanted), [k for _, _, k in triples]

@@ -45,13 +45,13 @@ class Edit:
     change: Change
 
     def __post_init__(self) -> None:
-        if self.basis.hook is None:
-            raise InputError("the basis of an edit must know its site; basis_at(store, hook, basis) notes it")
+        _ = self.hook
 
     @property
     def hook(self) -> Hook:
         """The site."""
-        assert self.basis.hook is not None
+        if self.basis.hook is None:
+            raise InputError("the basis of an edit must know its site; basis_at(store, hook, basis) notes it")
         return self.basis.hook
 
     @property

@@ -128,7 +128,7 @@ def probes_by_layer(
     def unit(hook: Hook) -> tuple[_Found, ...]:
         return tuple(_at_hook(view.store, hook, task) for task in tasks)
 
-    analysis = Analysis("probe", {"probes": noted}, view.store.fingerprint, types=(_Found, _Scores))
+    analysis = Analysis("probe", {"probes": noted}, view.source, types=(_Found, _Scores))
     found = over(view.hooks, unit, analysis, loop)
     by_task = zip(tasks, noted, zip(*found, strict=True), strict=True)
     return [_result(view, task, parameters, mine) for task, parameters, mine in by_task]

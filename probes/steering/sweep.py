@@ -127,9 +127,7 @@ def sweep(
         "where": view.noted(),
     }
     parameters |= {"alphas": list(grid.alphas), "positions": list(grid.positions), "methods": list(grid.methods)}
-    analysis = Analysis(
-        "sweep", parameters | {"seed": seed} | model.identity, view.store.fingerprint, "grid-", many_threads=True
-    )
+    analysis = Analysis("sweep", parameters | {"seed": seed} | model.identity, view.source, "grid-", many_threads=True)
     settings, outcomes = _tried(view, steered, grid, analysis, loop)
     arrays: Named = {name: (_AXES, np.stack([one[name] for one in outcomes])) for name in _OUTCOMES}
     wrong, tokens = steered.material.wrong, np.unique(arrays["top1"][1])

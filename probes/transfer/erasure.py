@@ -59,9 +59,8 @@ def erasure_matrix(
     one fewer than the donor has indices; it is removed around the mean of the receiver's activations in its other
     contexts. Unrelated donors are codes that the donor and the store's control families, 10 or more, could have had
     (`transfer.donors`), the same draws at all layers and in all contexts and receivers; they are drawn for donors that
-    are no control. Beside them stand 20 subspaces of what varies within
-    members (`subspaces_within`) in 3 control families or more: no index effect can be in these, nor what tells one
-    family from another.
+    are no control. Beside them stand 20 subspaces of what varies within members (`subspaces_within`) in 3 control
+    families or more: no index effect can be in these, nor what tells one family from another.
 
     `p`: less accuracy is left than by unrelated donors at this layer; where as much is left, the change of the logit
     gap decides. `p_layers` holds for all layers, `q` for all pairs of families too. `necessary` (`with_decisions`): q
@@ -112,8 +111,8 @@ def erasure_matrix(
         codes = cast.codes(view.store, hook)
         return _lines_at(hook, codes, cast, rank, drawn_subspaces(codes, cast, rank, n_null, seed))
 
-    source, controls = view.store.fingerprint, {"null_controls": list(cast.controls)}
-    analysis = Analysis("erasure", parameters | controls | model.identity, source, many_threads=True)
+    controls = {"null_controls": list(cast.controls)}
+    analysis = Analysis("erasure", parameters | controls | model.identity, view.source, many_threads=True)
     found = [one for lines in over(view.hooks, unit, analysis, loop) for one in lines]
     nulls = stacked([null for _, null in found])
     table = with_decisions(pd.DataFrame([line for line, _ in found]), nulls)
@@ -122,7 +121,7 @@ def erasure_matrix(
         view.hooks,
         _arrays(table, nulls, view.hooks, cast),
         parameters=parameters,
-        source=source,
+        source=view.store.fingerprint,
         table=table,
         labels={"positions": list(cast.places), "receiver": list(cast.receivers), "donor": cast.donors},
     )

@@ -107,7 +107,7 @@ def last_or_answer(
     def unit(hook: Hook) -> list[pd.DataFrame]:
         return [frame for one in cast.values() for frame in _replaced_at(view.store, hook, one)]
 
-    analysis = Analysis("last_or_answer", parameters | model.identity, view.store.fingerprint, many_threads=True)
+    analysis = Analysis("last_or_answer", parameters | model.identity, view.source, many_threads=True)
     found = over(view.hooks, unit, analysis, loop)
     if not any(found):
         raise InputError(

@@ -80,8 +80,7 @@ def transfer_matrix(
     def unit(hook: Hook) -> Counted:
         return transfer_lines(_cells_at(view.store, hook, cast, n_null, seed), hook, axes)
 
-    source = view.store.fingerprint
-    analysis = Analysis("transfer", parameters | model.identity, source, many_threads=True)
+    analysis = Analysis("transfer", parameters | model.identity, view.source, many_threads=True)
     counted = [one for lines in over(view.hooks, unit, analysis, loop) for one in lines]
     table = transfer_table(counted)
     return layer_result(
@@ -89,7 +88,7 @@ def transfer_matrix(
         view.hooks,
         transfer_arrays(table, view.hooks, axes),
         parameters=parameters,
-        source=source,
+        source=view.store.fingerprint,
         table=table,
         labels=dict(zip(("positions", "receiver", "donor"), axes, strict=True)),
     )

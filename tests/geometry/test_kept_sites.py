@@ -146,6 +146,17 @@ def test_a_run_that_differs_in_one_parameter_uses_no_site_that_was_kept(name, st
         assert same(found, run.alone(**other), tmp_path), other
 
 
+@pytest.mark.parametrize("name", ["pca", "svd", "nmf", "umap", "demix", "between_pairs", "between_layers"])
+def test_sites_kept_while_a_recording_goes_on_are_not_those_of_more_rows(name, stores, tmp_path, monkeypatch):
+    """The store's fingerprint is the same; which rows there are is not."""
+    run = Kept(name, stores, tmp_path / "kept")
+    with monkeypatch.context() as early:
+        early.setattr(stores[0], "complete", False)
+        run()
+    _, used = run()
+    assert not used
+
+
 def test_kept_sites_of_components_are_none_of_singular_vectors(stores, tmp_path):
     Kept("pca", stores, tmp_path / "kept")()
     assert not Kept("svd", stores, tmp_path / "kept")()[1]

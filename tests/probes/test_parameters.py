@@ -155,3 +155,15 @@ def test_a_model_that_computes_otherwise_shares_no_kept_site(case, begun, store,
     begun(case, tmp_path)
     said, _ = kept(case, store, load_model(str(model_folders["gpt2"]), device="cpu", bos=False), tmp_path)
     assert said[0].endswith("which differs in bos; all is computed anew")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sites_kept_while_a_recording_goes_on_are_not_those_of_more_rows(
+    case, begun, store, gpt2, tmp_path, monkeypatch
+):
+    """The store's fingerprint is the same; which rows there are is not."""
+    begun(case, tmp_path)
+    monkeypatch.setattr(store, "complete", False)
+    said, _ = kept(case, store, gpt2, tmp_path)
+    assert said[0].startswith(f"what was kept in {tmp_path} is of another run")
+    assert len(said) == 1

@@ -23,12 +23,14 @@ class Report:
         tables: further tables to save, by name.
         shown: tables to print with their titles.
         notes: sentences to say before the names of the files.
+        records: what `--json` prints; None for the result's table.
     """
 
     draw: Callable[[], Mapping[str, Any]] = dict
     tables: "Mapping[str, pd.DataFrame]" = field(default_factory=dict)
     shown: "Sequence[tuple[str, pd.DataFrame]]" = ()
     notes: Sequence[str] = ()
+    records: "pd.DataFrame | None" = None
 
 
 def write_results(results: "Mapping[Path, tuple[LayerResult, Report]]", *, as_json: bool, quiet: bool) -> None:
@@ -47,8 +49,8 @@ def write_results(results: "Mapping[Path, tuple[LayerResult, Report]]", *, as_js
             paths += write_report(result, report.draw(), folder, report.tables)
             forget(folder)
     if as_json:
-        table = pd.concat([result.table for result, _ in results.values()], ignore_index=True)
-        sys.stdout.write(table.to_json(orient="records", indent=2) + "\n")
+        records = [result.table if one.records is None else one.records for result, one in results.values()]
+        sys.stdout.write(pd.concat(records, ignore_index=True).to_json(orient="records", indent=2) + "\n")
     for _, report in results.values():
         for title, shown in () if as_json else report.shown:
             print_table(shown, title=title)

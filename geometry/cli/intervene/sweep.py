@@ -1,6 +1,5 @@
 """`geometry sweep`: steer one family into another over layers, strengths and positions, with controls."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,7 +7,8 @@ import typer
 from cache.errors import InputError
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel, needed_model
-from geometry.cli.console.terminal import console, drawing, print_table
+from geometry.cli.console.results import Report, write_results
+from geometry.cli.console.terminal import console
 from geometry.cli.console.viewed import opened_view, watched
 from geometry.cli.intervene.direction import Source, Target
 from geometry.cli.record.store import StoreFile
@@ -35,8 +35,6 @@ def sweep(
     quiet: options.Quiet = False,
 ) -> None:
     """Turn every prompt of one family into another's answer, by directions that have not seen that answer."""
-    from geometry.report import write_report
-    from geometry.results.over import forget
     from probes.steering.cells import before_and_after, nested_cells, sweep_summary
     from probes.steering.collateral import collateral
     from probes.steering.settings import Grid
@@ -44,12 +42,11 @@ def sweep(
 
     grid = Grid(_numbers(alphas), positions)
     folder = options.results_folder(out, options.file_stem(file.stem, source, target))
-    say = console(quiet=quiet)
     with opened_view(file, site, layers, where, quiet=quiet) as view:
         loaded = needed_model(view.store, model, quiet=quiet)
         with watched(len(view.hooks), folder, quiet=quiet, passes=2) as loop:
             result = run_sweep(view, loaded, source, target, grid, seed=seed, loop=loop)
-            with say.status("what it does to other texts"):
+            with console(quiet=quiet).status("what it does to other texts"):
                 spilled = collateral(view, loaded, result, seed=seed)
             tables = {
                 "summary": sweep_summary(result),
@@ -57,29 +54,28 @@ def sweep(
                 "before_after": before_and_after(result),
                 "collateral": spilled,
             }
-            with drawing(quiet=quiet):
-                paths = write_report(result, _figures(result), folder, tables)
-            forget(folder)
-            _print(result, tables, as_json=as_json)
-    say.print("\n".join(str(path) for path in paths), markup=False)
+            report = Report(lambda: _figures(result), tables, _shown(result, tables), records=tables["summary"])
+            write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)
 
 
-def _print(result: "LayerResult", tables: "dict[str, pd.DataFrame]", *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(tables["summary"].to_json(orient="records", indent=2) + "\n")
-        return
+def _shown(result: "LayerResult", tables: "dict[str, pd.DataFrame]") -> "list[tuple[str, pd.DataFrame]]":
+    """Tables to print, with their titles."""
     counts = result.table.iloc[0]
     title = (
         f"{result.parameters['source']} -> {result.parameters['target']}: {counts['n_rows']} prompts, "
         f"{counts['n_members']} answers, {counts['n_templates']} templates; all at the cells "
         "that mean_difference chose without the answer"
     )
-    print_table(tables["summary"].drop(columns=["n_members", "n_templates", "n_rows"]), title=title)
-    print_table(tables["answers"], title="mean_difference, answer by answer")
-    print_table(tables["collateral"], title="other texts at the best cell: divergence of the next token, in nats")
     one = tables["before_after"].drop_duplicates("answer").drop(columns="answer")
-    shown = one.assign(**{name: one[name].map(repr) for name in ("prompt", "before", "after", "wanted")})
-    print_table(shown, title="one prompt an answer")
+    return [
+        (title, tables["summary"].drop(columns=["n_members", "n_templates", "n_rows"])),
+        ("mean_difference, answer by answer", tables["answers"]),
+        ("other texts at the best cell: divergence of the next token, in nats", tables["collateral"]),
+        (
+            "one prompt an answer",
+            one.assign(**{name: one[name].map(repr) for name in ("prompt", "before", "after", "wanted")}),
+        ),
+    ]
 
 
 def _figures(result: "LayerResult") -> dict[str, Any]:
