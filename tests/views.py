@@ -7,5 +7,6 @@ def analysed(analysis, store, *given, site="resid_post", layers="all", where=Non
 
 
 def arrays_of(result):
-    """A result's arrays by name: their axes, and their values."""
-    return {str(name): (tuple(map(str, one.dims)), one.to_numpy()) for name, one in result.dataset.data_vars.items()}
+    """A result's arrays by name, its counts left out: their axes, and their values."""
+    arrays = {str(name): one for name, one in result.dataset.data_vars.items() if one.dims}
+    return {name: (tuple(map(str, one.dims)), one.to_numpy()) for name, one in arrays.items()}

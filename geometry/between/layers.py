@@ -1,7 +1,7 @@
 """Every layer against every other: of one store, or of two that recorded the same prompts."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from cache import ActivationStore, Hook
+from cache import ActivationStore
 from cache.errors import InputError
 from cache.seeds import check_seed
 from cache.store.view import View, check_view
-from geometry.between.grid import Values, held_grid, streamed_grid
+from geometry.between.grid import held_grid, streamed_grid
 from geometry.results.over import ALONE, Analysis, Loop
-from geometry.results.result import LayerResult, layer_result
+from geometry.results.result import LayerResult, on_sites
 from geometry.rows.analysed import unit_of_rows
 from geometry.similarity.layer_measures import GRID_MEASURES
 from geometry.similarity.of_rows import DEBIASED_ROWS
@@ -102,15 +102,12 @@ def _grid(views: tuple[View, View], measure: str, parameters: Mapping[str, Any],
         found = {"value": streamed_grid(GRID_MEASURES[measure], views, analysis, loop)}
         found |= {name: np.full_like(found["value"], math.nan) for name in ("se", "null_mean", "null_max")}
     counts = {"n_members": len(set(units.tolist())), "n_templates": rows["template"].nunique(), "n_rows": n_rows}
-    return layer_result(
-        "grid",
-        left.hooks,
-        {name: (("hook", "hook_b"), values) for name, values in found.items()},
-        parameters=parameters,
-        source="+".join(dict.fromkeys(view.store.fingerprint for view in views)),
-        table=_table(measure, left.hooks, right.hooks, found, counts),
-        labels={"hook_b": parameters["hooks_b"]},
-    )
+    labels = pd.DataFrame({"layer_b": [hook.table_layer for hook in right.hooks], "hook_b": parameters["hooks_b"]})
+    axes = ("hook", "hook_b")
+    arrays = {name: (axes, values) for name, values in found.items()}
+    dataset = on_sites(left.hooks, left.site, arrays, counts, {"hook_b": labels})
+    source = "+".join(dict.fromkeys(view.store.fingerprint for view in views))
+    return LayerResult("grid", dataset, parameters, source, lines=axes)
 
 
 def _aligned(view: View, other: View) -> tuple[Bool[np.ndarray, " row"], Bool[np.ndarray, " row_b"]]:
@@ -140,17 +137,3 @@ def _keys(store: ActivationStore, mask: Bool[np.ndarray, " row"]) -> list[tuple[
     texts = store.prompts["text"].to_numpy()[rows["prompt"]]
     own = np.where(store.prompts["values"].map(len).to_numpy()[rows["prompt"]] > 0, rows["pair_key"], texts)
     return list(zip(rows["family"], own, rows["member"], rows["is_last"], strict=True))
-
-
-def _table(
-    measure: str, hooks: Sequence[Hook], hooks_b: Sequence[Hook], found: dict[str, Values], counts: dict[str, int]
-) -> pd.DataFrame:
-    lines = []
-    for i, hook in enumerate(hooks):
-        for j, hook_b in enumerate(hooks_b):
-            value, se = float(found["value"][i, j]), float(found["se"][i, j])
-            line = {"layer": hook.table_layer, "layer_b": hook_b.table_layer, "site": hook.kind, "measure": measure}
-            line |= {"a": hook.name, "b": hook_b.name, "value": value, "se": se}
-            line |= {name: float(found[name][i, j]) for name in ("null_mean", "null_max")}
-            lines.append(line | counts)
-    return pd.DataFrame(lines)

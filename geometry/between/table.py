@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from cache import Hook
 from geometry.layers.order_effect import SharedByList
-from geometry.results.result import LayerResult, layer_result
+from geometry.results.result import Labels, LayerResult, from_lines, on_sites
 from geometry.similarity.family_measures import MEASURES
 from geometry.similarity.of_families import MAX_LAG
 from geometry.similarity.pair_evidence import Known, Measured
@@ -21,9 +21,6 @@ from geometry.stats.ranks import rank_p_over_layers
 from geometry.stats.uncertainty import adjusted
 
 DESCRIBES = "describes only"
-NUMBERS: tuple[str, ...] = ("value", "ci_low", "ci_high", "null_mean", "null_sd", "null_max", "p", "p_layers", "q")
-NUMBERS += ("permuted_mean", "permuted_max", "control_mean", "control_min", "control_max", "control_limit")
-NUMBERS += ("own_p", "reliability")
 
 
 @dataclass(frozen=True)
@@ -69,19 +66,18 @@ def comparison_result(
     lines = zip(found, over_layers.ravel(), limits.ravel(), orders.ravel(), strict=True)
     table = pd.DataFrame([_line(one, *map(float, numbers)) for one, *numbers in lines])
     table = _with_order_q(_with_verdicts(_with_q(table)))
-    axes = ("hook", "pair", "variant", "measure")
-    arrays: dict[str, tuple[tuple[str, ...], Shaped[np.ndarray, ...]]] = {
-        name: (axes, table[name].to_numpy(dtype=np.float64).reshape(shape)) for name in NUMBERS
-    }
+    axes = {"hook": [hook.name for hook in hooks], "pair": pairs, "variant": variants, "measure": measures}
     most = max(len(one.measured.controls) for one in found)
     controls = np.full((len(found), most, 2), np.nan)
     for i, one in enumerate(found):
         controls[i, : len(one.measured.controls)] = one.measured.controls
-    arrays["controls"] = ((*axes, "control", "side"), controls.reshape(*shape, most, 2))
-    lags = np.stack([_lags(one) for one in found])
-    arrays["lag_profile"] = ((*axes, "lag"), lags.reshape(*shape, -1))
-    labels = {"pair": pairs, "variant": variants, "measure": measures, "lag": range(-MAX_LAG, MAX_LAG + 1)}
-    return layer_result("compare", hooks, arrays, parameters=parameters, source=source, table=table, labels=labels)
+    beside = {"controls": (("control", "side"), controls), "lag_profile": (("lag",), np.stack([*map(_lags, found)]))}
+    arrays = from_lines(table.drop(columns=["a", "b"]), axes, beside)
+    names = pd.DataFrame([(name, *one.pair) for name, one in zip(pairs, grid[0, :, 0, 0], strict=True)])
+    labels: Labels = {"measure": measures, "variant": variants, "pair": names.set_axis(["pair", "a", "b"], axis=1)}
+    labels = {**labels, "lag": range(-MAX_LAG, MAX_LAG + 1)}
+    dataset = on_sites(hooks, parameters["site"], arrays, labels=labels)
+    return LayerResult("compare", dataset, parameters, source, lines=tuple(axes))
 
 
 def _over_layers(column: Sequence[Measured]) -> tuple[Float[np.ndarray, " hook"], Float[np.ndarray, " hook"]]:
@@ -114,11 +110,10 @@ def _line(one: Found, p_layers: float, limit: float, order_p: float) -> dict[str
     got, known = one.measured, one.known
     controls = got.controls[np.isfinite(got.controls)]
     line: dict[str, Any] = {
-        "layer": one.hook.table_layer,
-        "site": one.hook.kind,
         "hook": one.hook.name,
         "measure": one.measure,
         "variant": one.variant,
+        "pair": f"{one.pair[0]} - {one.pair[1]}",
         "a": one.pair[0],
         "b": one.pair[1],
         "value": got.value,
@@ -163,8 +158,8 @@ def _lags(one: Found) -> Float[np.ndarray, " lag"]:
     return one.known.lags if MEASURES[one.measure].decides else np.full(2 * MAX_LAG + 1, np.nan)
 
 
-def _peak(lags: Float[np.ndarray, " lag"]) -> int | None:
-    return int(np.nanargmax(lags)) - MAX_LAG if np.isfinite(lags).any() else None
+def _peak(lags: Float[np.ndarray, " lag"]) -> float:
+    return float(np.nanargmax(lags)) - MAX_LAG if np.isfinite(lags).any() else math.nan
 
 
 def _with_q(table: pd.DataFrame) -> pd.DataFrame:

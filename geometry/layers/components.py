@@ -69,8 +69,8 @@ def components(blocks: Blocks, units: Int[np.ndarray, " row"], fit: Fit, *, k: i
             scores * signs.astype(np.float32),
         )
     return {
-        "explained_variance_ratio": (("component",), result.explained_variance_ratio),
         "explained_variance": (("component",), result.explained_variance),
+        "explained_variance_ratio": (("component",), result.explained_variance_ratio),
         "se": (("component",), se),
         "stability": (("component",), np.where(there, stability, np.nan)),
         "null": (("permutation", "component"), _null(blocks(), n_rows, k, seed, centre=fit is pca_of_moments)),
@@ -211,8 +211,8 @@ def _nothing(n_rows: int, k: int, d: int) -> Named:
     """The arrays of rows that are all equal, as the embedding of one and the same token: no variance to share."""
     missing, undefined = np.full(k, np.nan), np.array(np.nan)
     return {
-        "explained_variance_ratio": (("component",), missing),
         "explained_variance": (("component",), np.zeros(k)),
+        "explained_variance_ratio": (("component",), missing),
         "se": (("component",), missing),
         "stability": (("component",), missing),
         "null": (("permutation", "component"), np.full((N_PERMUTATIONS, k), np.nan)),

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,7 +15,7 @@ from cache.store.view import View
 from geometry.bases.demixing import N_DRAWS, PARTS, demix
 from geometry.layers.order_effect import set_apart
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, Named, layer_result, stacked
+from geometry.results.result import LayerResult, Named, on_sites, stacked
 from geometry.rows.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
 from geometry.similarity.pair_evidence import enough_controls
 from geometry.stats.ranks import rank_p_over_layers
@@ -62,8 +61,8 @@ def demix_by_layer(
         loop: who watches, and where finished sites are kept.
 
     Returns:
-        Arrays `share` over (hook, part), `null`, `p` and `p_layers` of the shared index (with 10 control families or
-        more), `index_directions`, `stability` and `captured`; nan where all activations are equal.
+        Arrays `share`, `p` and `p_layers` over (hook, part), the latter of the shared index (with 10 control families
+        or more), its `null`, `index_directions`, `stability` and `captured`; nan where all activations are equal.
 
     Raises:
         InputError: no such family, or too few families, contexts or members in common.
@@ -94,18 +93,23 @@ def demix_by_layer(
     share, null = arrays["share"][1], arrays["null"][1]
     if np.isnan(share).all():
         raise InputError(f"all activations of {view.site} are equal for {view.noted()!r}; there is nothing to split")
-    p_layers = rank_p_over_layers(np.column_stack([share[:, 0], null]))
-    first = {name: arrays[name] for name in ("share", "null", "p")} | {"p_layers": (("hook",), p_layers)}
-    arrays = first | {name: array for name, array in arrays.items() if name not in first}
-    return layer_result(
-        "demix",
-        view.hooks,
-        arrays,
-        parameters=parameters,
-        source=view.store.fingerprint,
-        table=_table(view.hooks, arrays, material.counts),
-        labels={"part": PARTS},
-    )
+    p, n_draws = arrays["p"][1], null.shape[1]
+    tested = {
+        "null_mean": null.mean(axis=1) if n_draws else p,
+        "null_max": null.max(axis=1) if n_draws else p,
+        "p": p,
+        "p_layers": rank_p_over_layers(np.column_stack([share[:, 0], null])),
+        "p_floor": np.where(np.isnan(p), np.nan, 1 / (1 + n_draws)),
+    }
+    first = {"share": arrays["share"]} | {name: _of_shared_index(values) for name, values in tested.items()}
+    dataset = on_sites(view.hooks, view.site, {**first, **arrays, **first}, material.counts, {"part": PARTS})
+    return LayerResult("demix", dataset, parameters, view.store.fingerprint, lines=("hook", "part"))
+
+
+def _of_shared_index(values: Float[np.ndarray, " hook"]) -> tuple[tuple[str, str], Float[np.ndarray, "hook part"]]:
+    """Values of the shared index, which comes first; nan for the other parts."""
+    others = np.full((len(values), len(PARTS) - 1), np.nan)
+    return ("hook", "part"), np.column_stack([values, others])
 
 
 def _material(view: View, families: Sequence[str] | None) -> Material:
@@ -145,20 +149,3 @@ def _weights(
     if not enough_controls(n_controls):
         return None
     return draw_weights(N_DRAWS * (n_families - 1), n_members, n_members * n_controls, seed=seed)
-
-
-def _table(hooks: Sequence[Hook], arrays: Named, counts: dict[str, int]) -> pd.DataFrame:
-    lines = []
-    for i, hook in enumerate(hooks):
-        share, null, p, p_layers = (arrays[name][1][i] for name in ("share", "null", "p", "p_layers"))
-        there = len(null) > 0 and not np.isnan(share[0])
-        for number, name in enumerate(PARTS):
-            tested = there and name == "shared index"
-            line = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name, "part": name}
-            line |= {"share": float(share[number])}
-            line |= {"null_mean": float(null.mean()) if tested else np.nan}
-            line |= {"null_max": float(null.max()) if tested else np.nan}
-            line |= {"p": float(p) if tested else np.nan, "p_layers": float(p_layers) if tested else np.nan}
-            line |= {"p_floor": 1 / (1 + len(null)) if tested else np.nan}
-            lines.append(line | counts)
-    return pd.DataFrame(lines)

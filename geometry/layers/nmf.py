@@ -1,7 +1,6 @@
 """NMF of the same rows at every layer."""
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -12,7 +11,7 @@ from cache.seeds import check_seed
 from cache.store.view import View
 from geometry.bases.nonnegative import Factorization, matched_cosines, nmf
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, Named, layer_result, stacked
+from geometry.results.result import PER_COMPONENT, LayerResult, Named, on_sites, stacked
 from geometry.rows.analysed import Rows, chosen_rows, row_counts
 
 MOST_ROWS = 8192
@@ -54,9 +53,8 @@ def nmf_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -
         return _factors(store.load(hook, rows.chosen), rows, k, seed)
 
     arrays = stacked(over(view.hooks, unit, Analysis("nmf", parameters, view.source), loop))
-    table = _table(view.site, view.hooks, arrays, rows)
-    source = view.store.fingerprint
-    return layer_result("nmf", view.hooks, arrays, rows=rows.table, parameters=parameters, source=source, table=table)
+    dataset = on_sites(view.hooks, view.site, arrays, row_counts(rows))
+    return LayerResult("nmf", dataset, parameters, store.fingerprint, rows.table, PER_COMPONENT)
 
 
 def _factors(x: Float[Tensor, "row d"], rows: Rows, k: int, seed: int) -> Named:
@@ -67,11 +65,14 @@ def _factors(x: Float[Tensor, "row d"], rows: Rows, k: int, seed: int) -> Named:
         raise InputError("all activations are 0; there is nothing to factorise")
     result = nmf(fitted, k=k, seed=seed)
     found = result.decomposition
+    null = _null(fitted, k, rng)
     return {
         "explained_variance_ratio": (("component",), found.explained_variance_ratio),
         "agreement": (("component",), result.agreement),
         "stability": (("component",), _stability(fitted, units, k, seed)),
-        "null": (("permutation", "component"), _null(fitted, k, rng)),
+        "null": (("permutation", "component"), null),
+        "null_mean": (("component",), null.mean(axis=0)),
+        "null_max": (("component",), null.max(axis=0)),
         "reconstruction_error": ((), np.array(found.reconstruction_error)),
         "split_by_sign": ((), np.array(result.split_by_sign)),
         "directions": (("component", "d"), found.directions.numpy()),
@@ -98,18 +99,3 @@ def _null(x: Float[Tensor, "row d"], k: int, rng: np.random.Generator) -> Float[
 
 def _run(x: Float[Tensor, "row d"], k: int, seed: int) -> Factorization:
     return nmf(x, k=k, n_runs=1, seed=seed)
-
-
-def _table(site: str, hooks: tuple[Hook, ...], arrays: Named, rows: Rows) -> pd.DataFrame:
-    names = ("explained_variance_ratio", "agreement", "stability")
-    null = arrays["null"][1]
-    lines = [
-        {"layer": hook.table_layer, "site": site, "hook": hook.name, "component": component}
-        | {name: arrays[name][1][i, component] for name in names}
-        | {"null_mean": null[i, :, component].mean(), "null_max": null[i, :, component].max()}
-        | {"reconstruction_error": float(arrays["reconstruction_error"][1][i])}
-        | row_counts(rows)
-        for i, hook in enumerate(hooks)
-        for component in range(null.shape[2])
-    ]
-    return pd.DataFrame(lines)

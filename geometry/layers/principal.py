@@ -2,15 +2,13 @@
 
 from functools import partial
 
-import pandas as pd
-
 from cache import Hook
 from cache.seeds import check_seed
 from cache.store.view import View
 from geometry.bases.principal import pca_of_moments, svd_of_moments
 from geometry.layers.components import N_PERMUTATIONS, N_SPLITS, Fit, components
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, Named, layer_result, stacked
+from geometry.results.result import PER_COMPONENT, LayerResult, Named, on_sites, stacked
 from geometry.rows.analysed import chosen_rows, row_counts
 
 MANY_ROWS = 8192
@@ -68,29 +66,9 @@ def _by_layer(name: str, fit: Fit, view: View, k: int, seed: int, loop: Loop) ->
 
     analysis = Analysis(name, parameters, view.source, many_threads=len(rows.units) > MANY_ROWS)
     arrays = stacked(over(view.hooks, unit, analysis, loop))
-    return layer_result(
-        name,
-        view.hooks,
-        arrays,
-        rows=rows.table,
-        parameters=parameters,
-        source=view.store.fingerprint,
-        table=_table(view.site, view.hooks, arrays, row_counts(rows)),
-    )
-
-
-def _table(site: str, hooks: tuple[Hook, ...], arrays: Named, counts: dict[str, int]) -> pd.DataFrame:
-    null = arrays["null"][1]
-    names = ("explained_variance", "explained_variance_ratio", "se", "stability")
-    columns = {name: arrays[name][1] for name in names}
-    columns |= {"null_mean": null.mean(axis=1), "null_max": null.max(axis=1)}
-    shares = ("participation_ratio", "largest_row_share", "largest_dimension_share")
-    lines = [
-        {"layer": hook.table_layer, "site": site, "hook": hook.name, "component": component}
-        | {name: values[i, component] for name, values in columns.items()}
-        | {name: float(arrays[name][1][i]) for name in shares}
-        | counts
-        for i, hook in enumerate(hooks)
-        for component in range(columns["se"].shape[1])
-    ]
-    return pd.DataFrame(lines)
+    null, shares = arrays["null"][1], ("participation_ratio", "largest_row_share", "largest_dimension_share")
+    drawn: Named = {"null_mean": (PER_COMPONENT, null.mean(axis=1)), "null_max": (PER_COMPONENT, null.max(axis=1))}
+    per_site = {one: arrays[one] for one in shares}
+    others = {one: array for one, array in arrays.items() if one not in shares}
+    dataset = on_sites(view.hooks, view.site, {**others, **drawn, **per_site}, row_counts(rows))
+    return LayerResult(name, dataset, parameters, view.store.fingerprint, rows.table, PER_COMPONENT)

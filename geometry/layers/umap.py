@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from cache.seeds import check_seed
 from cache.store.view import View
 from geometry.bases.embedding import umap
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, Named, layer_result, stacked
+from geometry.results.result import LayerResult, Named, on_sites, stacked
 from geometry.rows.analysed import Rows, chosen_rows, row_counts
 
 MOST_ROWS = 8192
@@ -50,14 +49,8 @@ def umap_by_layer(view: View, *, n_neighbors: int = 15, seed: int = 0, loop: Loo
         return _picture(store.load(hook, rows.chosen), n_neighbors, seed)
 
     arrays = stacked(over(view.hooks, unit, Analysis("umap", parameters, view.source, many_threads=True), loop))
-    lines = [
-        {"layer": hook.table_layer, "site": view.site, "hook": hook.name, "trustworthiness": float(value)}
-        | row_counts(rows)
-        for hook, value in zip(view.hooks, arrays["trustworthiness"][1], strict=True)
-    ]
-    table = pd.DataFrame(lines)
-    source = view.store.fingerprint
-    return layer_result("umap", view.hooks, arrays, rows=rows.table, parameters=parameters, source=source, table=table)
+    dataset = on_sites(view.hooks, view.site, arrays, row_counts(rows))
+    return LayerResult("umap", dataset, parameters, store.fingerprint, rows.table)
 
 
 def _picture(x: Float[Tensor, "row d"], n_neighbors: int, seed: int) -> Named:

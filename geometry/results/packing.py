@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,8 @@ def unpack(content: bytes, types: Sequence[type] = ()) -> Any:
 
 
 def _packed(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if type(value) is float and math.isnan(value):  # JSON knows one nan, of one sign
+        return {"float": _packed(np.float64(value), arrays)["scalar"]}
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, list | tuple):
@@ -80,6 +83,8 @@ def _unpacked(value: Any, arrays: dict[str, np.ndarray], types: dict[str, type])
     ((kind, inner),) = value.items()
     if kind in ("array", "scalar"):
         return arrays[inner] if kind == "array" else arrays[inner][()]
+    if kind == "float":
+        return float(arrays[inner])
     if kind == "dict":
         return {_unpacked(key, arrays, types): _unpacked(one, arrays, types) for key, one in inner}
     if kind == "dataclass":

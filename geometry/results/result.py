@@ -2,8 +2,10 @@
 
 import html
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,14 @@ from cache.store.view import View, check_view
 from cache.whole_files import write_whole
 from geometry.results.described import json_text, versions
 
-Named = Mapping[str, tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]]
+Array = tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]
+Named = Mapping[str, Array]
 Labels = Mapping[str, Sequence[Any] | pd.DataFrame]
 
 Reading = Callable[[Float[Tensor, "row d"]], Named]
 
 FILE = "result.nc"
+PER_COMPONENT = ("hook", "component")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,16 +39,18 @@ class LayerResult:
 
     Attributes:
         name: the analysis.
-        dataset: the values; every array's first axis is `hook`, whose coordinates are names of sites and `layer`.
-        rows: labels of the axis `row`, one line each; empty if no array has that axis.
+        dataset: the values; the first axis is `hook`, whose coordinates are names of sites, `layer` and `site`.
         parameters: everything the values depend on besides the store, the seed among it.
         source: the store's fingerprint.
-        table: the values in tidy form.
+        rows: labels of the axis `row`, one line each; empty if no array has that axis.
+        lines: the axes that the table goes along.
 
     Example:
         >>> result = pca_by_layer(view, k=2)
         >>> result.dataset["explained_variance_ratio"].dims, result.dataset["layer"].values.tolist()
         (('hook', 'component'), [-1, 0, 1, 2])
+        >>> result.table[["layer", "component", "explained_variance_ratio"]].shape
+        (8, 3)
         >>> files = result.save("figures/pca")
         >>> LayerResult.load("figures/pca").values("scores").shape == result.values("scores").shape
         True
@@ -52,10 +58,15 @@ class LayerResult:
 
     name: str
     dataset: xr.Dataset
-    rows: pd.DataFrame
     parameters: Mapping[str, Any]
     source: str
-    table: pd.DataFrame = field(repr=False)
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    lines: tuple[str, ...] = ("hook",)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """What the dataset says of each cell of `lines`, in tidy form (`tidy`)."""
+        return tidy(self.dataset, self.lines)
 
     @property
     def hooks(self) -> tuple[Hook, ...]:
@@ -85,6 +96,7 @@ class LayerResult:
             "name": self.name,
             "hooks": [hook.name for hook in self.hooks],
             "axes": {str(name): list(map(str, one.dims)) for name, one in self.dataset.data_vars.items()},
+            "lines": list(self.lines),
             "parameters": dict(self.parameters),
             "source": self.source,
             "versions": versions(),
@@ -114,21 +126,17 @@ class LayerResult:
         try:
             with xr.open_datatree(path, engine="h5netcdf") as tree:
                 described = json.loads(tree.attrs["described"])
-                rows, table = (_frame(tree[name].to_dataset()) for name in ("rows", "table"))
+                rows = pd.DataFrame({name: one.to_numpy() for name, one in tree["rows"].to_dataset().data_vars.items()})
                 dataset = tree.to_dataset().load().drop_attrs()
-            return cls(described["name"], dataset, rows, described["parameters"], described["source"], table)
+            dataset, lines = dataset[[*described["axes"]]], tuple(described["lines"])
+            return cls(described["name"], dataset, described["parameters"], described["source"], rows, lines)
         except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
             raise CorruptFileError(f"{path} is no result of an analysis, or is damaged") from error
 
     def _netcdf(self, described: str) -> bytes:
-        tree = xr.DataTree.from_dict(
-            {
-                "/": self.dataset.assign_attrs(described=described),
-                "rows": _columns(self.rows),
-                "table": _columns(self.table),
-            }
-        )
-        return bytes(tree.to_netcdf(engine="h5netcdf"))
+        columns = {str(name): ("row", _plain(self.rows[name].to_numpy())) for name in self.rows}
+        tree = {"/": self.dataset.assign_attrs(described=described), "rows": xr.Dataset(columns)}
+        return bytes(xr.DataTree.from_dict(tree).to_netcdf(engine="h5netcdf"))
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the first lines of the table, and the arrays."""
@@ -136,51 +144,67 @@ class LayerResult:
         return f"<b>{title}</b>{self.table.head(8).to_html()}{self.dataset._repr_html_()}"
 
 
-def layer_result(
-    name: str,
+def on_sites(
     hooks: Sequence[Hook],
+    site: str,
     arrays: Named,
-    *,
-    parameters: Mapping[str, Any],
-    source: str,
-    table: pd.DataFrame,
-    rows: pd.DataFrame | None = None,
+    counts: Mapping[str, int] | None = None,
     labels: Labels | None = None,
-) -> LayerResult:
-    """The result of an analysis at some sites.
+) -> xr.Dataset:
+    """The arrays of an analysis as one dataset, with coordinates `layer`, `site`, `hook` along its sites.
 
     Args:
-        name: the analysis.
         hooks: the sites.
-        arrays: by name its axes, the first of which is `hook`, and values.
-        parameters: everything the values depend on besides the store.
-        source: the store's fingerprint.
-        table: the values in tidy form.
-        rows: labels of the axis `row`.
+        site: their kind, as it was asked for: that of the embedding is `resid_post` too.
+        arrays: by name its axes and values.
+        counts: what holds for all of them.
         labels: of other axes the coordinates; of a data frame each column is one.
     """
-    coordinates: dict[str, Any] = {"hook": [hook.name for hook in hooks]}
-    coordinates["layer"] = ("hook", [hook.table_layer for hook in hooks])
+    coordinates: dict[str, Any] = {"layer": ("hook", [hook.table_layer for hook in hooks])}
+    coordinates |= {"site": ("hook", [site] * len(hooks)), "hook": [hook.name for hook in hooks]}
     used = {axis for axes, _ in arrays.values() for axis in axes}
     for axis, given in (labels or {}).items():
         if axis in used:
             columns = given.to_dict("list") if isinstance(given, pd.DataFrame) else {axis: list(given)}
             coordinates |= {str(column): (axis, values) for column, values in columns.items()}
-    dataset = xr.Dataset({key: (axes, values) for key, (axes, values) in arrays.items()}, coordinates)
-    return LayerResult(name, dataset, pd.DataFrame() if rows is None else rows, parameters, source, table)
+    return xr.Dataset({**arrays, **(counts or {})}, coordinates)
 
 
-def _columns(frame: pd.DataFrame) -> xr.Dataset:
-    """A data frame's columns as arrays along `line`, texts as numpy's."""
-    texts = {name: frame[name].to_numpy() for name in frame}
-    found = {
-        str(name): ("line", values.astype(str) if values.dtype == object else values) for name, values in texts.items()
-    }
-    return xr.Dataset(found)
+def from_lines(table: pd.DataFrame, axes: Mapping[str, Sequence[str]], beside: Named | None = None) -> dict[str, Array]:
+    """Columns of a table of measured cells as arrays; where a cell has no line, nan, 0 or no text.
+
+    Args:
+        table: one line a cell.
+        axes: columns that say which, each with all its labels in order.
+        beside: further values of each line, by name their axes after it and an array whose first axis is the line.
+    """
+    cells = pd.MultiIndex.from_product(list(axes.values()))
+    at = pd.MultiIndex.from_frame(table[[*axes]]).get_indexer(cells)
+    columns: dict[str, Array] = {str(name): ((), table[name].to_numpy()) for name in table if name not in axes}
+    found = {}
+    for name, (more, given) in (columns | dict(beside or {})).items():
+        values = _plain(given)
+        missing = {"f": math.nan, "U": ""}.get(values.dtype.kind, 0)
+        filled = np.concatenate([values, np.full((1, *values.shape[1:]), missing, dtype=values.dtype)])[at]
+        found[name] = ((*axes, *more), filled.reshape(*map(len, axes.values()), *values.shape[1:]))
+    return found
 
 
-def _frame(columns: xr.Dataset) -> pd.DataFrame:
-    return pd.DataFrame({name: one.to_numpy() for name, one in columns.load().data_vars.items()})
+def tidy(dataset: xr.Dataset, lines: Sequence[str]) -> pd.DataFrame:
+    """One line for each cell of some axes: their coordinates, then every array that has no axis besides.
+
+    Cells in which nothing was measured (`n_rows` is 0) have no line. An axis without coordinates is counted from 0.
+    """
+    along = [str(name) for name, one in dataset.coords.items() if set(one.dims) <= set(lines)]
+    counted = [axis for axis in lines if not any(axis in dataset[name].dims for name in along)]
+    values = [str(name) for name, one in dataset.data_vars.items() if set(one.dims) <= set(lines)]
+    frame = dataset[[*along, *values]].to_dataframe(dim_order=list(lines)).reset_index()[[*along, *counted, *values]]
+    return frame[frame["n_rows"] > 0].reset_index(drop=True) if "n_rows" in frame else frame
+
+
+def _plain(values: Shaped[np.ndarray, "line ..."]) -> Shaped[np.ndarray, "line ..."]:
+    """Texts as numpy's own, as files take them."""
+    return values.astype(str) if values.dtype == object else values
 
 
 def per_layer(view: View, reading: Reading) -> Named:

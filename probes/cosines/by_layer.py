@@ -13,7 +13,7 @@ from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.store.view import View, check_view
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, layer_result
+from geometry.results.result import LayerResult, Named, on_sites
 from geometry.rows.analysed import unit_of_rows
 from geometry.rows.names import pairs_of
 from geometry.stats.linalg import check_finite
@@ -42,10 +42,10 @@ def cosines_by_layer(
         loop: who watches, and where finished sites are kept.
 
     Returns:
-        Arrays `cosine` over (hook, first, second), and `composed` and `norm_ratio` over (hook, composition); nan where
-        groups do not differ. The table's `corrected` is the cosine over the root of both reliabilities, nan unless both
-        are positive; its `norm_ratio` the first step's length over the second's; its `n_rows` counts those of one
-        direction.
+        Arrays over (hook, comparison), which are of two directions (`kind`, `first`, `second`) or of a sum and the
+        direct one; nan where groups do not differ: `cosine`, `corrected` (the cosine over the root of both
+        reliabilities, nan unless both are positive) and `norm_ratio` (the first step's length over the second's).
+        `n_rows` counts those of one direction.
 
     Raises:
         InputError: no such method or group, no place or only one context in common, a pair is given twice,
@@ -71,18 +71,17 @@ def cosines_by_layer(
     found = over(view.hooks, unit, Analysis("direction cosines", parameters, view.source), loop)
     if all(np.isnan(one["cosine"]).all() for one in found):
         raise InputError(f"the groups differ nowhere at {view.site} for {view.noted()!r}, so there is no direction")
-    n, direct = len(wanted), [k for _, _, k in triples]
-    lines = [(i, j, "directions") for i in range(n) for j in range(i, n)]
-    lines += [(n + i, k, "composition") for i, k in enumerate(direct)]
-    return layer_result(
-        "direction cosines",
-        view.hooks,
-        _arrays(found, n, direct),
-        parameters=parameters,
-        source=view.store.fingerprint,
-        table=_table(view.hooks, found, lines, [*directions, *paths], _counts(view.store, contrasts[0])),
-        labels={"first": directions, "second": directions, "composition": paths},
-    )
+    n, names = len(wanted), [*directions, *paths]
+    compared = [(i, j, "directions") for i in range(n) for j in range(i, n)]
+    compared += [(n + i, k, "composition") for i, (_, _, k) in enumerate(triples)]
+    first, second, kinds = (list(one) for one in zip(*compared, strict=True))
+    arrays: Named = {
+        name: (("hook", "comparison"), np.stack([one[name][first, second] for one in found])) for name in found[0]
+    }
+    labels = pd.DataFrame({"kind": kinds, "first": [names[i] for i in first], "second": [names[j] for j in second]})
+    counts = _counts(view.store, contrasts[0])
+    dataset = on_sites(view.hooks, view.site, arrays, counts, {"comparison": labels})
+    return LayerResult("direction cosines", dataset, parameters, view.store.fingerprint, lines=("hook", "comparison"))
 
 
 def _check(pairs: Sequence[Pair], method: str) -> None:
@@ -102,18 +101,6 @@ def _triples(pairs: Sequence[Pair]) -> list[tuple[int, int, int]]:
         for (a, b), (start, c) in itertools.permutations(pairs, 2)
         if start == b and (a, c) in pairs
     ]
-
-
-def _arrays(
-    found: Sequence[Mapping[str, Float[np.ndarray, "first second"]]], n: int, direct: Sequence[int]
-) -> dict[str, tuple[tuple[str, ...], Float[np.ndarray, "hook ..."]]]:
-    """The cosines of the first `n` directions, and those of the sums after them with their direct ones."""
-    sums = list(range(n, n + len(direct)))
-    return {
-        "cosine": (("hook", "first", "second"), np.stack([one["cosine"][:n, :n] for one in found])),
-        "composed": (("hook", "composition"), np.stack([one["cosine"][sums, list(direct)] for one in found])),
-        "norm_ratio": (("hook", "composition"), np.stack([one["norm_ratio"][sums, list(direct)] for one in found])),
-    }
 
 
 def _at_common_places(store: ActivationStore, contrasts: Sequence[Contrast]) -> list[Contrast]:
@@ -183,22 +170,3 @@ def _counts(store: ActivationStore, pairs: Contrast) -> dict[str, int]:
         "n_templates": int(pairs.table["context"].nunique()),
         "n_rows": 2 * len(pairs),
     }
-
-
-def _table(
-    hooks: Sequence[Hook],
-    found: Sequence[Mapping[str, Float[np.ndarray, "first second"]]],
-    lines: Sequence[tuple[int, int, str]],
-    names: Sequence[str],
-    counts: Mapping[str, int],
-) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name, "kind": kind}
-            | {"first": names[i], "second": names[j]}
-            | {name: float(values[i, j]) for name, values in one.items()}
-            | dict(counts)
-            for hook, one in zip(hooks, found, strict=True)
-            for i, j, kind in lines
-        ]
-    )

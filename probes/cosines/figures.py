@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -36,20 +35,23 @@ def cosines_over_layers(result: LayerResult) -> Figure:
 
 
 def _panel(axis: Axes, result: LayerResult, name: str, names: list[str]) -> None:
-    layers = [hook.table_layer for hook in result.hooks]
-    cosines = result.values("cosine")[:, names.index(name)]
+    layers, table = [hook.table_layer for hook in result.hooks], result.table
+    directions, lowest = table[table["kind"] == "directions"], 0.0
     for number, other in enumerate(names):
         colour, width = ("black", 2.2) if other == name else (PALETTE[number % len(PALETTE)], 1.2)
         style = "--" if other.startswith("control:") and other != name else "-"
         label = "the same direction" if other == name else other
-        axis.plot(layers, cosines[:, number], color=colour, linewidth=width, linestyle=style, label=label)
-    composed = result.table[(result.table["kind"] == "composition") & (result.table["second"] == name)]
+        pair = [name, other] if number >= names.index(name) else [other, name]
+        cosines = directions.loc[(directions[["first", "second"]] == pair).all(axis=1), "cosine"]
+        axis.plot(layers, cosines, color=colour, linewidth=width, linestyle=style, label=label)
+        lowest = min(lowest, float(cosines.min()))
+    composed = table[(table["kind"] == "composition") & (table["second"] == name)]
     for path, mine in composed.groupby("first", sort=False):
         axis.plot(mine["layer"], mine["cosine"], color="black", linestyle=":", linewidth=1.4, label=str(path))
     axis.axhline(0, color="#999999", linewidth=0.6)
     axis.set_title(name, fontsize=9)
     axis.set_ylabel("cosine", fontsize=9)
-    axis.set_ylim(min(-0.3, float(np.nanmin(cosines, initial=0.0)) - 0.05), 1.05)
+    axis.set_ylim(min(-0.3, lowest - 0.05), 1.05)
     layer_ticks(axis, layers)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)

@@ -12,7 +12,7 @@ from cache.models.hooks import HookLike, as_hook
 from cache.seeds import check_seed
 from geometry.bases.basis import LinearBasis, orthonormal_basis
 from geometry.stats.draws import gaussian_combinations
-from geometry.stats.linalg import check_finite, row_space
+from geometry.stats.linalg import RANK_TOLERANCE, check_finite, row_space
 
 
 def index_subspace(codes: Float[Tensor, "context member d"], rank: int, hook: HookLike | None = None) -> LinearBasis:
@@ -37,6 +37,16 @@ def index_subspace(codes: Float[Tensor, "context member d"], rank: int, hook: Ho
     means = (wide - wide.mean(dim=1, keepdim=True)).mean(dim=0)
     scale = float(wide.abs().max())
     return orthonormal_basis(_leading(means.numpy(), rank, scale), wide.mean(dim=(0, 1)), hook)
+
+
+def index_subspaces(codes: Float[Tensor, "code member d"], rank: int) -> tuple[Float[Tensor, "direction d"], ...]:
+    """Directions of `index_subspace` for many mean codes at once."""
+    _check(rank, codes)
+    wide = codes.double()
+    _, sizes, directions = np.linalg.svd((wide - wide.mean(dim=1, keepdim=True)).numpy(), full_matrices=False)
+    least = np.maximum(RANK_TOLERANCE * sizes.max(axis=1, initial=0), 1e-12 * wide.abs().amax(dim=(1, 2)).numpy())
+    kept = np.minimum(rank, (sizes > least[:, None]).sum(axis=1))
+    return tuple(torch.from_numpy(one[:n].copy()) for one, n in zip(directions, kept, strict=True))
 
 
 def leace(
@@ -117,7 +127,7 @@ def subspaces_within(
     seed = check_seed(seed)
     rows = torch.cat([within_members(cells) for cells in families])
     drawn = gaussian_combinations(rows, (n_draws, n_members), np.random.default_rng([seed, 11]))
-    return tuple(index_subspace(one[None], rank).directions for one in drawn)
+    return index_subspaces(drawn, rank)
 
 
 def _leading(rows: Float[np.ndarray, "row d"], rank: int, scale: float) -> Float[Tensor, "direction d"]:

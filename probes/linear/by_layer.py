@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from cache import ActivationStore, Hook
 from cache.seeds import check_seed
 from cache.store.view import View
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, Named, layer_result
+from geometry.results.result import LayerResult, Named, on_sites
 from geometry.stats.ranks import rank_p_over_layers
 from geometry.stats.uncertainty import share_error, share_interval
 from probes.linear.probe import (
@@ -165,22 +164,15 @@ def _result(view: View, task: ProbeTask, parameters: dict[str, Any], found: Sequ
     draws, n_null = np.stack([one.own.scores for one in found]), 1 + parameters["n_permutations"]
     drawn = np.stack([one.controls for one in found])
     p = rank_p_over_layers(np.column_stack([draws[:, 0], drawn])) if task.ranked else np.full(len(found), np.nan)
-    table = pd.DataFrame(
-        [
-            {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name}
-            | {name: parameters[name] for name in ("target", "leave_out")}
-            | _line(one, float(p[i]), task, parameters["n_permutations"])
-            for i, (hook, one) in enumerate(zip(view.hooks, found, strict=True))
-        ]
-    )
+    lines = [_line(one, float(one_p), task, parameters["n_permutations"]) for one, one_p in zip(found, p, strict=True)]
     arrays: Named = {
-        "value": (("hook",), draws[:, 0]),
-        "se": (("hook",), table["se"].to_numpy()),
+        **{name: ((), np.array(parameters[name])) for name in ("target", "leave_out")},
+        **{name: (("hook",), np.array([line[name] for line in lines])) for name in lines[0]},
         "null": (("hook", "permutation"), draws[:, 1:n_null]),
         "control": (("hook", "task"), draws[:, n_null:]),
         "control_families": (("hook", "draw"), drawn),
     }
-    return layer_result("probe", view.hooks, arrays, parameters=parameters, source=view.store.fingerprint, table=table)
+    return LayerResult("probe", on_sites(view.hooks, view.site, arrays), parameters, view.store.fingerprint)
 
 
 def _score(x: Float[Tensor, "row d"], task: ProbeTask) -> _Scores:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from cache.errors import InputError
-from geometry.results.result import LayerResult, Named, layer_result
+from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import adjusted
 
 
@@ -24,22 +25,8 @@ def join_probes(results: Sequence[LayerResult]) -> LayerResult:
     own = ("target", "leave_out", "members", "period", "families")
     parameters = {name: value for name, value in results[0].parameters.items() if name not in own}
     parameters["probes"] = [{name: one.parameters[name] for name in own} for one in results]
-    arrays: Named = {
-        str(name): (
-            ("hook", "probe", *map(str, one.dims[1:])),
-            np.stack([x.values(str(name)) for x in results], axis=1),
-        )
-        for name, one in results[0].dataset.data_vars.items()
-    }
-    smallest = adjusted([float(one.table["p"].min()) for one in results])
-    tables = [one.table.assign(q=one.table["p"].clip(lower=q)) for one, q in zip(results, smallest, strict=True)]
-    table = pd.concat(tables, ignore_index=True)
-    return layer_result(
-        "probe",
-        results[0].hooks,
-        arrays,
-        parameters=parameters,
-        source=results[0].source,
-        table=table,
-        labels={"probe": [f"{one['target']}, {one['leave_out']}s left out" for one in parameters["probes"]]},
-    )
+    smallest = adjusted([float(np.nanmin(one.values("p"), initial=np.inf)) for one in results])
+    corrected = [one.dataset.assign(q=one.dataset["p"].clip(min=q)) for one, q in zip(results, smallest, strict=True)]
+    names = [f"{one['target']}, {one['leave_out']}s left out" for one in parameters["probes"]]
+    joined = xr.concat(corrected, pd.Index(names, name="probe")).transpose("hook", "probe", ...)
+    return LayerResult("probe", joined, parameters, results[0].source, lines=("probe", "hook"))

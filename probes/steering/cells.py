@@ -131,7 +131,7 @@ def sweep_summary(result: LayerResult) -> pd.DataFrame:
         se = float(success.std(ddof=1) / n**0.5) if n >= LEAST_MEMBERS else np.nan
         low, high = share_interval(float(success.mean()), se, n)
         mine = _settings(result, method, [positions])
-        means = result.values("success")[:, mine].mean(axis=2)
+        means = result.values("trial_success")[:, mine].mean(axis=2)
         lines.append(
             {
                 "method": method,
@@ -168,7 +168,7 @@ def before_and_after(result: LayerResult, method: str = GRID) -> pd.DataFrame:
         cell = cells.loc[answer]
         hook = [hook.table_layer for hook in result.hooks].index(cell["layer"])
         setting = settings.index([method, cell["alpha"], cell["positions"]])
-        after.append(result.parameters["tokens"][str(result.values("top1")[hook, setting, trial])])
+        after.append(result.parameters["tokens"][str(result.values("trial_top1")[hook, setting, trial])])
     return pd.DataFrame(
         {
             "prompt": result.rows["text"],
@@ -199,7 +199,7 @@ def _best(
     """The layer and setting with the highest success on some trials."""
 
     def mean(name: str) -> Float[np.ndarray, "hook chosen"]:
-        values = result.values(name)[:, chosen][:, :, others].mean(axis=2)
+        values = result.values(f"trial_{name}")[:, chosen][:, :, others].mean(axis=2)
         return values if hook is None else values[hook : hook + 1]
 
     success, moved = mean("success"), mean("probability_moved")
@@ -216,17 +216,17 @@ def _outcome(
     cell = {"layer": result.hooks[hook].table_layer, "alpha": alpha, "positions": positions}
     wanted = [method, alpha, positions]
     at = result.parameters["settings"].index(wanted) if wanted in result.parameters["settings"] else None
-    tried = at is not None and not np.isnan(result.values("success")[hook, at, mine]).any()
+    tried = at is not None and not np.isnan(result.values("trial_success")[hook, at, mine]).any()
 
     def mean(name: str) -> float:
-        return float(result.values(name)[hook, at, mine].mean()) if tried else np.nan
+        return float(result.values(f"trial_{name}")[hook, at, mine].mean()) if tried else np.nan
 
-    top1 = pd.Series(result.values("top1")[hook, at, mine] if tried else [-1]).mode().iloc[0]
+    top1 = pd.Series(result.values("trial_top1")[hook, at, mine] if tried else [-1]).mode().iloc[0]
     return cell | {
         "success": mean("success"),
         "within_families": mean("within_families"),
         "probability_moved": mean("probability_moved"),
-        "old_rank": float(np.median(result.values("old_rank")[hook, at, mine])) if tried else np.nan,
+        "old_rank": float(np.median(result.values("trial_old_rank")[hook, at, mine])) if tried else np.nan,
         "top1_after": str(result.parameters["tokens"].get(str(top1), "")),
         "n_rows": int(mine.sum()),
     }

@@ -1,6 +1,6 @@
 """The steering sweep: one family's prompts turned into another's answers, over layers, strengths and positions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +16,8 @@ from cache.seeds import check_seed
 from cache.store.store import check_source
 from cache.store.view import View, check_view
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, Named, layer_result
-from geometry.stats.uncertainty import LEAST_MEMBERS, share_error
+from geometry.results.result import LayerResult, Named, on_sites
+from geometry.stats.uncertainty import LEAST_MEMBERS
 from probes.directions.contrasts import contrast
 from probes.steering.cells import compared_cells
 from probes.steering.directions import Material, gather_material, steps_at
@@ -97,10 +97,10 @@ def sweep(
         loop: who watches (each site twice: the grid comes first), and where finished sites are kept.
 
     Returns:
-        Arrays `(hook, setting, trial)`: `success` (top-1 over the whole vocabulary is the target's answer),
-        `within_families` (top-1 among the answers of both groups is), `probability_moved` (the answer's probability
-        after, less before), `old_rank` (tokens above the source's answer), `top1` (token); nan or -1 where a
-        setting was not tried. `rows` are the trials, `table` has one line a layer and setting.
+        Arrays over (hook, setting), their names with `trial_` before them over (hook, setting, trial): `success` (top-1
+        over the whole vocabulary is the target's answer), `within_families` (top-1 among the answers of both groups
+        is), `probability_moved` (the answer's probability after, less before), `old_rank` (tokens above the source's
+        answer); `trial_top1` (token); nan or -1 where a setting was not tried. `rows` are the trials.
 
     Raises:
         InputError: the groups do not match, leaving out leaves nothing, or a site is not between blocks.
@@ -109,7 +109,7 @@ def sweep(
     Example:
         >>> result = sweep(store.view(layers="1-2"), model, "digits", "numwords", Grid(alphas=[1.0], positions="last"))
         >>> result.dataset["success"].dims
-        ('hook', 'setting', 'trial')
+        ('hook', 'setting')
     """
     seed = check_seed(seed)
     check_view(view)
@@ -129,8 +129,8 @@ def sweep(
     parameters |= {"alphas": list(grid.alphas), "positions": list(grid.positions), "methods": list(grid.methods)}
     analysis = Analysis("sweep", parameters | {"seed": seed} | model.identity, view.source, "grid-", many_threads=True)
     settings, outcomes = _tried(view, steered, grid, analysis, loop)
-    arrays: Named = {name: (_AXES, np.stack([one[name] for one in outcomes])) for name in _OUTCOMES}
-    wrong, tokens = steered.material.wrong, np.unique(arrays["top1"][1])
+    tried = {name: np.stack([one[name] for one in outcomes]) for name in _OUTCOMES}
+    wrong, tokens = steered.material.wrong, np.unique(tried["top1"])
     parameters |= {
         "settings": [[one.method, one.alpha, one.positions] for one in settings],
         "wrong_target": wrong.target if wrong else "",
@@ -140,19 +140,16 @@ def sweep(
     }
     texts = view.store.prompts["text"].iloc[steered.rows["source_prompt"]].tolist()
     said = [model.tokenizer.decode([int(token)]) for token in before["top1"]]
-    return layer_result(
-        "sweep",
-        view.hooks,
-        arrays,
-        parameters=parameters,
-        source=view.store.fingerprint,
-        table=_table(view.hooks, settings, arrays, steered.rows),
-        rows=steered.rows.assign(text=texts, before=said),
-        labels={
-            "setting": pd.DataFrame({name: [getattr(one, name) for one in settings] for name in _SETTING}),
-            "trial": steered.rows,
-        },
-    )
+    labels = pd.DataFrame({name: [getattr(one, name) for one in settings] for name in _SETTING})
+    arrays: Named = {name: (_AXES[:2], values) for name, values in _by_setting(tried, steered.rows).items()}
+    arrays = {**arrays, **_of_trials(tried)}
+    dataset = on_sites(view.hooks, view.site, arrays, labels={"setting": labels, "trial": steered.rows})
+    rows = steered.rows.assign(text=texts, before=said)
+    return LayerResult("sweep", dataset, parameters, view.store.fingerprint, rows, _AXES[:2])
+
+
+def _of_trials(outcomes: Mapping[str, Shaped[np.ndarray, "hook setting trial"]]) -> Named:
+    return {f"trial_{name}": (_AXES, values) for name, values in outcomes.items()}
 
 
 def _tried(
@@ -161,15 +158,13 @@ def _tried(
     """All settings, and their outcomes at every site: first the grid, then what is compared with it at its cells."""
     first = grid.settings
     found = over(view.hooks, lambda hook: steered.at(hook, first, range(len(first))), analysis, loop)
-    arrays: Named = {name: (_AXES, np.stack([one[name] for one in found])) for name in _OUTCOMES}
+    arrays = _of_trials({name: np.stack([one[name] for one in found]) for name in _OUTCOMES})
     noted = {
         "settings": [[one.method, one.alpha, one.positions] for one in first],
         "positions": grid.positions,
         "tokens": {},
     }
-    so_far = layer_result(
-        "sweep", view.hooks, arrays, parameters=noted, source="", table=pd.DataFrame(), rows=steered.rows
-    )
+    so_far = LayerResult("sweep", on_sites(view.hooks, view.site, arrays), noted, "", steered.rows)
     planned = plan_settings(steered.material, grid, *compared_cells(so_far, every=EVERY))
     chosen = {hook: [i for i, at in enumerate(planned.values()) if n in at] for n, hook in enumerate(view.hooks)}
     rest = replace(analysis, part="rest-")
@@ -197,30 +192,24 @@ def _outcomes(trials: Trials, logits: Sequence[Float[Tensor, "_ d_vocab"]]) -> d
     return out
 
 
-def _table(hooks: Sequence[Hook], settings: Sequence[Setting], arrays: Named, rows: pd.DataFrame) -> pd.DataFrame:
-    lines = []
-    for h, hook in enumerate(hooks):
-        for s, setting in enumerate(settings):
-            success = arrays["success"][1][h, s]
-            if np.isnan(success).all():
-                continue
-            by_answer = pd.Series(success).groupby(rows["answer"].to_numpy()).mean()
-            se = by_answer.std(ddof=1) / len(by_answer) ** 0.5 if len(by_answer) >= LEAST_MEMBERS else np.nan
-            lines.append(
-                {
-                    "layer": hook.table_layer,
-                    "method": setting.method,
-                    "alpha": setting.alpha,
-                    "positions": setting.positions,
-                    "success": success.mean(),
-                    "se": share_error(float(by_answer.mean()), se),
-                    "worst_answer": by_answer.min(),
-                    "within_families": arrays["within_families"][1][h, s].mean(),
-                    "probability_moved": arrays["probability_moved"][1][h, s].mean(),
-                    "old_rank": float(np.median(arrays["old_rank"][1][h, s])),
-                    "n_members": rows["answer"].nunique(),
-                    "n_templates": rows["context"].nunique(),
-                    "n_rows": len(rows),
-                }
-            )
-    return pd.DataFrame(lines)
+def _by_setting(
+    outcomes: Mapping[str, Shaped[np.ndarray, "hook setting trial"]], rows: pd.DataFrame
+) -> dict[str, Shaped[np.ndarray, "hook setting"]]:
+    """Outcomes over all trials; errors are over answers. `n_rows` is 0 where a setting was not tried."""
+    answer, context = rows["answer"].to_numpy(), rows["context"].to_numpy()
+    success, answers = outcomes["success"], np.unique(answer)
+    by_answer = np.stack([success[..., answer == one].mean(axis=-1) for one in answers], axis=-1)
+    means, enough = by_answer.mean(axis=-1), len(answers) >= LEAST_MEMBERS
+    se = by_answer.std(axis=-1, ddof=1) / len(answers) ** 0.5 if enough else np.full(success.shape[:2], np.nan)
+    tried = ~np.isnan(success).all(axis=-1)
+    return {
+        "success": success.mean(axis=-1),
+        "se": np.where((means > 0) & (means < 1), se, np.nan),  # as `share_error`
+        "worst_answer": by_answer.min(axis=-1),
+        "within_families": outcomes["within_families"].mean(axis=-1),
+        "probability_moved": outcomes["probability_moved"].mean(axis=-1),
+        "old_rank": np.median(outcomes["old_rank"], axis=-1),
+        "n_members": np.where(tried, len(answers), 0),
+        "n_templates": np.where(tried, len(np.unique(context)), 0),
+        "n_rows": np.where(tried, len(rows), 0),
+    }

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from cache import Hook, LoadedModel
 from cache.errors import InputError
@@ -16,18 +17,16 @@ from cache.families.controls import CONTROL_PREFIX
 from cache.seeds import check_seed
 from cache.store.store import check_source
 from cache.store.view import View
-from geometry.bases.basis import LinearBasis, orthonormal_basis
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, layer_result
+from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import LEAST_CONTROLS
 from probes.directions.codes import IndexCodes
-from probes.directions.subspaces import index_subspace, subspaces_within
-from probes.edits.edit import removal
+from probes.directions.subspaces import index_subspace, index_subspaces, subspaces_within
 from probes.transfer.donors import unrelated_to
 from probes.transfer.erasure_table import OWN, UNRELATED, WITHIN, Removed, erasure_lines, with_decisions
 from probes.transfer.families import ALL, Cast, Roles, cast_families, cast_parameters
 from probes.transfer.receivers import ReceiverBatch, check_edited
-from probes.transfer.table import Counted, stacked, transfer_arrays
+from probes.transfer.table import Counted, matrix_result, stacked
 
 MOST_NULL = 10_000
 N_NULL = 99
@@ -36,11 +35,6 @@ N_WITHIN = 20
 
 LEAST_WITHIN = 3
 """Control families that these are drawn from, at least."""
-
-MEASURED = (
-    *("left", "se", "left_when_right", "logit_gap", "logit_gap_se", "null_mean", "null_low", "null_min"),
-    *("within_mean", "within_low", "p", "p_layers", "q", "n_members"),
-)
 
 
 def erasure_matrix(
@@ -116,22 +110,15 @@ def erasure_matrix(
     found = [one for lines in over(view.hooks, unit, analysis, loop) for one in lines]
     nulls = stacked([null for _, null in found])
     table = with_decisions(pd.DataFrame([line for line, _ in found]), nulls)
-    return layer_result(
-        "erasure",
-        view.hooks,
-        _arrays(table, nulls, view.hooks, cast),
-        parameters=parameters,
-        source=view.store.fingerprint,
-        table=table,
-        labels={"positions": list(cast.places), "receiver": list(cast.receivers), "donor": cast.donors},
-    )
+    beside = {name: (("draw",), nulls[..., number]) for number, name in enumerate(("null", "null_gap"))}
+    return matrix_result("erasure", table, view, parameters, beside)
 
 
 def _lines_at(hook: Hook, codes: Mapping[str, IndexCodes], cast: Cast, rank: int, drawn: "Drawn") -> Counted:
     """For each position set, receiver and donor what is left at a site, and what unrelated donors like it leave."""
     lines: Counted = []
     for positions, places in cast.places.items():
-        label = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name, "positions": positions}
+        label = {"hook": hook.name, "positions": positions}
         for receiver, batches in cast.receivers.items():
             spaces = Spaces(codes, cast.donors, receiver, hook, rank, drawn)
             cells = pd.concat([erased_cells(batch, places, spaces) for batch in batches], ignore_index=True)
@@ -170,15 +157,18 @@ class Spaces:
         donors = [(OWN, donor, _rank_of(self.codes[donor], self.rank)) for donor in self.donors]
         return donors + [one for one, n_drawn in sizes.items() for _ in range(n_drawn)]
 
-    def at(self, context: str, place: int) -> list[LinearBasis]:
-        """The subspaces, in the order of `removed`, around the receiver's mean in other contexts."""
+    def at(self, context: str, place: int) -> tuple[Float[Tensor, " d"], Float[Tensor, "copy direction d"]]:
+        """The receiver's mean in other contexts, and the subspaces around it, in the order of `removed`.
+
+        Those of fewer directions end with zeros.
+        """
         mean = self.codes[self.receiver].others(context)[:, :, place].mean(dim=(0, 1))
         own = [
             index_subspace(code.others(context)[:, :, place], _rank_of(code, self.rank)).directions
             for code in map(self.codes.__getitem__, self.donors)
         ]
         nulls = [one for (*_, c, p), drawn in self.drawn.items() if (c, p) == (context, place) for one in drawn]
-        return [orthonormal_basis(directions, mean, self.hook) for directions in (*own, *nulls)]
+        return mean, pad_sequence([*own, *nulls], batch_first=True)
 
 
 def _rank_of(codes: IndexCodes, rank: int) -> int:
@@ -198,7 +188,7 @@ def drawn_subspaces(codes: Mapping[str, IndexCodes], cast: Cast, rank: int, n_nu
         for context, place in where:
             key = (UNRELATED, donor, _rank_of(codes[donor], rank), context, place)
             drawn = unrelated_to(codes[donor], controls, context, place, n_null, seed, structured=False)
-            found[key] = [index_subspace(one[None], key[2]).directions for one in drawn]
+            found[key] = index_subspaces(drawn, key[2])
     if len(controls) < LEAST_WITHIN:
         return found
     n_members = max(len(codes[name].members) for name in (*cast.receivers, *cast.donors))
@@ -211,9 +201,12 @@ def drawn_subspaces(codes: Mapping[str, IndexCodes], cast: Cast, rank: int, n_nu
 
 def erased_cells(batch: ReceiverBatch, places: Sequence[int], spaces: Spaces) -> pd.DataFrame:
     """One line a prompt and a subspace; `copy` counts them through `spaces.removed`, and is -1 for no edit."""
-    bases = {c: [spaces.at(c, place) for place in places] for c in dict.fromkeys(batch.contexts)}
-    x = batch.at(spaces.hook, places)
-    change = torch.stack([_removed(x[i], bases[context]) for i, context in enumerate(batch.contexts)], dim=1)
+    x, change = batch.at(spaces.hook, places), torch.empty(0)
+    for context, (number, place) in product(dict.fromkeys(batch.contexts), enumerate(places)):
+        mine = torch.tensor([one == context for one in batch.contexts])
+        removed = _removed(x[mine, number], *spaces.at(context, place))
+        change = change if len(change) else x.new_empty(len(removed), *x.shape)
+        change[:, mine, number] = removed
     top, logits = batch.edited(spaces.hook, places, change)
     plain_top, plain = batch.said()
     right = batch.answers.gather(1, batch.own[:, None])[:, 0]
@@ -232,28 +225,15 @@ def erased_cells(batch: ReceiverBatch, places: Sequence[int], spaces: Spaces) ->
     )
 
 
-def _removed(x: Float[Tensor, "place d"], bases: Sequence[Sequence[LinearBasis]]) -> Float[Tensor, "copy place d"]:
-    """What each subspace's removal adds at each place."""
-    changes = [
-        torch.stack([removal(basis).difference(row) for basis in one]) for row, one in zip(x, bases, strict=True)
-    ]
-    return torch.stack(changes, dim=1)
+def _removed(
+    x: Float[Tensor, "row d"], mean: Float[Tensor, " d"], subspaces: Float[Tensor, "copy direction d"]
+) -> Float[Tensor, "copy row d"]:
+    """What each subspace's removal adds (`probes.edits.edit.removal`), many at a time."""
+    directions = subspaces.to(x)
+    return -((x - mean.to(x)) @ directions.mT) @ directions
 
 
 def _gap(logits: Float[Tensor, "copy batch answer"], batch: ReceiverBatch) -> Float[Tensor, "copy batch"]:
     """The logit of the right answer minus the mean of the family's other answers."""
     right = logits.gather(2, batch.own.expand(len(logits), -1)[..., None])[..., 0]
     return right - (logits.sum(dim=-1) - right) / (logits.shape[-1] - 1)
-
-
-def _arrays(
-    table: pd.DataFrame, null: Float[np.ndarray, "line draw 2"], hooks: Sequence[Hook], cast: Cast
-) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-    axes = (list(cast.places), list(cast.receivers), list(cast.donors))
-    arrays = transfer_arrays(table, hooks, axes, MEASURED)
-    shape = arrays["left"][1].shape
-    order = transfer_arrays(table.assign(line=np.arange(len(table))), hooks, axes, ["line"])["line"][1].astype(int)
-    for number, name in enumerate(("null", "null_gap")):
-        drawn = null[order.ravel(), :, number].reshape(*shape, -1)
-        arrays[name] = (("hook", "positions", "receiver", "donor", "draw"), drawn)
-    return arrays

@@ -56,14 +56,14 @@ def with_decisions(table: pd.DataFrame, nulls: Float[np.ndarray, "line draw 2"])
     removal.
 
     Args:
-        table: the lines of `erasure_lines` with layer and positions, in any order.
+        table: the lines of `erasure_lines` with hook and positions, in any order.
         nulls: what unrelated donors leave, line by line.
     """
     own = np.concatenate([table["logit_gap"].to_numpy()[:, None], nulls[..., 1]], axis=1)
     found = corrected(table, -own, CASE, (table["donor_kind"] != "control").to_numpy())
     table = table.assign(p_layers=found["p_layers"], q=found["q"])
-    controls = table[table["donor_kind"] == "control"].groupby(["layer", "positions", "receiver"])["left"].min()
-    places = pd.MultiIndex.from_frame(table[["layer", "positions", "receiver"]])
+    controls = table[table["donor_kind"] == "control"].groupby(["hook", "positions", "receiver"])["left"].min()
+    places = pd.MultiIndex.from_frame(table[["hook", "positions", "receiver"]])
     table = table.assign(controls_min=controls.reindex(places).to_numpy(dtype=np.float64))
     n_tested = int(table.loc[found["q"].notna().to_numpy(), CASE].drop_duplicates().shape[0])
     return table.assign(necessary=[_necessary(line, n_tested) for _, line in table.iterrows()])

@@ -15,7 +15,7 @@ from cache.seeds import check_seed
 from cache.store.store import check_source
 from cache.store.view import View
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, layer_result
+from geometry.results.result import LayerResult, from_lines, on_sites
 from geometry.rows.analysed import families_text
 from geometry.rows.names import names_of
 from geometry.weights.readout import family_words
@@ -28,8 +28,6 @@ from probes.transfer.receivers import (
     run_receivers,
     share_over_members,
 )
-
-MEASURED = ("as_last", "as_last_se", "as_answer", "as_answer_se", "unchanged", "last_over_answer", "n_members")
 
 
 @dataclass(frozen=True)
@@ -114,20 +112,13 @@ def last_or_answer(
             f"in no prompt do what follows the last member, the answer of {', '.join(used)} and the unedited answer "
             "all differ; record more starts"
         )
-    cells = pd.concat([one.assign(hook=number) for number, frames in enumerate(found) for one in frames])
-    table = _table(cells, view.hooks, cast)
-    labels = pd.MultiIndex.from_product([[hook.name for hook in view.hooks], names, used])
-    indexed = table.set_index(["hook", "family", "kind"])[list(MEASURED)].reindex(labels)
-    shape = (len(view.hooks), len(names), len(used))
-    return layer_result(
-        "last_or_answer",
-        view.hooks,
-        {m: (("hook", "family", "kind"), indexed[m].to_numpy(dtype=np.float64).reshape(shape)) for m in MEASURED},
-        parameters=parameters,
-        source=view.store.fingerprint,
-        table=table,
-        labels={"family": names, "kind": used},
+    cells = pd.concat(
+        [one.assign(hook=hook.name) for hook, frames in zip(view.hooks, found, strict=True) for one in frames]
     )
+    labels = {"family": names, "kind": list(used)}
+    arrays = from_lines(_lines(cells, cast), {"hook": [hook.name for hook in view.hooks], **labels})
+    dataset = on_sites(view.hooks, view.site, arrays, labels=labels)
+    return LayerResult("last_or_answer", dataset, parameters, view.store.fingerprint, lines=("hook", *labels))
 
 
 def _names(store: ActivationStore, families: Sequence[str] | None) -> list[str]:
@@ -222,12 +213,11 @@ def _at(values: Float[Tensor, "copy batch answer"], which: Int[Tensor, " copy"])
     return values.gather(2, which[:, None, None].expand(-1, values.shape[1], 1))[..., 0]
 
 
-def _table(cells: pd.DataFrame, hooks: Sequence[Hook], cast: Mapping[str, _Family]) -> pd.DataFrame:
+def _lines(cells: pd.DataFrame, cast: Mapping[str, _Family]) -> pd.DataFrame:
     lines = []
-    for (_, family, kind), mine in cells.groupby(["hook", "family", "kind"], sort=False):
-        hook, ends = hooks[int(mine["hook"].iloc[0])], mine[["index", "last"]].to_numpy()
-        line: dict[str, object] = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name}
-        line |= {"family": family, "kind": kind}
+    for (hook, family, kind), mine in cells.groupby(["hook", "family", "kind"], sort=False):
+        line: dict[str, object] = {"hook": hook, "family": family, "kind": kind}
+        ends = mine[["index", "last"]].to_numpy()
         for name in ("as_last", "as_answer"):
             share, se, low, high = share_over_members(mine[name].to_numpy(dtype=bool), ends)
             line |= {name: share, f"{name}_se": se, f"{name}_ci_low": low, f"{name}_ci_high": high}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 import pandas as pd
@@ -16,12 +17,12 @@ from cache.seeds import check_seed
 from cache.store.store import check_source
 from cache.store.view import View
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, layer_result
+from geometry.results.result import LayerResult
 from probes.directions.codes import IndexCodes
 from probes.transfer.donors import unrelated_to
 from probes.transfer.families import ALL, Cast, Roles, cast_families, cast_parameters
 from probes.transfer.receivers import ReceiverBatch, check_edited
-from probes.transfer.table import Counted, transfer_arrays, transfer_lines, transfer_table
+from probes.transfer.table import Counted, matrix_result, transfer_lines, transfer_table
 
 N_NULL = 19
 MOST_NULL = 1_000
@@ -74,24 +75,14 @@ def transfer_matrix(
     check_edited(view)
     check_source(view.store, model)
     cast = cast_families(view.store, model, roles, seed, by_index=True)
-    axes = (list(cast.places), list(cast.receivers), list(cast.donors))
     parameters = cast_parameters(cast, view, seed) | {"n_null": n_null, "null_controls": list(cast.controls)}
 
     def unit(hook: Hook) -> Counted:
-        return transfer_lines(_cells_at(view.store, hook, cast, n_null, seed), hook, axes)
+        return transfer_lines(_cells_at(view.store, hook, cast, n_null, seed), hook)
 
     analysis = Analysis("transfer", parameters | model.identity, view.source, many_threads=True)
     counted = [one for lines in over(view.hooks, unit, analysis, loop) for one in lines]
-    table = transfer_table(counted)
-    return layer_result(
-        "transfer",
-        view.hooks,
-        transfer_arrays(table, view.hooks, axes),
-        parameters=parameters,
-        source=view.store.fingerprint,
-        table=table,
-        labels=dict(zip(("positions", "receiver", "donor"), axes, strict=True)),
-    )
+    return matrix_result("transfer", transfer_table(counted), view, parameters)
 
 
 def _cells_at(store: ActivationStore, hook: Hook, cast: Cast, n_null: int, seed: int) -> pd.DataFrame:
@@ -142,16 +133,16 @@ class Steps:
 
     def at(self, context: str, index: int) -> Float[Tensor, "copy place d"]:
         """The step of every copy, from codes of other contexts."""
-        means = {name: self.codes[name].without(context) for name in {self.receiver, *self.donors}}
-        place = {name: {m: i for i, m in enumerate(self.codes[name].members)} for name in means}
-
-        def step(name: str, j: int, draw: int = -1) -> Float[Tensor, "place d"]:
-            code = means[name] if draw < 0 else self.drawn[name][draw]
-            return code[place[name][j]] - code[place[name][index]]
-
-        copies = self.copies(context, index)
-        own = torch.stack([step(self.receiver, j) for _, j, _ in copies])
-        return matched(torch.stack([step(*copy) for copy in copies]), own)
+        means = {name: self.codes[name].without(context) for name in dict.fromkeys((self.receiver, *self.donors))}
+        kinds = {(name, -1): one for name, one in means.items()}
+        kinds |= {(name, draw): one for name, drawn in self.drawn.items() for draw, one in enumerate(drawn)}
+        first = dict(zip(kinds, accumulate(map(len, kinds.values()), initial=0), strict=False))
+        at = {name: {m: i for i, m in enumerate(self.codes[name].members)} for name in means}
+        every, copies, mine = torch.cat(list(kinds.values())), self.copies(context, index), self.receiver
+        ends = [[first[name, draw] + at[name][m] for name, j, draw in copies for m in (j, index)]]
+        ends += [[first[mine, -1] + at[mine][m] for _, j, _ in copies for m in (j, index)]]
+        step, own = (every[one[::2]] - every[one[1::2]] for one in ends)
+        return matched(step, own)
 
 
 def steps_to(

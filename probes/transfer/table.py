@@ -1,48 +1,40 @@
 """Cells of a transfer matrix, counted: shares with errors over members, as a table and as arrays."""
 
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from cache import Hook
 from cache.families.controls import CONTROL_PREFIX
+from cache.store.view import View
+from geometry.results.result import LayerResult, Named, from_lines, on_sites
 from geometry.stats.ranks import corrected, rank_p
 from probes.transfer.receivers import mean_over_members, share_over_members
 
-Axes = tuple[Sequence[str], Sequence[str], Sequence[str]]
 CASE = ["positions", "receiver", "donor"]
-MEASURED = (
-    *("success", "se", "success_when_right", "unchanged", "effect", "effect_se", "null_mean", "null_max"),
-    *("p", "p_layers", "q", "n_members"),
-)
-
 
 Counted = list[tuple[dict[str, object], Float[np.ndarray, "_ 2"]]]
 """Table lines, each with what the donor (first) and its null donors do: success and effect."""
 
 
-def transfer_lines(cells: pd.DataFrame, hook: Hook, axes: Axes) -> Counted:
-    """One line a position set, receiver and donor that have an edit at a site, in the axes' order.
+def transfer_lines(cells: pd.DataFrame, hook: Hook) -> Counted:
+    """One line a position set, receiver and donor that have an edit at a site.
 
     Args:
         cells: one line an edit: positions, receiver, donor, draw (-1, or the number of a null donor in its place),
             context, index, target, success, unchanged, right, effect, with_null (whether null donors were tried on its
             prompt).
         hook: the site.
-        axes: position sets, receivers and donors.
     """
-    groups = dict(iter(cells.groupby(CASE, sort=False)))
     found: Counted = []
-    for positions, receiver, donor in product(*axes):
-        if (positions, receiver, donor) in groups:
-            line = {"layer": hook.table_layer, "site": hook.kind, "hook": hook.name, "positions": positions}
-            line |= {"receiver": receiver, "donor": donor, "donor_kind": donor_kind(receiver, donor)}
-            mine = groups[positions, receiver, donor]
-            null = mine[mine["with_null"]].groupby("draw")[["success", "effect"]].mean().to_numpy(np.float64)
-            found.append((line | _counted(mine[mine["draw"] < 0]) | _set_against(null), null))
+    for (positions, receiver, donor), mine in cells.groupby(CASE, sort=False):
+        line = {"hook": hook.name, "positions": positions, "receiver": receiver, "donor": donor}
+        line["donor_kind"] = donor_kind(str(receiver), str(donor))
+        null = mine[mine["with_null"]].groupby("draw")[["success", "effect"]].mean().to_numpy(np.float64)
+        found.append((line | _counted(mine[mine["draw"] < 0]) | _set_against(null), null))
     return found
 
 
@@ -91,15 +83,22 @@ def donor_kind(receiver: str, donor: str) -> str:
     return "control" if donor.startswith(CONTROL_PREFIX) else "family"
 
 
-def transfer_arrays(
-    table: pd.DataFrame, hooks: Sequence[Hook], axes: Axes, names: Sequence[str] = MEASURED
-) -> dict[str, tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]]:
-    """Columns of a table of pairs, over (hook, positions, receiver, donor); nan where a pair has no edit."""
-    labels = pd.MultiIndex.from_product([[hook.name for hook in hooks], *axes])
-    indexed = table.set_index(["hook", "positions", "receiver", "donor"])[list(names)].reindex(labels)
-    shape = (len(hooks), *(len(axis) for axis in axes))
-    over = ("hook", "positions", "receiver", "donor")
-    return {name: (over, indexed[name].to_numpy(dtype=np.float64).reshape(shape)) for name in names}
+def matrix_result(
+    name: str, table: pd.DataFrame, view: View, parameters: Mapping[str, Any], beside: Named | None = None
+) -> LayerResult:
+    """The lines of all sites as a result over (hook, positions, receiver, donor).
+
+    Args:
+        name: the experiment.
+        table: one line a cell.
+        view: the sites.
+        parameters: those of `cast_parameters` among them, which are the axes' labels.
+        beside: further values of each line, as `from_lines` takes them.
+    """
+    labels = {axis: parameters[named] for axis, named in zip(CASE, ("positions", "receivers", "donors"), strict=True)}
+    arrays = from_lines(table, {"hook": [hook.name for hook in view.hooks], **labels}, beside)
+    dataset = on_sites(view.hooks, view.site, arrays, labels=labels)
+    return LayerResult(name, dataset, parameters, view.store.fingerprint, lines=("hook", *CASE))
 
 
 def _set_against(scores: Float[np.ndarray, "draw 2"]) -> dict[str, float]:

@@ -16,22 +16,15 @@ from cache.errors import InputError, NoSpaceError
 from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
 from geometry.layers.principal import pca_by_layer
 from geometry.report import write_report
-from geometry.results.result import LayerResult, layer_result
+from geometry.results.result import LayerResult, on_sites
 from tests.recordings import recorded
 
 RESULT_FILES = ["result.nc", "result.json", "table.csv"]
 
 
 def result_of(values, source="ab" * 32) -> LayerResult:
-    return layer_result(
-        name="small",
-        hooks=(Hook("z", 0),),
-        arrays={"share": (("hook", "component"), np.array([values]))},
-        rows=pd.DataFrame(),
-        parameters={"seed": 0},
-        source=source,
-        table=pd.DataFrame({"share": values}),
-    )
+    dataset = on_sites([Hook("z", 0)], "z", {"share": (("hook", "component"), np.array([values]))})
+    return LayerResult("small", dataset, {"seed": 0}, source, lines=("hook", "component"))
 
 
 def figure_of(values) -> Figure:

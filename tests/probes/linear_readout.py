@@ -119,7 +119,7 @@ def erasures(seed, kind, n_members, n_layers, *, donors=("a",), n_null=19, n_con
         spaces = Spaces(at, donors, "r", HOOK, rank, drawn)
         cells = erased_cells(batch, (0,), spaces)
         found = erasure_lines(cells, "r", spaces.removed)
-        lines += [{"layer": layer, "positions": "last"} | line for line, _ in found]
+        lines += [{"hook": str(layer), "positions": "last"} | line for line, _ in found]
         nulls += [null for _, null in found]
     return with_decisions(pd.DataFrame(lines), stacked(nulls))
 
@@ -135,5 +135,5 @@ def transfers(seed, kind, n_members, n_layers, *, donors=("a",), n_null=19, n_co
         steps = steps_to("r", at, cast_of(batches, donors, n_controls), n_null, at["r"].contexts[0], seed)
         edits = pd.concat([edited_cells(batch, hook, (0,), steps) for batch in batches])
         cells = edits.assign(positions="last", receiver="r")
-        counted += transfer_lines(cells, hook, (["last"], ["r"], list(donors)))
+        counted += transfer_lines(cells, hook)
     return transfer_table(counted)

@@ -143,7 +143,8 @@ def test_many_pairs_take_more_reordered_lists():
         for hook in comparisons.hooks()
         for i in range(3)
     ]
-    parameters = {"pairs": [f"a{i} - b" for i in range(3)], "variants": ["plain"], "measures": ["matched_cosine"]}
+    parameters = {"site": "resid_post", "pairs": [f"a{i} - b" for i in range(3)]}
+    parameters |= {"variants": ["plain"], "measures": ["matched_cosine"]}
     table = summary(comparisons.comparison_result(every, comparisons.hooks(), parameters, "source"))
     assert table["code"].tolist() == ["undecided (order q = 0.15: record more reordered lists)", "word", "word"]
     assert table["order_p"].tolist() == pytest.approx([0.05, 0.55, 0.55])

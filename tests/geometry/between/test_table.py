@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cache import Hook
-from geometry.between.table import DESCRIBES, NUMBERS, comparison_result
+from geometry.between.table import DESCRIBES, comparison_result
 from geometry.similarity.of_families import MAX_LAG
 from geometry.stats.ranks import rank_p_over_layers
 from tests.geometry import comparisons
@@ -22,7 +22,7 @@ def result_of(all_found):
         for key in ("variant", "measure", "pair", "hook")
     }
     pairs = [f"{a} - {b}" for a, b in names["pair"]]
-    parameters = {"pairs": pairs, "variants": names["variant"], "measures": names["measure"]}
+    parameters = {"site": "resid_post", "pairs": pairs, "variants": names["variant"], "measures": names["measure"]}
     return comparison_result(all_found, names["hook"], parameters, "source")
 
 
@@ -46,7 +46,7 @@ def test_values_are_laid_out_by_hook_pair_variant_and_measure():
     assert result.table.groupby("variant")["index_removed"].max().to_dict() == pytest.approx(
         {"plain": np.nan, "readout removed": 0.2}, nan_ok=True
     )
-    for name in NUMBERS:
+    for name in ("value", "p", "q", "verdict"):
         np.testing.assert_array_equal(result.values(name).ravel(), result.table[name])
     assert (result.name, result.source, result.hooks) == (
         "compare",

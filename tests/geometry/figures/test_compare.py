@@ -6,7 +6,7 @@ import pytest
 
 from cache import Hook
 from geometry.figures.compare import described_by_layer, layer_heatmap, shared_index_by_layer
-from geometry.results.result import layer_result
+from geometry.results.result import LayerResult, on_sites
 from tests.geometry import comparisons
 
 NAN = float("nan")
@@ -83,16 +83,13 @@ def test_describing_measures_have_a_row_of_panels_with_their_null():
 
 
 def grid(values, layers, layers_b):
-    table = [{"layer": a, "layer_b": b, "n_rows": 12, "n_members": 6} for a in layers for b in layers_b]
-    return layer_result(
-        name="grid",
-        hooks=tuple(Hook("resid_post", max(layer, 0)) for layer in layers),
-        arrays={"value": (("hook", "hook_b"), values)},
-        rows=pd.DataFrame(),
-        parameters={"site": "resid_post", "measure": "cka"},
-        source="ab" * 32,
-        table=pd.DataFrame(table),
+    hooks, hooks_b = (
+        [Hook("resid_post" if i >= 0 else "resid_pre", max(i, 0)) for i in one] for one in (layers, layers_b)
     )
+    labels = pd.DataFrame({"layer_b": list(layers_b), "hook_b": [hook.name for hook in hooks_b]})
+    arrays = {"value": (("hook", "hook_b"), values)}
+    dataset = on_sites(hooks, "resid_post", arrays, {"n_members": 6, "n_rows": 12}, {"hook_b": labels})
+    return LayerResult("grid", dataset, {"site": "resid_post", "measure": "cka"}, "ab" * 32, lines=("hook", "hook_b"))
 
 
 def test_the_heat_map_has_a_cell_for_every_pair_of_layers_and_names_the_ticks_it_keeps():

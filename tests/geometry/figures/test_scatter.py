@@ -14,7 +14,7 @@ from cache import Hook, plan_recording
 from cache.families.family import FAMILIES
 from geometry.figures.scatter import PALETTE, explained_variance_by_layer, layer_title, scatter_by_layer
 from geometry.layers.principal import pca_by_layer
-from geometry.results.result import layer_result
+from geometry.results.result import LayerResult, on_sites
 from tests.recordings import recorded
 from tests.views import arrays_of
 
@@ -26,6 +26,7 @@ def made_up(families=("digits", "months", "control:0", "control:1"), *, n_layers
     """A result whose numbers mean nothing, so that a figure can only have them from the result."""
     rng = np.random.default_rng(0)
     hooks = (Hook("resid_pre", 0),) * embed + tuple(Hook("resid_post", layer) for layer in range(n_layers))
+    hooks = changes.pop("hooks", hooks)
     rows = pd.DataFrame(
         [
             {"family": family, "shown": FAMILIES[family].member(value) if family in FAMILIES else "cat", "unit": value}
@@ -43,14 +44,13 @@ def made_up(families=("digits", "months", "control:0", "control:1"), *, n_layers
     }
     given = {
         "name": "pca",
-        "hooks": hooks,
-        "arrays": arrays,
         "rows": rows,
         "parameters": {"site": "resid_post"},
         "source": "ab" * 32,
-        "table": pd.DataFrame([{"n_rows": len(rows), "n_members": N_VALUES, "n_templates": N_TEMPLATES}]),
     }
-    return layer_result(**given | changes)
+    counts = {"n_rows": len(rows), "n_members": N_VALUES, "n_templates": N_TEMPLATES}
+    dataset = on_sites(hooks, "resid_post", changes.pop("arrays", arrays), counts)
+    return LayerResult(**{"dataset": dataset, **given, **changes})
 
 
 def with_array(result, name, values):

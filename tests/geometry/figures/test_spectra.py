@@ -1,20 +1,18 @@
 """Pictures of spectra and of demixed parts."""
 
 import numpy as np
-import pandas as pd
 
 from cache import Hook
 from geometry.bases.demixing import PARTS
 from geometry.figures.spectra import demixed_by_layer, spectra_by_layer
-from geometry.results.result import layer_result
+from geometry.results.result import LayerResult, on_sites
 
 HOOKS = (Hook("resid_pre", 0), Hook("resid_post", 0), Hook("resid_post", 1))
 
 
 def result(name, arrays, **parameters):
-    table = pd.DataFrame([{"n_members": 6, "n_templates": 10}])
-    site = {"site": "resid_post"}
-    return layer_result(name, HOOKS, arrays, parameters=site | parameters, source="ab" * 32, table=table)
+    dataset = on_sites(HOOKS, "resid_post", arrays, {"n_members": 6, "n_templates": 10})
+    return LayerResult(name, dataset, {"site": "resid_post", **parameters}, "ab" * 32)
 
 
 def spectra():

@@ -15,7 +15,7 @@ from tests.rerecording import rerecorded
 from tests.views import analysed, arrays_of
 
 COLUMNS = ["layer", "site", "hook", "component", "explained_variance_ratio", "agreement", "stability"]
-COLUMNS += ["null_mean", "null_max", "reconstruction_error", "n_members", "n_templates", "n_rows"]
+COLUMNS += ["null_mean", "null_max", "reconstruction_error", "split_by_sign", "n_members", "n_templates", "n_rows"]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,7 @@ def test_nmf_axes_are_named_and_fit_the_values(planted, result):
         "agreement": ("hook", "component"),
         "stability": ("hook", "component"),
         "null": ("hook", "permutation", "component"),
+        **dict.fromkeys(["null_mean", "null_max"], ("hook", "component")),
         "reconstruction_error": ("hook",),
         "split_by_sign": ("hook",),
         "directions": ("hook", "component", "d"),

@@ -100,6 +100,7 @@ def test_axes_are_named_and_fit_the_values(store, result):
         "se": ("hook", "component"),
         "stability": ("hook", "component"),
         "null": ("hook", "permutation", "component"),
+        **dict.fromkeys(["null_mean", "null_max"], ("hook", "component")),
         "spectrum": ("hook", "all"),
         "participation_ratio": ("hook",),
         "largest_row_share": ("hook",),
@@ -181,7 +182,7 @@ def test_the_seed_changes_the_null_and_the_halves_and_nothing_else(store, result
     for name in arrays_of(result):
         np.testing.assert_array_equal(again.values(name)[0], result.values(name)[-1])
         same = np.array_equal(other.values(name)[0], result.values(name)[-1])
-        assert same == (name not in ("null", "stability"))
+        assert same == (name not in ("null", "null_mean", "null_max", "stability"))
 
 
 def test_each_layer_is_told_when_it_is_done(store):

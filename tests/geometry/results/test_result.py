@@ -8,10 +8,11 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 from cache import Hook, plan_recording
 from cache.errors import CorruptFileError, GeometryError, InputError, NotAvailableError
-from geometry.results.result import LayerResult, layer_result, per_layer
+from geometry.results.result import LayerResult, from_lines, on_sites, per_layer, tidy
 from tests.recordings import recorded
 from tests.views import arrays_of
 
@@ -30,10 +31,9 @@ def store(gpt2, prompts, tmp_path_factory):
         yield store
 
 
-def small_result(**changes) -> LayerResult:
+def small_result(labels=None, **changes) -> LayerResult:
     """Two sites by hand, with labels that CSV files have to quote."""
     rows = pd.DataFrame({"prompt": [0, 0, 1], "token_text": ['"', ":\n", "NA"], "is_last": [False, True, True]})
-    table = pd.DataFrame({"layer": [-1, 0], "share": [1 / 3, 0.25], "missing": [np.nan, 2.0]})
     arrays = {
         "share": (("hook", "component"), np.array([[1 / 3, 0.1], [0.25, np.nan]])),
         "scores": (("hook", "row", "component"), np.arange(12, dtype=np.float32).reshape(2, 3, 2)),
@@ -41,14 +41,13 @@ def small_result(**changes) -> LayerResult:
     }
     given = {
         "name": "small",
-        "hooks": (EMBED, RESID[0]),
-        "arrays": arrays,
-        "rows": rows,
+        "dataset": on_sites((EMBED, RESID[0]), "resid_post", changes.pop("arrays", arrays), {"n_members": 3}, labels),
         "parameters": {"where": None, "seed": 3, "site": "resid_post"},
         "source": "ab" * 32,
-        "table": table,
+        "rows": rows,
+        "lines": ("hook", "component"),
     }
-    return layer_result(**given | changes)
+    return LayerResult(**{**given, **changes})
 
 
 def describe(x):
@@ -83,7 +82,7 @@ def test_rows_that_are_not_there_are_told(store):
 
 def test_an_array_is_found_by_name_and_an_unknown_name_lists_them():
     assert small_result().values("count").tolist() == [5, 7]
-    with pytest.raises(InputError, match=r"small has no 'shares'; it has share, scores, count$"):
+    with pytest.raises(InputError, match=r"small has no 'shares'; it has share, scores, count, n_members$"):
         small_result().values("shares")
 
 
@@ -117,6 +116,47 @@ def test_axes_have_their_labels_as_coordinates():
     assert result.dataset["layer"].to_numpy().tolist() == [-1, 0]
     assert result.dataset["token"].dims == ("row",)
     assert "unused" not in result.dataset.coords
+
+
+def test_the_table_has_a_line_for_each_cell_of_its_axes():
+    table = small_result(labels={"component": ["first", "second"]}).table
+    assert list(table) == ["layer", "site", "hook", "component", "share", "count", "n_members"]
+    assert table["layer"].tolist() == [-1, -1, 0, 0]
+    assert set(table["site"]) == {"resid_post"}
+    assert table["component"].tolist() == ["first", "second"] * 2
+    assert table["count"].tolist() == [5, 5, 7, 7]
+    np.testing.assert_array_equal(table["share"], [1 / 3, 0.1, 0.25, np.nan])
+    assert small_result().table["component"].tolist() == [0, 1, 0, 1]
+    assert small_result(lines=("hook",)).table.columns.tolist() == ["layer", "site", "hook", "count", "n_members"]
+
+
+LINES = pd.DataFrame(
+    {
+        "hook": ["a", "a", "b"],
+        "donor": ["y", "x", "y"],
+        "share": [0.5, np.nan, 0.25],
+        "n_rows": [3, 4, 5],
+        "word": ["yes", "no", "unknown"],
+        "kept": [True, False, True],
+    }
+)
+
+
+def test_lines_of_cells_come_back_as_they_were_and_cells_without_one_stay_empty():
+    axes = {"hook": ["a", "b"], "donor": ["x", "y"]}
+    arrays = from_lines(LINES, axes, {"null": (("draw",), np.arange(6.0).reshape(3, 2))})
+    assert {name: one for name, (one, _) in arrays.items()} == {
+        **dict.fromkeys(["share", "n_rows", "word", "kept"], ("hook", "donor")),
+        "null": ("hook", "donor", "draw"),
+    }
+    assert arrays["n_rows"][1].tolist() == [[4, 3], [0, 5]]
+    assert arrays["word"][1].tolist() == [["no", "yes"], ["", "unknown"]]
+    assert arrays["kept"][1].tolist() == [[False, True], [False, True]]
+    np.testing.assert_array_equal(arrays["share"][1], [[np.nan, 0.5], [np.nan, 0.25]])
+    np.testing.assert_array_equal(arrays["null"][1], [[[2, 3], [0, 1]], [[np.nan] * 2, [4, 5]]])
+    dataset = xr.Dataset(arrays, axes)
+    again = tidy(dataset, ["hook", "donor"])
+    pd.testing.assert_frame_equal(again, LINES.iloc[[1, 0, 2]].reset_index(drop=True))
 
 
 def test_a_notebook_shows_the_table_and_the_arrays():
@@ -161,7 +201,13 @@ def test_saved_json_says_what_the_arrays_are_and_where_they_come_from(tmp_path):
     assert described == {
         "name": "small",
         "hooks": ["blocks.0.hook_resid_pre", "blocks.0.hook_resid_post"],
-        "axes": {"share": ["hook", "component"], "scores": ["hook", "row", "component"], "count": ["hook"]},
+        "axes": {
+            "share": ["hook", "component"],
+            "scores": ["hook", "row", "component"],
+            "count": ["hook"],
+            "n_members": [],
+        },
+        "lines": ["hook", "component"],
         "parameters": {"where": None, "seed": 3, "site": "resid_post"},
         "source": "ab" * 32,
     }
@@ -177,7 +223,7 @@ def test_saved_tables_read_back_equal(tmp_path):
 def test_an_object_array_is_refused_rather_than_pickled(tmp_path):
     pickled = {"things": (("hook",), np.array([{}, {}], dtype=object))}
     with pytest.raises(ValueError, match="cannot serialize arbitrary Python objects"):
-        small_result(arrays=pickled).save(tmp_path)
+        small_result(arrays=pickled, lines=("hook",)).save(tmp_path)
 
 
 def test_saving_again_a_year_later_gives_the_same_bytes(tmp_path, monkeypatch):
@@ -189,7 +235,8 @@ def test_saving_again_a_year_later_gives_the_same_bytes(tmp_path, monkeypatch):
 
 
 def test_a_result_without_rows_is_saved_as_well(tmp_path):
-    result = small_result(rows=pd.DataFrame(), arrays={"count": arrays_of(small_result())["count"]})
+    arrays = {"count": arrays_of(small_result())["count"]}
+    result = small_result(rows=pd.DataFrame(), arrays=arrays, lines=("hook",))
     assert all(Path(path).is_file() for path in result.save(tmp_path))
 
 

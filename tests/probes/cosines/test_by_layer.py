@@ -94,19 +94,21 @@ def cosine(a, b):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_cosine_is_that_of_opposite_halves_by_hand(store, method):
     result = cosines_by_layer(store.view(layers="0-1"), PAIRS, method=method)
-    for h, hook in enumerate(result.hooks):
+    table, names = result.table.set_index(["hook", "first", "second"]), result.parameters["pairs"]
+    for hook in result.hooks:
         steps = [halves(store, hook, pair, method) for pair in PAIRS]
-        for (i, a), (j, b) in itertools.product(enumerate(steps), repeat=2):
+        for (i, a), (j, b) in itertools.combinations_with_replacement(enumerate(steps), 2):
             truth = (cosine(a[0], b[1]) + cosine(a[1], b[0])) / 2
             if np.isfinite(truth):
-                assert result.values("cosine")[h, i, j] == pytest.approx(truth, abs=1e-6)
+                assert table.loc[(hook.name, names[i], names[j]), "cosine"] == pytest.approx(truth, abs=1e-6)
         sums = [steps[0][half] + steps[2][half] for half in (0, 1)]
         truth = (cosine(sums[0], steps[3][1]) + cosine(sums[1], steps[3][0])) / 2
         assert result.parameters["compositions"] == ["digits -> numwords -> months"]
         if np.isfinite(truth):
-            assert result.values("composed")[h, 0] == pytest.approx(truth, abs=1e-6)
+            line = table.loc[(hook.name, "digits -> numwords -> months", names[3])]
+            assert line["cosine"] == pytest.approx(truth, abs=1e-6)
             ratios = [np.linalg.norm(sums[half]) / np.linalg.norm(steps[3][1 - half]) for half in (0, 1)]
-            assert result.values("norm_ratio")[h, 0] == pytest.approx(np.mean(ratios), rel=1e-6)
+            assert line["norm_ratio"] == pytest.approx(np.mean(ratios), rel=1e-6)
 
 
 def test_a_planted_common_direction_is_common_and_another_is_not(lines):
@@ -149,7 +151,7 @@ def test_two_steps_make_the_third_where_means_are_differences(lines):
 def test_turning_a_pair_round_turns_the_sign(store):
     result = cosines_by_layer(store.view(layers="0"), [("digits", "numwords"), ("numwords", "digits")])
     cosines = result.values("cosine")[0]
-    np.testing.assert_allclose(cosines, cosines[0, 0] * np.array([[1, -1], [-1, 1]]), atol=1e-9)
+    np.testing.assert_allclose(cosines, cosines[0] * np.array([1, -1, 1]), atol=1e-9)
 
 
 def test_all_directions_are_estimated_at_the_same_places(gpt2, folder):
@@ -160,7 +162,7 @@ def test_all_directions_are_estimated_at_the_same_places(gpt2, folder):
     assert set(result.table["n_members"]) == {5}
     assert (result.table["n_rows"] == 2 * 5 * 4).all()
     assert alone.table["n_members"].iloc[0] == 6
-    assert alone.values("composed").shape == (3, 0)
+    assert alone.table["kind"].eq("directions").all()
 
 
 def test_the_table_is_tidy_and_counts_what_it_stands_on(found):
@@ -176,9 +178,8 @@ def test_a_result_is_saved_whole(found, tmp_path):
     found.save(tmp_path)
     described = json.loads((tmp_path / "result.json").read_text())
     assert described["axes"] == {
-        "cosine": ["hook", "first", "second"],
-        "composed": ["hook", "composition"],
-        "norm_ratio": ["hook", "composition"],
+        **{key: ["hook", "comparison"] for key in ["cosine", "corrected", "norm_ratio"]},
+        **{key: [] for key in ["n_members", "n_templates", "n_rows"]},
     }
     assert described["parameters"]["pairs"] == [f"{a} -> {b}" for a, b in PAIRS]
 

@@ -1,23 +1,30 @@
 """The picture of cosines: a panel a direction, itself in black, controls dashed, sums dotted."""
 
 import numpy as np
-import pandas as pd
 
 from cache import Hook
-from geometry.results.result import layer_result
 from probes.cosines.figures import cosines_over_layers
+from tests.results import of_table
 
 NAMES = ["a -> b", "b -> c", "a -> c", "control:0 -> control:1"]
 HOOKS = (Hook("resid_pre", 0), Hook("resid_post", 0), Hook("resid_post", 1))
 
 
 def result():
-    cosines = np.linspace(-0.2, 0.9, 3 * 16).reshape(3, 4, 4)
-    line = {"kind": "composition", "first": "a -> b -> c", "second": "a -> c"}
-    table = pd.DataFrame([{"layer": layer, "cosine": 0.1 * layer} | line for layer in (-1, 0, 1)])
-    parameters = {"site": "resid_post", "method": "pca", "pairs": NAMES}
-    arrays = {"cosine": (("hook", "first", "second"), cosines)}
-    return layer_result("direction cosines", HOOKS, arrays, parameters=parameters, source="f", table=table)
+    pairs = [("directions", first, second) for i, first in enumerate(NAMES) for second in NAMES[i:]]
+    pairs.append(("composition", "a -> b -> c", "a -> c"))
+    lines = [
+        {"layer": layer, "comparison": number, "kind": kind, "first": first, "second": second}
+        | {"cosine": 0.1 * layer if kind == "composition" else (layer + 1) / 4 + number / 100}
+        for layer in (-1, 0, 1)
+        for number, (kind, first, second) in enumerate(pairs)
+    ]
+    return of_table("direction cosines", HOOKS, lines, ["comparison"], parameters={"method": "pca", "pairs": NAMES})
+
+
+def cosines_of(first, second):
+    table = result().table
+    return table.loc[(table["first"] == first) & (table["second"] == second), "cosine"]
 
 
 def test_each_direction_has_a_panel_with_itself_the_others_and_the_sum_that_makes_it():
@@ -27,7 +34,11 @@ def test_each_direction_has_a_panel_with_itself_the_others_and_the_sum_that_make
     for number, axis in enumerate(panels):
         drawn = {line.get_label(): line for line in axis.get_lines()}
         own = drawn["the same direction"]
-        np.testing.assert_allclose(own.get_ydata(), result().values("cosine")[:, number, number])
+        np.testing.assert_allclose(own.get_ydata(), cosines_of(NAMES[number], NAMES[number]))
+        for later in NAMES[number + 1 :]:
+            np.testing.assert_allclose(drawn[later].get_ydata(), cosines_of(NAMES[number], later))
+        for earlier in NAMES[:number]:
+            np.testing.assert_allclose(drawn[earlier].get_ydata(), cosines_of(earlier, NAMES[number]))
         assert own.get_color() == "black"
         assert set(NAMES) - {NAMES[number]} <= set(drawn)
         if number != 3:

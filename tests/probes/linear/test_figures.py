@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from cache import Hook
-from geometry.results.result import layer_result
 from probes.linear.figures import probes_by_layer
+from tests.results import of_table
 
 HOOKS = (Hook("resid_pre", 0), Hook("resid_post", 0), Hook("resid_post", 1))
 
@@ -27,9 +27,8 @@ def table_of(target, leave_out, value, *, se=0.05, chance=0.25, control_max=np.n
 def result(*tables):
     probes = [{"families": ["digits", "months"]} for _ in tables]
     table = pd.concat(tables, ignore_index=True)
-    return layer_result(
-        "probe", HOOKS, {}, parameters={"site": "resid_post", "probes": probes}, source="ab" * 32, table=table
-    )
+    table = table.assign(probe=table["target"] + table["leave_out"])
+    return of_table("probe", HOOKS, table, ["probe"], parameters={"probes": probes})
 
 
 def drawn(axis):
@@ -93,8 +92,12 @@ def test_control_families_are_drawn_where_there_are_any(figure):
 
 def test_one_probe_by_itself_and_without_errors_is_drawn_too():
     one = result(table_of("angle", "member", [0.1, 0.2, 0.3], se=np.nan))
-    alone = layer_result(
-        "probe", HOOKS, {}, parameters={"site": "z", "families": ["days"]}, source=one.source, table=one.table
+    alone = of_table(
+        "probe",
+        HOOKS,
+        one.table.drop(columns="hook"),
+        ["probe"],
+        parameters={"site": "z", "families": ["days"]},
     )
     figure = probes_by_layer(alone)
     assert figure.axes[0].get_ylabel() == "mean cosine"

@@ -1,12 +1,11 @@
 """Probes asked for together: one result, and q over all of them."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from cache import Hook
 from cache.errors import InputError
-from geometry.results.result import layer_result
+from geometry.results.result import LayerResult, on_sites
 from geometry.stats.uncertainty import adjusted
 from probes.linear.joined import join_probes
 
@@ -21,9 +20,9 @@ def probe(target, p, *, layers=(0, 1), n_permutations=3):
         for name, shape in shapes.items()
     }
     own = {"target": target, "leave_out": "member", "members": [1, 2], "period": 2, "families": ["digits"]}
-    table = pd.DataFrame({"layer": layers, "target": target, "p": p, "q": p})
-    hooks = tuple(Hook("resid_post", layer) for layer in layers)
-    return layer_result("probe", hooks, arrays, parameters=own | {"seed": 0}, source="f", table=table)
+    arrays |= {name: (("hook",), np.array(p)) for name in ("p", "q")}
+    hooks = [Hook("resid_post", layer) for layer in layers]
+    return LayerResult("probe", on_sites(hooks, "resid_post", arrays), own | {"seed": 0}, "f")
 
 
 def test_joined_probes_have_an_axis_of_their_own():

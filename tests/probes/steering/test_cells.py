@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from cache import Hook
-from geometry.results.result import layer_result
+from geometry.results.result import LayerResult, on_sites
 from geometry.stats.uncertainty import share_interval
 from probes.steering.cells import (
     before_and_after,
@@ -26,29 +26,25 @@ def planted(success, moved=None):
     settings = [["mean_difference", 1.0, "last"], ["mean_difference", 2.0, "last"], ["random", 1.0, "last"]]
     settings += [["random", 2.0, "last"], ["unembedding_difference", 1.0, "last"]]
     axes = ("hook", "setting", "trial")
-    return layer_result(
-        "sweep",
-        tuple(Hook("resid_post", layer) for layer in range(n_hooks)),
+    arrays = {
+        "trial_success": (axes, success),
+        "trial_within_families": (axes, success),
+        "trial_probability_moved": (axes, success if moved is None else moved),
+        "trial_old_rank": (axes, 10 * success),
+        "trial_top1": (axes, np.where(np.isnan(success), -1, success).astype(np.int64)),
+    }
+    rows = pd.DataFrame(
         {
-            "success": (axes, success),
-            "within_families": (axes, success),
-            "probability_moved": (axes, success if moved is None else moved),
-            "old_rank": (axes, 10 * success),
-            "top1": (axes, np.where(np.isnan(success), -1, success).astype(np.int64)),
-        },
-        rows=pd.DataFrame(
-            {
-                "answer": names,
-                "source_answer": names,
-                "context": [f"quote|{i % 2}" for i in range(n_trials)],
-                "text": [f"text {i}" for i in range(n_trials)],
-                "before": "no",
-            }
-        ),
-        parameters={"settings": settings[:n_settings], "tokens": {"0": "no", "1": "yes"}, "positions": ["last"]},
-        source="",
-        table=pd.DataFrame(),
+            "answer": names,
+            "source_answer": names,
+            "context": [f"quote|{i % 2}" for i in range(n_trials)],
+            "text": [f"text {i}" for i in range(n_trials)],
+            "before": "no",
+        }
     )
+    parameters = {"settings": settings[:n_settings], "tokens": {"0": "no", "1": "yes"}, "positions": ["last"]}
+    hooks = [Hook("resid_post", layer) for layer in range(n_hooks)]
+    return LayerResult("sweep", on_sites(hooks, "resid_post", arrays), parameters, "", rows)
 
 
 def test_the_cell_is_chosen_without_the_answer_that_it_is_judged_on():

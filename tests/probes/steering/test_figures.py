@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from cache import Hook
-from geometry.results.result import layer_result
 from probes.steering.figures import steering_by_layer, steering_grid
+from tests.results import of_table
 
 LAYERS = (-1, 0, 1, 2)
 
@@ -21,14 +21,10 @@ def result():
         if layer in (-1, 2):
             lines += [(name, layer, 1.0, "last", 0.05) for name in ("random", "wrong_target")]
     table = pd.DataFrame(lines, columns=["method", "layer", "alpha", "positions", "success"])
-    return layer_result(
-        "sweep",
-        tuple(Hook("resid_pre" if layer < 0 else "resid_post", max(layer, 0)) for layer in LAYERS),
-        {},
-        parameters={"source": "digits", "target": "numwords", "site": "resid_post"},
-        source="",
-        table=table.assign(n_rows=63, n_members=7, n_templates=9),
-    )
+    hooks = [Hook("resid_pre" if layer < 0 else "resid_post", max(layer, 0)) for layer in LAYERS]
+    table = table.assign(n_rows=63, n_members=7, n_templates=9)
+    parameters = {"source": "digits", "target": "numwords"}
+    return of_table("sweep", hooks, table, ["method", "alpha", "positions"], parameters=parameters)
 
 
 def by_answer():

@@ -30,6 +30,9 @@ def result(store, gpt2):
     return sweep(store.view(), gpt2, "digits", "numwords", GRID)
 
 
+OUTCOMES = ("success", "within_families", "probability_moved", "old_rank", "top1")
+
+
 def naive(store, model, hook, alpha, positions, trial):
     """One trial by hand: leave out, average, steer the whole model, look at every token."""
     pairs = contrast(store.view(), "digits", "numwords")
@@ -60,7 +63,7 @@ def test_outcomes_are_those_of_steering_each_prompt_by_hand(store, gpt2, result,
         setting = result.parameters["settings"].index(["mean_difference", 4.0, positions])
         clean, after, me = naive(store, gpt2, hook, 4.0, positions, trial)
         target, source = word[me["answer"]], word[me["source_answer"]]
-        got = {name: result.values(name)[number, setting, trial] for name in result.dataset.data_vars}
+        got = {name: result.values(f"trial_{name}")[number, setting, trial] for name in OUTCOMES}
         assert got["top1"] == int(after.argmax())
         assert got["success"] == (int(after.argmax()) == target)
         assert got["within_families"] == (family[int(after[family].argmax())] == target)
@@ -71,8 +74,8 @@ def test_outcomes_are_those_of_steering_each_prompt_by_hand(store, gpt2, result,
 
 def test_alpha_zero_moves_nothing(result):
     still = [i for i, (_, alpha, _) in enumerate(result.parameters["settings"]) if alpha == 0]
-    assert np.nanmax(np.abs(result.values("probability_moved")[:, still])) < 1e-5
-    ranks = result.values("old_rank")[:, still]
+    assert np.nanmax(np.abs(result.values("trial_probability_moved")[:, still])) < 1e-5
+    ranks = result.values("trial_old_rank")[:, still]
     assert (np.isnan(ranks) | (ranks == ranks[0, 0])).all()
 
 
@@ -97,7 +100,7 @@ def test_controls_are_tried_by_layer_at_every_third_and_two_methods_everywhere(r
     for method in ("mean_difference", "unembedding_difference"):
         mine = [i for i, (name, _, _) in enumerate(result.parameters["settings"]) if name == method]
         assert len(mine) == 2 * len(ALPHAS)
-        assert np.isfinite(result.values("success")[:, mine]).all()
+        assert np.isfinite(result.values("trial_success")[:, mine]).all()
 
 
 def test_the_table_counts_answers_templates_and_prompts(result):
@@ -106,7 +109,7 @@ def test_the_table_counts_answers_templates_and_prompts(result):
     assert set(result.table["n_rows"]) == {24}
     line = result.table[(result.table["layer"] == 1) & (result.table["alpha"] == 4)].iloc[0]
     settings = result.parameters["settings"]
-    mine = result.values("success")[2, settings.index(["mean_difference", 4.0, "last"])]
+    mine = result.values("trial_success")[2, settings.index(["mean_difference", 4.0, "last"])]
     assert result.hooks[2] == Hook("resid_post", 1)
     assert line["success"] == mine.mean()
     by_answer = [mine[(result.rows["answer"] == answer).to_numpy()].mean() for answer in set(result.rows["answer"])]

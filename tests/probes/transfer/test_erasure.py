@@ -165,7 +165,7 @@ def test_without_ten_control_families_there_is_no_null(store, gpt2):
 @pytest.mark.parametrize("kind", ["independent", "windowed", "walk"])
 def test_a_planted_index_is_necessary_and_survives_what_varies_within_members(kind):
     """Rank 4 of the 8 directions of 9 members; the model's readout is the receiver's code."""
-    table = erasures(0, kind, 9, 3, donors=("r", "a", "control:0"), n_null=99).set_index(["layer", "donor"])
+    table = erasures(0, kind, 9, 3, donors=("r", "a", "control:0"), n_null=99).set_index(["hook", "donor"])
     own = table.xs("r", level="donor")
     assert (own["unedited"] >= 0.9).all()
     assert (own["null_mean"] >= own["unedited"] - 0.03).all()

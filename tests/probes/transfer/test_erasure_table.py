@@ -33,7 +33,7 @@ def test_lines_are_set_against_the_nulls_of_their_donor_and_rank():
 
 
 def line(**changes):
-    base = {"layer": 1, "positions": "last", "receiver": "a", "donor": "a", "donor_kind": "own", "left": 0.2}
+    base = {"hook": "b", "positions": "last", "receiver": "a", "donor": "a", "donor_kind": "own", "left": 0.2}
     base |= {"logit_gap": -9.0, "null_low": 0.8, "within_low": 0.8, "n_members": 7, "p_floor": 0.01}
     return base | changes
 
@@ -72,8 +72,8 @@ def test_without_a_control_donor_nothing_is_called_necessary():
 
 def test_q_counts_all_pairs_of_families_and_a_layer_keeps_its_own_p():
     lines = [
-        line(layer=layer, donor=donor, donor_kind=kind)
-        for layer in (0, 1)
+        line(hook=hook, donor=donor, donor_kind=kind)
+        for hook in "ab"
         for donor, kind in (("a", "own"), ("b", "family"))
     ]
     table = pd.DataFrame(lines).assign(logit_gap=[-9.0, 0.0, 0.0, 0.0])

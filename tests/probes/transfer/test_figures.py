@@ -1,11 +1,9 @@
 """Pictures of interventions draw what the table says: values, members, what is undecided, bands and references."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from cache import Hook
-from geometry.results.result import layer_result
 from probes.transfer.figures import (
     erasure_by_layer,
     erasure_matrices,
@@ -13,6 +11,7 @@ from probes.transfer.figures import (
     transfer_by_layer,
     transfer_matrices,
 )
+from tests.results import of_table
 
 LAYERS = (-1, 2, 4, 6, 8)
 FAMILIES = ("digits", "days")
@@ -45,8 +44,8 @@ def result(name, *, sets=("last",), receivers=FAMILIES):
                         line |= {"necessary": "yes" if layer == 8 and donor == receiver == "digits" else "no"}
                     lines.append(line)
     hooks = tuple(Hook("resid_pre", 0) if layer < 0 else Hook("resid_post", layer) for layer in LAYERS)
-    parameters = {"site": "resid_post", "positions": list(sets), "rank": 4}
-    return layer_result(name, hooks, {}, parameters=parameters, source="f", table=pd.DataFrame(lines))
+    parameters = {"positions": list(sets), "rank": 4}
+    return of_table(name, hooks, lines, ["positions", "receiver", "donor"], parameters=parameters)
 
 
 def titles(figure):
@@ -129,8 +128,8 @@ def test_last_or_answer_has_two_curves_a_panel_and_says_how_often_the_model_is_r
         for family, n, se in (("digits", 7, 0.05), ("days", 4, np.nan))
         for kind in ("decreasing", "step:2")
     ]
-    parameters = {"site": "resid_post"}
-    found = layer_result("last_or_answer", (), {}, parameters=parameters, source="f", table=pd.DataFrame(lines))
+    hooks = [Hook("resid_post", layer) for layer in (0, 4, 8)]
+    found = of_table("last_or_answer", hooks, lines, ["family", "kind"])
     figure = last_or_answer_by_layer(found)
     assert titles(figure)[0] == "digits, decreasing: 7 members\nmodel right on these 75%"
     assert titles(figure)[3].startswith("days, step:2: 4 members°")

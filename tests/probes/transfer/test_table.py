@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 
 from cache import Hook
+from geometry.results.result import from_lines
 from geometry.stats.uncertainty import adjusted
-from probes.transfer.table import donor_kind, strongest, transfer_arrays, transfer_lines, transfer_table
+from probes.transfer.table import CASE, donor_kind, strongest, transfer_lines, transfer_table
 
 HOOKS = (Hook("resid_pre", 0), Hook("resid_post", 3))
-AXES = (["last"], ["a", "b"], ["b", "a", "control:0"])
+AXES = dict(zip(CASE, (["last"], ["a", "b"], ["b", "a", "control:0"]), strict=True))
+LAYER = {hook.name: hook.table_layer for hook in HOOKS}
 
 
 @pytest.fixture
@@ -31,15 +33,16 @@ def cells():
 
 def counted(cells):
     """The table of cells at both hooks, site by site."""
-    by_hook = [transfer_lines(cells[cells["hook"] == number], hook, AXES) for number, hook in enumerate(HOOKS)]
-    return transfer_table([line for lines in by_hook for line in lines])
+    by_hook = [transfer_lines(cells[cells["hook"] == number], hook) for number, hook in enumerate(HOOKS)]
+    table = transfer_table([line for lines in by_hook for line in lines])
+    return table.assign(layer=table["hook"].map(LAYER))
 
 
 def test_shares_errors_and_counts(cells):
     table = counted(cells)
     assert table["layer"].tolist() == [-1] * 4 + [3] * 4
-    assert table["donor"].tolist() == ["b", "a", "control:0", "a"] * 2
-    assert table["donor_kind"].tolist() == ["family", "own", "control", "family"] * 2
+    assert table["donor"].tolist() == ["control:0", "a", "b", "a"] * 2
+    assert table["donor_kind"].tolist() == ["control", "own", "family", "family"] * 2
     own = table.iloc[1]
     assert own["success"] == pytest.approx(5 / 6)
     assert own["success_when_right"] == pytest.approx(2 / 3)
@@ -52,7 +55,7 @@ def test_shares_errors_and_counts(cells):
 
 def test_arrays_have_a_place_for_every_pair(cells):
     table = counted(cells)
-    arrays = transfer_arrays(table, HOOKS, AXES)
+    arrays = from_lines(table, {"hook": list(LAYER), **AXES})
     axes, success = arrays["success"]
     assert axes == ("hook", "positions", "receiver", "donor")
     np.testing.assert_allclose(success[1, 0], [[0, 5 / 6, 0], [np.nan, 0, np.nan]])
@@ -95,6 +98,6 @@ def test_null_donors_count_where_they_were_tried_and_nowhere_else(cells, with_nu
 
 def test_each_pair_is_shown_where_it_stands_out_most(with_null):
     found = strongest(counted(with_null), ["success", "p"])
-    assert found[["receiver", "donor"]].to_numpy().tolist() == [["a", "b"], ["a", "a"], ["b", "a"]]
-    assert found["layer"].iloc[0] == 3
-    assert found["p"].iloc[0] == 0.01
+    assert found[["receiver", "donor"]].to_numpy().tolist() == [["a", "a"], ["a", "b"], ["b", "a"]]
+    assert found["layer"].iloc[1] == 3
+    assert found["p"].iloc[1] == 0.01

@@ -10,17 +10,14 @@ from matplotlib.figure import Figure
 from cache import Hook
 from cache.errors import NotAvailableError
 from geometry.cli.console.results import Report, write_results
-from geometry.results.result import layer_result
+from geometry.results.result import LayerResult, on_sites
+
+SITE = {"layer": 0, "site": "z", "hook": "blocks.0.attn.hook_z"}
 
 
 def result_of(name, value):
-    return layer_result(
-        name,
-        (Hook("z", 0),),
-        {"share": (("hook",), np.array([value]))},
-        parameters={"seed": 0},
-        source="ab",
-        table=pd.DataFrame({"name": [name], "share": [value]}),
+    return LayerResult(
+        name, on_sites([Hook("z", 0)], "z", {"share": (("hook",), np.array([value]))}), {"seed": 0}, "ab"
     )
 
 
@@ -54,7 +51,7 @@ def test_files_tables_and_notes_are_written_printed_and_said_once(two, tmp_path,
 def test_json_is_all_tables_as_one_and_nothing_else_on_standard_output(two, capsys):
     write_results(two[0], as_json=True, quiet=True)
     out, err = capsys.readouterr()
-    assert json.loads(out) == [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.25}]
+    assert json.loads(out) == [{**SITE, "share": 0.5}, {**SITE, "share": 0.25}]
     assert err == ""
 
 
