@@ -15,9 +15,9 @@ from .edits.hooks import edited as edited
 from .edits.hooks import steer as steer
 from .linear.by_layer import probe_by_layer as probe_by_layer
 from .linear.tasks import Question as Question
+from .receivers.roles import Roles as Roles
 from .steering.cells import sweep_summary as sweep_summary
 from .steering.settings import Grid as Grid
 from .steering.sweep import sweep as sweep
 from .transfer.erasure import erasure_matrix as erasure_matrix
-from .transfer.families import Roles as Roles
 from .transfer.steps import transfer_matrix as transfer_matrix

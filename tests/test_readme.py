@@ -17,14 +17,16 @@ TABLE = [command for line in README.splitlines() if line.startswith("|") for com
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 
 
-LAYERS = {
+SMALLER = {
+    "control:0-19": "control:0-9",
+    "--templates 8": "--templates 3",
     "0,4-7,-1": "0,1-2,-1",
     "--layer 24 ": "--layer 2 ",
     "--layer 10 ": "--layer 1 ",
     "--layers 24-28": "--layers 1-2",
     "--layers 24 ": "--layers 2 ",
 }
-"""Layers of the real model, and those of the small one that stand for them."""
+"""What stands for the real study: layers of the small model, and as many controls and templates as nulls take."""
 
 
 def run(command: str, folder: Path) -> None:
@@ -49,7 +51,7 @@ def test_every_command_of_the_readme_runs(place, monkeypatch, capsys):
     commands = [line for line in [*TABLE, *SHELL] if line.startswith("geometry ")]
     assert len(commands) >= 20
     for command in commands:
-        for real, small in LAYERS.items():
+        for real, small in SMALLER.items():
             command = command.replace(real, small)
         run(command, place / "smollm2-135m")
     assert {path.name for path in (place / "activations").iterdir()} == {

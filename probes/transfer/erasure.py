@@ -22,10 +22,10 @@ from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import LEAST_CONTROLS
 from probes.directions.codes import IndexCodes
 from probes.directions.subspaces import index_subspace, index_subspaces, subspaces_within
+from probes.receivers.batches import ReceiverBatch, check_edited
+from probes.receivers.roles import ALL, Cast, Roles, cast_families, cast_parameters
 from probes.transfer.donors import unrelated_to
 from probes.transfer.erasure_table import OWN, UNRELATED, WITHIN, Removed, erasure_lines, with_decisions
-from probes.transfer.families import ALL, Cast, Roles, cast_families, cast_parameters
-from probes.transfer.receivers import ReceiverBatch, check_edited
 from probes.transfer.table import Counted, matrix_result, stacked
 
 MOST_NULL = 10_000

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from geometry.stats.ranks import corrected, rank_p
 from geometry.stats.uncertainty import LEAST_MEMBERS
-from probes.transfer.receivers import mean_over_members, share_over_members
+from probes.receivers.batches import mean_over_members, share_over_members
 from probes.transfer.table import CASE, donor_kind
 
 NECESSARY = 0.05

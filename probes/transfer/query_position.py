@@ -20,7 +20,7 @@ from geometry.rows.analysed import families_text
 from geometry.rows.names import names_of
 from geometry.weights.readout import family_words
 from probes.directions.codes import CodePlan, IndexCodes, load_codes, plan_codes, shown_length
-from probes.transfer.receivers import (
+from probes.receivers.batches import (
     ReceiverBatch,
     check_edited,
     choose_contexts,

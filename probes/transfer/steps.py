@@ -19,9 +19,9 @@ from cache.store.view import View
 from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import LayerResult
 from probes.directions.codes import IndexCodes
+from probes.receivers.batches import ReceiverBatch, check_edited
+from probes.receivers.roles import ALL, Cast, Roles, cast_families, cast_parameters
 from probes.transfer.donors import unrelated_to
-from probes.transfer.families import ALL, Cast, Roles, cast_families, cast_parameters
-from probes.transfer.receivers import ReceiverBatch, check_edited
 from probes.transfer.table import Counted, matrix_result, transfer_lines, transfer_table
 
 N_NULL = 19

@@ -12,7 +12,7 @@ from cache.families.controls import CONTROL_PREFIX
 from cache.store.view import View
 from geometry.results.result import LayerResult, Named, from_lines, on_sites
 from geometry.stats.ranks import corrected, rank_p
-from probes.transfer.receivers import mean_over_members, share_over_members
+from probes.receivers.batches import mean_over_members, share_over_members
 
 CASE = ["positions", "receiver", "donor"]
 

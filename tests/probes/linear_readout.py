@@ -10,10 +10,10 @@ import torch
 
 from cache import Hook
 from probes.directions.codes import IndexCodes
+from probes.receivers.batches import ReceiverBatch
+from probes.receivers.roles import Cast
 from probes.transfer.erasure import Spaces, drawn_subspaces, erased_cells
 from probes.transfer.erasure_table import erasure_lines, with_decisions
-from probes.transfer.families import Cast
-from probes.transfer.receivers import ReceiverBatch
 from probes.transfer.steps import edited_cells, steps_to
 from probes.transfer.table import stacked, transfer_lines, transfer_table
 

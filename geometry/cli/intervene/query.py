@@ -7,7 +7,7 @@ import typer
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel
 from geometry.cli.console.results import Report, write_results
-from geometry.cli.intervene.transfer import Contexts, EditedSite, edited_view
+from geometry.cli.intervene.edited import Contexts, EditedSite, edited_view
 from geometry.cli.record.store import StoreFile
 
 _SHOWN = ["layer", "family", "kind", "as_last", "as_last_ci_low", "as_last_ci_high", "as_answer", "as_answer_ci_low"]

@@ -1,7 +1,6 @@
 """`geometry transfer|erase`: does one family's index code act in another, and is it needed there?"""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,22 +8,18 @@ import typer
 
 from cache.errors import InputError
 from geometry.cli.console import options
-from geometry.cli.console.recorded_model import NeededModel, needed_model
+from geometry.cli.console.recorded_model import NeededModel
 from geometry.cli.console.results import Report, write_results
-from geometry.cli.console.viewed import opened_view, watched
+from geometry.cli.intervene.edited import Contexts, EditedSite, edited_view
 from geometry.cli.record.store import StoreFile
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cache.models.model import LoadedModel
     from cache.store.store import ActivationStore
-    from cache.store.view import View
-    from geometry.results.over import Loop
     from geometry.results.result import LayerResult
-    from probes.transfer.families import Roles
+    from probes.receivers.roles import Roles
 
-EditedSite = Annotated[str, typer.Option("--site", help="resid_post (with the embedding) or resid_pre.")]
 EditedPositions = Annotated[
     str,
     typer.Option(
@@ -32,7 +27,6 @@ EditedPositions = Annotated[
         help="last (each prompt's last token), members (every shown member), both; comma-separated.",
     ),
 ]
-Contexts = Annotated[int, typer.Option("--contexts", help="Frames and templates that are edited.")]
 Rank = Annotated[int, typer.Option("--rank", help="Directions that are removed.")]
 ErasureNulls = Annotated[
     int, typer.Option("--nulls", help="Unrelated subspaces; p is at least 1 / (1 + this), and q at least that.")
@@ -107,27 +101,9 @@ def erase(
         _write(result, figures, tables, folder, as_json=as_json, quiet=quiet)
 
 
-@contextmanager
-def edited_view(
-    file: Path, name: str | None, site: str, layers: str, folder: Path, *, quiet: bool
-) -> "Iterator[tuple[View, LoadedModel, Loop]]":
-    """A view of a store, the model that it was recorded from, and a loop whose finished sites are kept in a folder.
-
-    Raises:
-        StoppedError: Ctrl-C; the message says how to go on.
-    """
-    from probes.transfer.receivers import check_edited
-
-    with opened_view(file, site, layers, None, quiet=quiet) as view:
-        check_edited(view)
-        loaded = needed_model(view.store, name, quiet=quiet)
-        with watched(len(view.hooks), folder, quiet=quiet) as loop:
-            yield view, loaded, loop
-
-
 def _roles(store: "ActivationStore", families: str | None, positions: str, n_contexts: int) -> "Roles":
     """The named families receive and give, and the store's first controls give beside them."""
-    from probes.transfer.families import N_CONTROLS, Roles
+    from probes.receivers.roles import N_CONTROLS, Roles
 
     names = options.families_of(families)
     if names is None:

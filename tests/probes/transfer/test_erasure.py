@@ -11,8 +11,8 @@ from cache import Hook, SequenceDesign, load_dataset, plan_recording
 from cache.errors import FingerprintError, InputError
 from cache.families.family import FAMILIES
 from geometry.results.over import Loop
+from probes.receivers.roles import Roles
 from probes.transfer.erasure import erasure_matrix
-from probes.transfer.families import Roles
 from tests.probes.linear_readout import KINDS, erasures
 from tests.probes.planted_model import planted_model, planted_prompts, planted_store
 from tests.probes.readings import read, rewritten

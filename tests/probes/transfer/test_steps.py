@@ -12,7 +12,7 @@ from cache.errors import FingerprintError, InputError
 from cache.families.family import FAMILIES
 from geometry.results.over import Loop
 from geometry.stats.uncertainty import jackknife
-from probes.transfer.families import Roles
+from probes.receivers.roles import Roles
 from probes.transfer.steps import matched, transfer_matrix
 from tests.probes.linear_readout import KINDS, transfers
 from tests.probes.planted_model import planted_model, planted_prompts, planted_store

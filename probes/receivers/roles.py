@@ -10,7 +10,7 @@ from geometry.rows.analysed import families_text
 from geometry.rows.names import names_of
 from probes.directions.codes import CodePlan, IndexCodes, load_codes, plan_codes, shown_length
 from probes.edits.tokens import places_of
-from probes.transfer.receivers import ReceiverBatch, choose_contexts, run_receivers
+from probes.receivers.batches import ReceiverBatch, choose_contexts, run_receivers
 
 N_CONTROLS = 5
 """So many of a store's control families are donors unless others are named."""

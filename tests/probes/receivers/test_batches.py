@@ -9,7 +9,7 @@ from cache.errors import InputError
 from cache.families.family import FAMILIES
 from geometry.stats.uncertainty import jackknife
 from probes.directions.codes import plan_codes
-from probes.transfer.receivers import (
+from probes.receivers.batches import (
     check_edited,
     choose_contexts,
     mean_over_members,

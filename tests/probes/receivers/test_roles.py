@@ -4,7 +4,7 @@ import pytest
 
 from cache import SequenceDesign, load_dataset, plan_recording
 from cache.families.family import FAMILIES
-from probes.transfer.families import N_CONTROLS, Roles, cast_families
+from probes.receivers.roles import N_CONTROLS, Roles, cast_families
 from tests.recordings import recorded
 
 

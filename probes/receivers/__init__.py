@@ -1,0 +1,1 @@
+"""Whose prompts are edited, whose codes are given to them, and how they were answered unedited."""
