@@ -292,6 +292,7 @@ def test_tests_mirror_the_source():
         "geometry/cli/console/terminal.py": "geometry/cli/test_commands.py",
         "geometry/cli/console/viewed.py": "geometry/cli/test_going_on.py",
         "geometry/cli/intervene/cosines.py": "geometry/cli/intervene/test_query.py",
+        "geometry/cli/intervene/edited.py": "geometry/cli/intervene/test_transfer.py",
         "geometry/cli/intervene/direction.py": "geometry/cli/test_steering_commands.py",
         "geometry/cli/intervene/steer.py": "geometry/cli/test_steering_commands.py",
         "geometry/cli/intervene/sweep.py": "geometry/cli/test_steering_commands.py",
