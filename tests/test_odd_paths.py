@@ -14,6 +14,7 @@ from cache import verify_store
 from tests.fork_server import HELD_AT, NOBODY
 from tests.fork_server import server as fork_server
 from tests.recordings import acknowledged, names_in
+from tests.variants import some
 
 AS_ROOT = os.geteuid() == 0
 
@@ -65,7 +66,7 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("out", ODD)
+@pytest.mark.parametrize("out", some(ODD, *ODD[2:5], "./--out", "deep/er/folders/a.h5"))
 def test_an_odd_name_is_a_name_like_any_other(server, run, folder, out):
     code, err = run(out)
     assert code == 0, err

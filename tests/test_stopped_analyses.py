@@ -92,6 +92,7 @@ def test_a_stopped_analysis_goes_on_to_the_same_bytes(server, store, whole, tmp_
     assert list(folder.rglob("unfinished-*")) == []
 
 
+@pytest.mark.slow
 def test_the_same_command_with_another_seed_begins_anew(server, store, tmp_path):
     folder = tmp_path / "here"
     folder.mkdir()

@@ -13,6 +13,7 @@ import pytest
 from cache.errors import InputError
 from cache.store.row_query import DEEPEST, LONGEST
 from cache.store.view import query_rows
+from tests.variants import some
 
 BIG = 2**53
 TABLE = pd.DataFrame(
@@ -368,12 +369,13 @@ def seconds(query):
     return found, time.process_time() - start
 
 
-def test_ten_thousand_queries_give_what_python_gives_row_by_row_or_are_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("n_queries", some([2_000, 10_000], 2_000))
+def test_thousands_of_queries_give_what_python_gives_row_by_row_or_are_refused(n_queries, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = random.Random(0)
-    valid = [expression(rng) for _ in range(5000)]
+    valid = [expression(rng) for _ in range(n_queries // 2)]
     valid = [query for query in valid if len(query) <= LONGEST]
-    others = [spoilt(rng, rng.choice(valid)) for _ in range(10_000 - len(valid) - len(HOSTILE))]
+    others = [spoilt(rng, rng.choice(valid)) for _ in range(n_queries - len(valid) - len(HOSTILE))]
     loaded, slowest, accepted = set(sys.modules), 0.0, 0
     for number, query in enumerate([*valid, *others, *HOSTILE]):
         found, took = seconds(query)
@@ -385,6 +387,6 @@ def test_ten_thousand_queries_give_what_python_gives_row_by_row_or_are_refused(t
             accepted += number >= len(valid)
             assert found == REFERENCE(query), query
     assert slowest < 0.05
-    assert accepted > 200
+    assert accepted > n_queries // 50
     assert set(sys.modules) == loaded
     assert list(tmp_path.iterdir()) == []

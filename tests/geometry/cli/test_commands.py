@@ -304,7 +304,10 @@ def recorded_rows(path):
         return len(store.rows)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+
+
+@pytest.mark.parametrize(("number", "code"), [SIGNALS[0], pytest.param(*SIGNALS[1], marks=pytest.mark.slow)])
 def test_a_signal_finishes_the_block_and_the_printed_command_goes_on(model_folders, tmp_path, number, code):
     (tmp_path / "p.txt").write_text("\n".join(f"1,2,3,{i % 10}" for i in range(200)))
     command = [sys.executable, "-m", "geometry", "cache", "--model", str(model_folders["gpt2"])]

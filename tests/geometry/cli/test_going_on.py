@@ -101,6 +101,7 @@ def test_a_stopped_command_goes_on_and_ends_in_the_same_files(server, store, who
     assert contents(tmp_path / "out") == whole(command)
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_in_its_second_pass_too(server, store, whole, tmp_path):
     argv = arguments("sweep", store)
     assert stopped(server, tmp_path, argv, signal.SIGKILL, n_kept=N_SITES + 1)["code"] == -signal.SIGKILL

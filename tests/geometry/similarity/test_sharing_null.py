@@ -20,6 +20,7 @@ from geometry.stats.uncertainty import template_bootstrap_se
 from geometry.stats.unrelated_codes import draw_directions, draw_weights, mean_code, unrelated_codes
 from tests.geometry.unrelated_families import KINDS, cells, codes, mixed
 from tests.type_one import in_range
+from tests.variants import some
 
 N_CONTROLS = 20
 MEASURES = {"matched_cosine": (matched_cosine, unrelated_cosines), "retrieval": (retrieval, unrelated_retrievals)}
@@ -64,7 +65,7 @@ def p_values(kind, n_members, n_layers, n_worlds, seed=0, measures=tuple(MEASURE
 
 
 @pytest.mark.parametrize(("n_layers", "n_worlds", "measures"), [(1, 80, tuple(MEASURES)), (4, 40, ("matched_cosine",))])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
 def test_unrelated_families_are_rarely_called_related(kind, n_layers, n_worlds, measures):
     for p in p_values(kind, 7, n_layers, n_worlds, measures=measures).values():
         assert in_range((p <= 0.05).sum(), len(p))
@@ -74,7 +75,7 @@ def test_unrelated_families_are_rarely_called_related(kind, n_layers, n_worlds, 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n_layers", "n_worlds"), [(1, 1000), (8, 500), (30, 200)])
 @pytest.mark.parametrize("n_members", [5, 7, 9])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
 def test_type_one_error_in_full(kind, n_members, n_layers, n_worlds):
     for measure, p in p_values(kind, n_members, n_layers, n_worlds, seed=1).items():
         rate = f"{(p <= 0.05).mean():.3f} of {n_worlds}"
@@ -98,21 +99,21 @@ def coverage(kind, n_members, n_worlds, seed=0):
     return covered
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
 def test_intervals_cover_the_true_cosine(kind):
     assert min(coverage(kind, 7, 60).values()) >= scipy.stats.binom.ppf(0.01, 60, 0.93)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_members", [5, 7, 9])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
 def test_coverage_in_full(kind, n_members):
     for cosine, count in coverage(kind, n_members, 1000, seed=1).items():
         sys.stdout.write(f"coverage {kind} n={n_members} true {cosine}: {count / 1000:.3f}\n")
         assert count >= 930
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
 def test_a_shared_code_is_found(kind):
     rng = np.random.default_rng(3)
     found = []

@@ -16,6 +16,7 @@ from geometry.similarity.verdict import Evidence, verdict
 from geometry.stats.unrelated_codes import draw_weights
 from tests.geometry.simulate import families
 from tests.geometry.unrelated_families import KINDS, cells, codes, mixed
+from tests.variants import some
 
 NAN = float("nan")
 
@@ -95,7 +96,7 @@ def compared(pairs, controls, *, n_draws=150, seed=0):
             found.append(
                 Found(hook, (f"a{number}", "b"), "plain", "matched_cosine", evidence.known, got, NAN, NO_LISTS, 1)
             )
-    parameters = {"pairs": [f"a{i} - b" for i in range(len(pairs))], "variants": ["plain"]}
+    parameters = {"site": "resid_post", "pairs": [f"a{i} - b" for i in range(len(pairs))], "variants": ["plain"]}
     return summary(comparison_result(found, hooks, parameters | {"measures": ["matched_cosine"]}, "simulated"))
 
 
@@ -119,23 +120,23 @@ def _mostly_noise(rng, layers, noisy):
     return [*loud[:noisy], *clear[noisy:]]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
 def test_a_true_cosine_of_8_tenths_is_shared_though_early_layers_are_noise(kind):
     assert (words_for(kind, 0.8, 12) == "shared").mean() >= 0.75
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
 def test_a_true_cosine_of_3_tenths_is_not_private(kind):
     assert (words_for(kind, 0.3, 12) == "private").sum() <= 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
 def test_unrelated_families_are_hardly_ever_shared(kind):
     assert (words_for(kind, 0.0, 4, related=4, n_layers=2) == "shared").sum() <= 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
 def test_verdicts_in_full(kind):
     """Shared for a true .8 in >= 80 %, private for a true .3 in <= 5 %, shared for unrelated in <= 5 % of 900 pairs."""
     size = {"n_layers": 8, "noisy": 3, "seed": 1}

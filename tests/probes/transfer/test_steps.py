@@ -19,6 +19,7 @@ from tests.probes.planted_model import planted_model, planted_prompts, planted_s
 from tests.probes.readings import read, rewritten
 from tests.recordings import recorded
 from tests.type_one import in_range
+from tests.variants import some
 
 STARTS = (1, 2, 3, 4, 5)
 
@@ -248,7 +249,7 @@ def rejections(kind, n_members, n_layers, n_runs):
     ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS, "independent", "line"))
 def test_unrelated_donors_rarely_beat_the_null(kind):
     """40 pairs over 2 layers: 2 expected, more than 7 in one case of 1,000. The full test is slow."""
     assert max(rejections(kind, 5, 2, 40)) <= 7 / 40
