@@ -14,8 +14,9 @@ from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import LayerResult, Named, on_sites, stacked
 from geometry.rows.analysed import Rows, chosen_rows, row_counts
 
-MOST_ROWS = 8192
-"""A picture has so many rows, drawn at random where there are more."""
+MOST_ROWS = 4000
+"""A picture has so many rows, drawn at random where there are more: of 4,096 and more, neighbours are approximate and
+not the same in every run."""
 
 
 def umap_by_layer(view: View, *, n_neighbors: int = 15, seed: int = 0, loop: Loop = ALONE) -> LayerResult:
@@ -24,7 +25,7 @@ def umap_by_layer(view: View, *, n_neighbors: int = 15, seed: int = 0, loop: Loo
     Args:
         view: the sites and rows; those of `default_rows` where it asks for none.
         n_neighbors: neighbours that count as near.
-        seed: seeds the layout, and the rows drawn where there are more than 8,192.
+        seed: seeds the layout, and the rows drawn where there are more than 4,000.
         loop: who watches, and where finished sites are kept.
 
     Returns:
@@ -63,7 +64,7 @@ def _picture(x: Float[Tensor, "row d"], n_neighbors: int, seed: int) -> Named:
 
 
 def _drawn(rows: Rows, seed: int) -> Rows:
-    """At most 8,192 of the rows, in their order."""
+    """At most 4,000 of the rows, in their order."""
     if len(rows.table) <= MOST_ROWS:
         return rows
     kept = np.sort(np.random.default_rng(seed).choice(len(rows.table), MOST_ROWS, replace=False))
