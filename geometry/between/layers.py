@@ -15,7 +15,7 @@ from cache.seeds import check_seed
 from cache.store.view import View, check_view
 from geometry.between.grid import held_grid, streamed_grid
 from geometry.results.over import ALONE, Analysis, Loop
-from geometry.results.result import LayerResult, on_sites
+from geometry.results.result import LayerResult, Named, on_sites
 from geometry.rows.analysed import unit_of_rows
 from geometry.similarity.layer_measures import GRID_MEASURES
 from geometry.similarity.of_rows import DEBIASED_ROWS
@@ -104,7 +104,7 @@ def _grid(views: tuple[View, View], measure: str, parameters: Mapping[str, Any],
     counts = {"n_members": len(set(units.tolist())), "n_templates": rows["template"].nunique(), "n_rows": n_rows}
     labels = pd.DataFrame({"layer_b": [hook.table_layer for hook in right.hooks], "hook_b": parameters["hooks_b"]})
     axes = ("hook", "hook_b")
-    arrays = {name: (axes, values) for name, values in found.items()}
+    arrays: Named = {"measure": ((), np.array(measure)), **{name: (axes, values) for name, values in found.items()}}
     dataset = on_sites(left.hooks, left.site, arrays, counts, {"hook_b": labels})
     source = "+".join(dict.fromkeys(view.store.fingerprint for view in views))
     return LayerResult("grid", dataset, parameters, source, lines=axes)

@@ -61,8 +61,9 @@ def demix_by_layer(
         loop: who watches, and where finished sites are kept.
 
     Returns:
-        Arrays `share`, `p` and `p_layers` over (hook, part), the latter of the shared index (with 10 control families
-        or more), its `null`, `index_directions`, `stability` and `captured`; nan where all activations are equal.
+        Arrays over (hook, part): `share`, and of the shared index alone, with 10 control families or more, `null_mean`,
+        `null_max`, `p`, `p_layers` and `p_floor`; its draws `null`, `index_directions`, `stability` and `captured`; nan
+        where all activations are equal.
 
     Raises:
         InputError: no such family, or too few families, contexts or members in common.

@@ -33,7 +33,8 @@ def nmf_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -
     Returns:
         Arrays `explained_variance_ratio` (what the error would grow by without the component, as a share of the mean
         square), `agreement` (over five random starts), `stability` (between two halves of the members), `null` (of
-        columns permuted by themselves), `reconstruction_error`, `split_by_sign`, `directions` and `scores`.
+        columns permuted by themselves), `null_mean`, `null_max`, `reconstruction_error`, `split_by_sign`, `directions`
+        and `scores`.
 
     Raises:
         InputError: no row, or fewer rows than components.

@@ -27,8 +27,8 @@ def pca_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -
     Returns:
         Arrays `explained_variance_ratio`, `explained_variance`, `se` (jackknife over members), `stability` (overlap of
         the first components of two halves of the members, mean of 10 splits), `null` (20 column permutations),
-        `spectrum`, `participation_ratio`, `largest_row_share`, `largest_dimension_share`, `directions`, `mean` and
-        `scores`.
+        `null_mean`, `null_max`, `spectrum`, `participation_ratio`, `largest_row_share`, `largest_dimension_share`,
+        `directions`, `mean` and `scores`.
 
     Raises:
         InputError: no row, or fewer rows than components.

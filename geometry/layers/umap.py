@@ -44,7 +44,7 @@ def umap_by_layer(view: View, *, n_neighbors: int = 15, seed: int = 0, loop: Loo
     rows = _drawn(chosen_rows(view), seed)
     store = view.store
     parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "seed": seed}
-    parameters["n_neighbors"] = n_neighbors
+    parameters |= {"n_neighbors": n_neighbors, "most_rows": MOST_ROWS}
 
     def unit(hook: Hook) -> Named:
         return _picture(store.load(hook, rows.chosen), n_neighbors, seed)

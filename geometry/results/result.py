@@ -39,7 +39,7 @@ class LayerResult:
 
     Attributes:
         name: the analysis.
-        dataset: the values; the first axis is `hook`, whose coordinates are names of sites, `layer` and `site`.
+        dataset: the values, and counts without an axis; `hook` is the axis of sites, with `layer` and `site` along it.
         parameters: everything the values depend on besides the store, the seed among it.
         source: the store's fingerprint.
         rows: labels of the axis `row`, one line each; empty if no array has that axis.
@@ -96,6 +96,7 @@ class LayerResult:
             "name": self.name,
             "hooks": [hook.name for hook in self.hooks],
             "axes": {str(name): list(map(str, one.dims)) for name, one in self.dataset.data_vars.items()},
+            "labels": list(map(str, self.dataset.coords)),
             "lines": list(self.lines),
             "parameters": dict(self.parameters),
             "source": self.source,
@@ -127,8 +128,10 @@ class LayerResult:
             with xr.open_datatree(path, engine="h5netcdf") as tree:
                 described = json.loads(tree.attrs["described"])
                 rows = pd.DataFrame({name: one.to_numpy() for name, one in tree["rows"].to_dataset().data_vars.items()})
-                dataset = tree.to_dataset().load().drop_attrs()
-            dataset, lines = dataset[[*described["axes"]]], tuple(described["lines"])
+                found, lines = tree.to_dataset().load().drop_attrs(), tuple(described["lines"])
+            in_order = ({name: found[name].variable for name in described[names]} for names in ("axes", "labels"))
+            dataset = xr.Dataset(*in_order)
+            tidy(dataset, lines)
             return cls(described["name"], dataset, described["parameters"], described["source"], rows, lines)
         except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
             raise CorruptFileError(f"{path} is no result of an analysis, or is damaged") from error

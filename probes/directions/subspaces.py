@@ -40,7 +40,7 @@ def index_subspace(codes: Float[Tensor, "context member d"], rank: int, hook: Ho
 
 
 def index_subspaces(codes: Float[Tensor, "code member d"], rank: int) -> tuple[Float[Tensor, "direction d"], ...]:
-    """Directions of `index_subspace` for many mean codes at once."""
+    """Directions of `index_subspace` for many mean codes at once, up to their signs."""
     _check(rank, codes)
     wide = codes.double()
     _, sizes, directions = np.linalg.svd((wide - wide.mean(dim=1, keepdim=True)).numpy(), full_matrices=False)

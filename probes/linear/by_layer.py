@@ -91,8 +91,8 @@ def probe_by_layer(
         loop: who watches, and where finished sites are kept.
 
     Returns:
-        Arrays `value` and `se` over (hook), `null` over (hook, permutation), `control` over (hook, task),
-        `control_families` over (hook, draw).
+        Arrays over (hook): `value`, `se` and what stands beside them; `null` over (hook, permutation), `control` over
+        (hook, task), `control_families` over (hook, draw).
 
     Raises:
         InputError: no such target or family, or too few families, members, templates, permutations or draws.

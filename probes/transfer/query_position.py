@@ -79,9 +79,9 @@ def last_or_answer(
 
     Returns:
         Arrays over (hook, family, kind): `as_last` and `as_answer` in [0, 1] with errors, `unchanged` (share whose
-        likeliest token stays), `last_over_answer` (change of the logit of what follows l minus that of a),
-        `n_members`. In the table also `donor_accuracy`: where the model does not continue a kind's own prompts
-        rightly, their code cannot hold the answer.
+        likeliest token stays), `last_over_answer` (change of the logit of what follows l minus that of a), `n_members`,
+        and `donor_accuracy`: where the model does not continue a kind's own prompts rightly, their code cannot hold the
+        answer.
 
     Raises:
         InputError: no such family or kind, a family has but one context, nothing can be told apart, or the view is of

@@ -92,8 +92,8 @@ def _cells_at(store: ActivationStore, hook: Hook, cast: Cast, n_null: int, seed:
     for name, batches in cast.receivers.items():
         steps = steps_to(name, codes, cast, n_null, batches[0].contexts[0], seed)
         for positions, places in cast.places.items():
-            edits = pd.concat([edited_cells(batch, hook, places, steps) for batch in batches])
-            cells.append(edits.assign(positions=positions, receiver=name))
+            edits = [edited_cells(batch, hook, places, steps) for batch in batches]
+            cells += [one.assign(positions=positions, receiver=name) for one in edits if len(one)]
     return pd.concat(cells, ignore_index=True)
 
 
@@ -135,7 +135,8 @@ class Steps:
         """The step of every copy, from codes of other contexts."""
         means = {name: self.codes[name].without(context) for name in dict.fromkeys((self.receiver, *self.donors))}
         kinds = {(name, -1): one for name, one in means.items()}
-        kinds |= {(name, draw): one for name, drawn in self.drawn.items() for draw, one in enumerate(drawn)}
+        if context == self.null_context:
+            kinds |= {(name, draw): one for name, drawn in self.drawn.items() for draw, one in enumerate(drawn)}
         first = dict(zip(kinds, accumulate(map(len, kinds.values()), initial=0), strict=False))
         at = {name: {m: i for i, m in enumerate(self.codes[name].members)} for name in means}
         every, copies, mine = torch.cat(list(kinds.values())), self.copies(context, index), self.receiver
@@ -173,6 +174,8 @@ def matched(step: Float[Tensor, "*steps d"], own: Float[Tensor, "*steps d"]) -> 
 def edited_cells(batch: ReceiverBatch, hook: Hook, places: Sequence[int], steps: Steps) -> pd.DataFrame:
     """One line an edit of prompts that have one index, all in the context of null donors or none."""
     index, copies = batch.members[0], steps.copies(batch.contexts[0], batch.members[0])
+    if not copies:
+        return pd.DataFrame()
     by_context = {context: steps.at(context, index)[:, list(places)] for context in dict.fromkeys(batch.contexts)}
     top, logits = batch.edited(hook, places, torch.stack([by_context[c] for c in batch.contexts], dim=1))
     plain_top, plain = batch.said()

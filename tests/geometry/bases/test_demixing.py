@@ -139,7 +139,7 @@ def test_unrelated_families_rarely_share_an_index(kind):
 @pytest.mark.slow
 @pytest.mark.parametrize(("n_layers", "n_worlds"), [(1, 1000), (8, 500), (30, 200)])
 @pytest.mark.parametrize("n_members", [5, 7, 9])
-@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
+@pytest.mark.parametrize("kind", KINDS)
 def test_type_one_error_in_full(kind, n_members, n_layers, n_worlds):
     one, over = false_alarms(kind, n_members, n_layers, n_worlds, seed=1)
     rates = f"{one / n_worlds:.3f} at one, {over / n_worlds:.3f} over all of {n_worlds}"

@@ -21,7 +21,7 @@ from tests.rerecording import rerecorded
 from tests.views import analysed, arrays_of
 
 TRUE = {"cka": linear_cka, "cka_debiased": linear_cka_debiased, "svcca": svcca, "procrustes": procrustes}
-COLUMNS = ["layer", "site", "hook", "layer_b", "hook_b", "value", "se"]
+COLUMNS = ["layer", "site", "hook", "layer_b", "hook_b", "measure", "value", "se"]
 COLUMNS += ["null_mean", "null_max", "n_members", "n_templates", "n_rows"]
 MEASURES = pytest.mark.parametrize("measure", TRUE)
 

@@ -149,6 +149,14 @@ def test_layers_of_two_models_are_compared_on_their_common_prompts(run, stores, 
         assert (tmp_path / "a" / name / "grid.svg").exists()
 
 
+def test_layers_by_several_measures_are_told_apart_as_json(run, stores):
+    code, out, err = run("compare", stores["gpt2"], "--between", "layers", "--measure", "cka,procrustes", "--json")
+    assert code == 0, err
+    lines = json.loads(out)
+    assert {line["measure"] for line in lines} == {"cka", "procrustes"}
+    assert len(lines) == 2 * 4 * 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -56,6 +56,7 @@ def test_a_picture_has_the_axes_the_table_and_the_parameters_that_it_names(plant
         "layers": "1-2",
         "where": "member >= 0 and position > 0",
         "n_neighbors": 10,
+        "most_rows": 4000,
         "seed": 3,
     }
     assert (picture.name, picture.source) == ("umap", planted.fingerprint)

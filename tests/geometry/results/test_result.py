@@ -181,6 +181,26 @@ def test_what_is_no_result_is_told_and_read_from_no_other_file(tmp_path, content
         LayerResult.load(tmp_path)
 
 
+def test_a_table_reads_back_equal_with_labels_of_every_kind(tmp_path):
+    labels = {"component": pd.DataFrame({"word": ["b", "a"], "size": [0.5, 2.0]})}
+    result = small_result(labels=labels)
+    result.save(tmp_path)
+    pd.testing.assert_frame_equal(LayerResult.load(tmp_path).table, result.table)
+    assert list(result.table)[:5] == ["layer", "site", "hook", "word", "size"]
+
+
+def test_a_result_whose_table_goes_along_no_axis_of_its_own_is_damaged(tmp_path):
+    small_result().save(tmp_path)
+    with h5py.File(tmp_path / "result.nc", "r+") as file:
+        described = str(file.attrs["described"])
+        assert '"component"\n  ]' in described
+        file.attrs["described"] = described.replace(
+            '"lines": [\n    "hook",\n    "component"', '"lines": [\n    "nowhere"'
+        )
+    with pytest.raises(CorruptFileError, match=r"result\.nc is no result of an analysis, or is damaged"):
+        LayerResult.load(tmp_path)
+
+
 def test_a_folder_without_a_result_is_told(tmp_path):
     with pytest.raises(NotAvailableError, match=r"result\.nc is not there; give a folder that an analysis has written"):
         LayerResult.load(tmp_path)
@@ -207,6 +227,7 @@ def test_saved_json_says_what_the_arrays_are_and_where_they_come_from(tmp_path):
             "count": ["hook"],
             "n_members": [],
         },
+        "labels": ["layer", "site", "hook"],
         "lines": ["hook", "component"],
         "parameters": {"where": None, "seed": 3, "site": "resid_post"},
         "source": "ab" * 32,

@@ -136,7 +136,7 @@ def test_unrelated_families_are_hardly_ever_shared(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
+@pytest.mark.parametrize("kind", KINDS)
 def test_verdicts_in_full(kind):
     """Shared for a true .8 in >= 80 %, private for a true .3 in <= 5 %, shared for unrelated in <= 5 % of 900 pairs."""
     size = {"n_layers": 8, "noisy": 3, "seed": 1}

@@ -249,6 +249,12 @@ def rejections(kind, n_members, n_layers, n_runs):
     ]
 
 
+def test_an_index_that_the_donor_lacks_is_not_edited(stores, loaded):
+    """Months lack the first start, so that the digits of one index get no step."""
+    table = transfer_matrix(stores["gpt2"].view(layers="1"), loaded["gpt2"], Roles(["digits"], ["months"])).table
+    assert (table["n_members"].item(), table["donor_kind"].item()) == (4, "family")
+
+
 @pytest.mark.parametrize("kind", some(KINDS, "independent", "line"))
 def test_unrelated_donors_rarely_beat_the_null(kind):
     """40 pairs over 2 layers: 2 expected, more than 7 in one case of 1,000. The full test is slow."""
