@@ -27,6 +27,8 @@ def cosines_over_layers(result: LayerResult) -> Figure:
         axis.set_axis_off()
     for axis, name in zip(axes, names, strict=False):
         _panel(axis, result, name, names)
+    lowest = float(result.table["cosine"].fillna(0).min())
+    axes[0].set_ylim(min(-0.3, lowest - 0.05), 1.05)  # of all panels, which share it
     handles = {label: one for axis in axes for one, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     title = f"{result.parameters['site']}: cosines between directions ({result.parameters['method']})"
@@ -36,7 +38,7 @@ def cosines_over_layers(result: LayerResult) -> Figure:
 
 def _panel(axis: Axes, result: LayerResult, name: str, names: list[str]) -> None:
     layers, table = [hook.table_layer for hook in result.hooks], result.table
-    directions, lowest = table[table["kind"] == "directions"], 0.0
+    directions = table[table["kind"] == "directions"]
     for number, other in enumerate(names):
         colour, width = ("black", 2.2) if other == name else (PALETTE[number % len(PALETTE)], 1.2)
         style = "--" if other.startswith("control:") and other != name else "-"
@@ -44,14 +46,12 @@ def _panel(axis: Axes, result: LayerResult, name: str, names: list[str]) -> None
         pair = [name, other] if number >= names.index(name) else [other, name]
         cosines = directions.loc[(directions[["first", "second"]] == pair).all(axis=1), "cosine"]
         axis.plot(layers, cosines, color=colour, linewidth=width, linestyle=style, label=label)
-        lowest = min(lowest, float(cosines.min()))
     composed = table[(table["kind"] == "composition") & (table["second"] == name)]
     for path, mine in composed.groupby("first", sort=False):
         axis.plot(mine["layer"], mine["cosine"], color="black", linestyle=":", linewidth=1.4, label=str(path))
     axis.axhline(0, color="#999999", linewidth=0.6)
     axis.set_title(name, fontsize=9)
     axis.set_ylabel("cosine", fontsize=9)
-    axis.set_ylim(min(-0.3, lowest - 0.05), 1.05)
     layer_ticks(axis, layers)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)

@@ -46,3 +46,12 @@ def test_each_direction_has_a_panel_with_itself_the_others_and_the_sum_that_make
         assert ("a -> b -> c" in drawn) == (number == 2)
     np.testing.assert_allclose(panels[2].get_lines()[-2].get_ydata(), [-0.1, 0, 0.1])
     assert figure.get_suptitle() == "resid_post: cosines between directions (pca)"
+
+
+def test_no_panel_cuts_off_a_line_of_another():
+    """The last panel alone has nothing below 0; the first has."""
+    found = result()
+    found.dataset["cosine"][:, 1] = -0.8
+    for axis in cosines_over_layers(found).axes:
+        if axis.axison:
+            assert axis.get_ylim()[0] < -0.8
