@@ -47,7 +47,7 @@ def shared_index_by_layer(result: LayerResult, *, measure: str = "matched_cosine
         controls = f"{first['n_controls']} controls" + (" (too few)" if first["n_controls"] < LEAST_CONTROLS else "")
         axis.set_title(f"{a} - {b}: {first['n_members']} members, {controls}", fontsize=10)
         layer_ticks(axis, mine["layer"].tolist())
-        axis.set_ylim(min(-0.45, float(np.nanmin(mine["value"].fillna(0))) - 0.1), 1.1)
+    axes[0].set_ylim(min(-0.45, float(table["value"].fillna(0).min()) - 0.1), 1.1)  # of all panels, which share it
     _legend(figure, axes[0])
     figure.suptitle(f"{result.parameters['site']}: {measure} of matched members, across templates", fontsize=12)
     return figure

@@ -32,6 +32,11 @@ def test_each_pair_has_a_panel_but_the_private_family_is_a_line_in_the_others():
     assert line(axis, "all directions").get_xdata().tolist() == list(comparisons.LAYERS)
 
 
+def test_no_panel_cuts_off_a_line_of_another():
+    figure = shared_index_by_layer(comparisons.result({"a - b": [0.1, -0.9, 0.2, 0.3], "a - c": [0.1, 0.2, 0.3, 0.4]}))
+    assert all(axis.get_ylim()[0] < -0.9 for axis in figure.axes if axis.get_title().startswith("a - "))
+
+
 def test_only_layers_called_shared_have_filled_points():
     axis = shared_index_by_layer(comparisons.result({"a - b": [NAN, 0.05, 0.9, 0.6]})).axes[0]
     dots = next(drawn for drawn in axis.get_lines() if drawn.get_marker() == "o")
