@@ -8,13 +8,15 @@ import socket
 from collections.abc import Mapping
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cache.models.hooks import layers_by_kind
-from cache.models.model import LoadedModel
 from cache.prompts.prompt import Prompts
 from cache.sealed.footer import SEALED_VERSION
-from cache.store.plan import RecordingPlan
+
+if TYPE_CHECKING:
+    from cache.models.model import LoadedModel
+    from cache.store.plan import RecordingPlan
 
 FORMAT = "activation-store"
 _MODEL_TEXTS = ("model weights", "model revision", "model processing", "compute dtype", "attention", "tokenizer")
@@ -26,7 +28,7 @@ HARD_TYPES = MappingProxyType(
 _LIBRARIES = ("h5py", "numpy", "torch", "transformer-lens", "transformers")
 
 
-def hard_fields(model: LoadedModel, plan: RecordingPlan) -> dict[str, Any]:
+def hard_fields(model: "LoadedModel", plan: "RecordingPlan") -> dict[str, Any]:
     """Everything that stored values or their meaning depend on; another value refuses to continue a store."""
     prompts = plan.tokenized.prompts
     return {
@@ -50,7 +52,7 @@ def hard_fields(model: LoadedModel, plan: RecordingPlan) -> dict[str, Any]:
     }
 
 
-def soft_fields(model: LoadedModel) -> dict[str, Any]:
+def soft_fields(model: "LoadedModel") -> dict[str, Any]:
     """What is worth knowing later but never refuses to continue a store: names, machine, library versions."""
     return {
         "model": model.name,

@@ -118,7 +118,7 @@ class ActivationStore:
         out = _empty(int(mask.sum()), self.width(chosen))
         start = 0
         for file, rows in self._parts(chosen, mask, _AT_ONCE):
-            file.reader.read(site_name(chosen), chosen.head, rows, out[start : start + len(rows)])
+            file.reader.read(site_name(chosen), chosen.head, rows, out[start : start + len(rows)].numpy())
             start += len(rows)
         return out
 
@@ -211,7 +211,7 @@ class ActivationStore:
         width = self.width(hook)
         for file, rows in parts:
             out = _empty(len(rows), width)
-            file.reader.read(site_name(hook), hook.head, rows, out)
+            file.reader.read(site_name(hook), hook.head, rows, out.numpy())
             yield out
 
 

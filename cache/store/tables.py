@@ -3,7 +3,7 @@
 import datetime
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -11,11 +11,13 @@ import pandas as pd
 from jaxtyping import Shaped
 
 from cache.errors import CorruptFileError
-from cache.models.model import LoadedModel
 from cache.sealed.layout import SealedLayout
 from cache.sealed.opening import read_attribute
 from cache.store.manifest import FORMAT, HARD_TYPES, canonical, fingerprint_of, hard_fields, soft_fields
-from cache.store.plan import RecordingPlan
+
+if TYPE_CHECKING:
+    from cache.models.model import LoadedModel
+    from cache.store.plan import RecordingPlan
 
 _ANEW = "record it anew with --overwrite"
 ROW_COLUMNS = ("prompt", "position", "token", "token_text", "member", "is_last")
@@ -39,7 +41,7 @@ _LIST_COLUMNS = {"values": _numbers, "members": _texts, "spans": _pairs}
 PROMPT_COLUMNS = ("template", *_TEXT_COLUMNS, *_LIST_COLUMNS)
 
 
-def store_layout(model: LoadedModel, plan: RecordingPlan, *, command: str = "") -> SealedLayout:
+def store_layout(model: "LoadedModel", plan: "RecordingPlan", *, command: str = "") -> SealedLayout:
     """Everything of a store but its activations: one row a kept token, in the order of the prompts."""
     hard = hard_fields(model, plan)
     rows = _row_columns(model, plan)
@@ -109,7 +111,7 @@ def read_prompt_table(file: h5py.File) -> pd.DataFrame:
     return table
 
 
-def _row_columns(model: LoadedModel, plan: RecordingPlan) -> dict[str, Shaped[np.ndarray, "row"]]:
+def _row_columns(model: "LoadedModel", plan: "RecordingPlan") -> dict[str, Shaped[np.ndarray, "row"]]:
     tokenized = plan.tokenized
     kept = [plan.kept(i) for i in range(len(tokenized.prompts))]
     ids = np.concatenate([tokenized.seen(i)[keep] for i, keep in enumerate(kept)]).astype(np.int32)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cache.errors import GeometryError
 
 if TYPE_CHECKING:
-    from cache.store.store import ActivationStore
+    from cache.store.file import StoreFile
 
 _SECONDS = 10  # of processor time, and what the file's size explains
 _BYTES_A_SECOND = 20_000_000
@@ -39,20 +39,21 @@ def main() -> None:
 
 def facts(file: Path) -> dict[str, Any]:
     """What `geometry info` tells of a store."""
-    from cache.store.store import ActivationStore
+    from cache.store.file import open_store_file  # not the store, which takes torch: seconds
 
-    with ActivationStore.open(file) as store:
-        return _facts(store, file)
+    store = open_store_file(file)
+    store.reader.close()
+    return _facts(store)
 
 
 def verification(file: Path, *options: str) -> dict[str, Any]:
     """What `geometry verify` tells of a store: counts of blocks, and each damage as part, block and rows."""
     from cache.sealed.verify import verify_store
-    from cache.store.store import ActivationStore
+    from cache.store.file import open_store_file
 
     result = verify_store(file, quick="quick" in options, on_site=lambda done, total: _say({"step": [done, total]}))
     if not result.damage:
-        ActivationStore.open(file).close()
+        open_store_file(file).reader.close()
     return {
         "n_blocks": result.n_blocks,
         "n_committed": result.n_committed,
@@ -70,7 +71,8 @@ def _say(answer: dict[str, Any]) -> None:
 
 def _limit(file: Path) -> None:
     """Take away what no honest file of this size needs; the libraries are loaded before they are counted."""
-    import cache.sealed.verify  # noqa: F401
+    import cache.sealed.verify
+    import cache.store.file  # noqa: F401
     from cache.sealed.footer import read_footer
     from cache.sealed.opening import open_regular
 
@@ -96,14 +98,14 @@ def _lower(limit: int, value: int) -> None:
     resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
-def _facts(store: "ActivationStore", file: Path) -> dict[str, Any]:
+def _facts(store: "StoreFile") -> dict[str, Any]:
     hard, soft = store.manifest["hard"], store.manifest["soft"]
-    prompts = store.prompts
+    prompts, n_recorded = store.prompts, len(store.recorded)
     kinds: dict[str, list[int]] = hard["hooks"]
     return {
-        "file": str(file),
-        "bytes": file.stat().st_size,
-        "complete": store.complete,
+        "file": str(store.path),
+        "bytes": store.path.stat().st_size,
+        "complete": n_recorded == len(store.rows),
         "model": soft.get("model", "not noted"),
         "revision": hard["model revision"] or "none",
         "processing": hard["model processing"],
@@ -112,8 +114,8 @@ def _facts(store: "ActivationStore", file: Path) -> dict[str, Any]:
         "families": {family or "own": int(n) for family, n in prompts["family"].value_counts(sort=False).items()},
         "frames": {frame: int(n) for frame, n in prompts["frame"].value_counts(sort=False).items()},
         "kinds": {kind: int(n) for kind, n in prompts["kind"].value_counts(sort=False).items()},
-        "rows": len(store.rows),
-        "rows planned": store.n_planned,
+        "rows": n_recorded,
+        "rows planned": len(store.rows),
         "positions": hard["positions"],
         "sites": kinds,
         "dtype": hard["storage dtype"],
