@@ -66,6 +66,19 @@ def test_further_tables_stand_between_the_result_and_the_figures(tmp_path):
     assert (tmp_path / "more.csv").read_text() == "x\n1.5\n2\n"
 
 
+def test_pictures_are_those_that_matplotlib_saves(tmp_path):
+    figure = figure_of([1, 3, 2])
+    figure.set_layout_engine("constrained")
+    write_report(result_of([0.5]), {"one": figure}, tmp_path)
+    assert figure.dpi == 100
+    with mpl.rc_context({"svg.hashsalt": "ab" * 32, "svg.fonttype": "none"}):
+        figure.savefig(tmp_path / "two.png", dpi=110, metadata={"Software": None})
+        figure.set_layout_engine("none")  # the SVG has the layout of the PNG
+        figure.savefig(tmp_path / "two.svg", dpi=110, metadata={"Date": None})
+    assert (tmp_path / "two.png").read_bytes() == (tmp_path / "one.png").read_bytes()
+    assert (tmp_path / "two.svg").read_bytes() == (tmp_path / "one.svg").read_bytes()
+
+
 def test_without_figures_there_is_the_result(tmp_path):
     assert [path.name for path in write_report(result_of([1.0]), {}, str(tmp_path))] == RESULT_FILES
 
