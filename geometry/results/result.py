@@ -68,7 +68,7 @@ class LayerResult:
         """What the dataset says of each cell of `lines`, in tidy form (`tidy`)."""
         return tidy(self.dataset, self.lines)
 
-    @property
+    @cached_property
     def hooks(self) -> tuple[Hook, ...]:
         """The sites, along the axis `hook`."""
         return tuple(as_hook(str(name)) for name in self.dataset["hook"].to_numpy())
@@ -81,7 +81,7 @@ class LayerResult:
         """
         if name not in self.dataset.data_vars:
             raise InputError(f"{self.name} has no {name!r}; it has {', '.join(map(str, self.dataset.data_vars))}")
-        return np.asarray(self.dataset[name].to_numpy())
+        return np.asarray(self.dataset.variables[name].to_numpy())
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write result.nc (netCDF: all), result.json (axes, parameters, source, versions), table.csv and rows.csv.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import LEAST_MEMBERS, share_error, share_interval
@@ -197,12 +197,8 @@ def _best(
     hook: int | None = None,
 ) -> tuple[int, int]:
     """The layer and setting with the highest success on some trials."""
-
-    def mean(name: str) -> Float[np.ndarray, "hook chosen"]:
-        values = result.values(f"trial_{name}")[:, chosen][:, :, others].mean(axis=2)
-        return values if hook is None else values[hook : hook + 1]
-
-    success, moved = mean("success"), mean("probability_moved")
+    names, layers = ("trial_success", "trial_probability_moved"), slice(hook, None if hook is None else hook + 1)
+    success, moved = (result.values(name)[layers, chosen][:, :, others].mean(axis=2) for name in names)
     score = np.where(np.isnan(success), -np.inf, success + 1e-6 * moved)
     best = np.unravel_index(int(score.argmax()), score.shape)
     return int(best[0]) if hook is None else hook, int(chosen[best[1]])
@@ -217,15 +213,11 @@ def _outcome(
     wanted = [method, alpha, positions]
     at = result.parameters["settings"].index(wanted) if wanted in result.parameters["settings"] else None
     tried = at is not None and not np.isnan(result.values("trial_success")[hook, at, mine]).any()
-
-    def mean(name: str) -> float:
-        return float(result.values(f"trial_{name}")[hook, at, mine].mean()) if tried else np.nan
-
+    names = ("success", "within_families", "probability_moved")
+    means = {name: float(result.values(f"trial_{name}")[hook, at, mine].mean()) if tried else np.nan for name in names}
     top1 = pd.Series(result.values("trial_top1")[hook, at, mine] if tried else [-1]).mode().iloc[0]
     return cell | {
-        "success": mean("success"),
-        "within_families": mean("within_families"),
-        "probability_moved": mean("probability_moved"),
+        **means,
         "old_rank": float(np.median(result.values("trial_old_rank")[hook, at, mine])) if tried else np.nan,
         "top1_after": str(result.parameters["tokens"].get(str(top1), "")),
         "n_rows": int(mine.sum()),
