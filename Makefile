@@ -29,15 +29,16 @@ study: setup
 	$(BIN)/python scripts/layerwise_geometry.py activations/study.h5 figures/study
 	@echo "look at figures/study/families/matched_cosine.png and figures/study/described/described.png"
 
+# Bytecode is kept: some hundred processes of the tests would each compile everything again.
 test: setup
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # Another machine's kernels: what compares numbers may not count on the last digits that this machine gives.
 OTHER_CPU := tests/cache/models/test_restart.py tests/probes/edits/test_hooks.py tests/probes/edits/test_generation.py \
 	tests/geometry/results/test_result.py tests/geometry/stats/test_moments.py tests/geometry/similarity/test_of_rows.py
 
 test-other-cpu: setup
-	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OPENBLAS_CORETYPE=Nehalem \
+	PYTHONDONTWRITEBYTECODE= ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OPENBLAS_CORETYPE=Nehalem \
 		$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(OTHER_CPU)
 
 lint: setup
