@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from cache import LoadedModel, load_dataset, load_model
+from tests.circles import Circle
 from tests.word_tokenizer import word_tokenizer
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # one: tests run on all cores side by side
@@ -125,6 +126,18 @@ def smollm2() -> LoadedModel:
 def prompts():
     """Ragged prompts: three families, two frames."""
     return load_dataset("digits,numwords,months")
+
+
+@pytest.fixture
+def circles(monkeypatch) -> None:
+    """Circles in the place of UMAP's pictures, which have tests of their own."""
+    monkeypatch.setattr("geometry.bases.embedding._loaded_umap", lambda: Circle)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch) -> None:
+    """Nothing is drawn: what a test looks at are tables, files and messages."""
+    monkeypatch.setattr("geometry.report._pictures", lambda _: (b"", b""))
 
 
 @pytest.fixture

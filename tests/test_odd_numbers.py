@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import sys
 import types
 import typing
 from contextlib import suppress
@@ -45,17 +44,6 @@ def rig(gpt2, model_folders, tmp_path_factory):
     codes, cells = torch.randn(4, 5, 6, generator=draw), torch.randn(2, 4, 5, 6, generator=draw)
     with ActivationStore.open(place.store) as store:
         yield Rig(x, y, codes, cells, store, gpt2)
-
-
-class Circle:
-    """In the place of UMAP: lays rows out on a circle."""
-
-    def __init__(self, **_):
-        pass
-
-    def fit_transform(self, x):
-        turn = np.linspace(0, 6, len(x))
-        return np.stack([np.cos(turn), np.sin(turn)], axis=1)
 
 
 def kind_of(annotation):
@@ -122,8 +110,7 @@ def test_every_function_that_takes_a_number_is_tried():
 
 
 @pytest.mark.parametrize(("name", "parameter"), [(name, one) for name, taken in NUMBERS.items() for one in taken])
-def test_an_odd_number_gives_a_result_or_one_sentence(rig, name, parameter, monkeypatch):
-    monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=Circle))  # UMAP takes a quarter minute
+def test_an_odd_number_gives_a_result_or_one_sentence(rig, name, parameter, circles):
     function = FUNCTIONS[name]
     arguments, options = CALLS[name](rig)
     for odd in ODD[NUMBERS[name][parameter]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from geometry.cli import main
+from tests.geometry.cli.every_command import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -18,6 +19,9 @@ PYTHON = [code for language, code in BLOCKS if language == "python"]
 
 
 SMALLER = {
+    "geometry cache --model smollm2-135m": "geometry cache --model smollm2-135m --templates 2",
+    "geometry cache --model gpt2-small": "geometry cache --model gpt2-small --templates 2",
+    "geometry probe activations/smollm2-135m.h5": "geometry probe activations/smollm2-135m.h5 --permutations 1",
     "control:0-19": "control:0-9",
     "--templates 8": "--templates 3",
     "0,4-7,-1": "0,1-2,-1",
@@ -26,7 +30,10 @@ SMALLER = {
     "--layers 24-28": "--layers 1-2",
     "--layers 24 ": "--layers 2 ",
 }
-"""What stands for the real study: layers of the small model, and as many controls and templates as nulls take."""
+"""What stands for the real study: layers of the small model, and as many controls and templates as nulls take.
+
+That `geometry cache` needs no more than a model is tested beside the command.
+"""
 
 
 def run(command: str, folder: Path) -> None:
@@ -46,7 +53,7 @@ def place(tmp_path_factory, model_folders):
     return place
 
 
-def test_every_command_of_the_readme_runs(place, monkeypatch, capsys):
+def test_every_command_of_the_readme_runs(place, circles, monkeypatch, capsys):
     monkeypatch.chdir(place)
     commands = [line for line in [*TABLE, *SHELL] if line.startswith("geometry ")]
     assert len(commands) >= 20
@@ -82,7 +89,7 @@ def test_the_demo_runs(place, monkeypatch, capsys):
     commands = [line for line in recipe.splitlines() if "/geometry " in line]
     assert len(commands) == 3
     for command in commands:
-        run(command, place / "smollm2-135m")
+        run(command.replace("0,1,2,3,4,5,6,7,8", "1,2,3,4,5"), place / "smollm2-135m")
     script = next(line for line in recipe.splitlines() if "scripts/" in line)
     assert "scripts/steer_digit_to_word.py activations/demo.h5" in script
     scope: dict[str, object] = {"__name__": "script"}
@@ -91,7 +98,7 @@ def test_the_demo_runs(place, monkeypatch, capsys):
     scope["main"]("activations/demo.h5")
     printed = capsys.readouterr().out
     assert "mean_difference" in printed
-    assert printed.count("done in") >= 7  # a line an answer
+    assert printed.count("done in") >= 4  # a line an answer
     for name in ("task-table.csv", "scatter.png", "explained_variance.svg", "table.csv", "result.json"):
         assert (place / "figures" / "demo" / name).exists()
 
@@ -119,10 +126,8 @@ def help_of(capsys, *arguments: str) -> str:
 
 def test_readme_and_help_name_the_same_commands_and_options(capsys):
     overview = help_of(capsys)
-    commands = ("cache", "prompts", "models", "info", "verify", "svd", "pca", "nmf", "demix", "umap", "compare")
-    commands += ("direction", "steer", "sweep", "transfer", "erase", "probe")
-    helps = {command: help_of(capsys, command) for command in commands}
-    for command in commands:
+    helps = {command: help_of(capsys, command) for command in COMMANDS}
+    for command in COMMANDS:
         assert command in overview
         assert f"geometry {command}" in README
     everything = overview + "".join(helps.values())
@@ -135,7 +140,7 @@ def test_the_study_and_its_script_run(place, monkeypatch, capsys):
     recipe = subprocess.run(["make", "-n", "study"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     record, script = (line for line in recipe.splitlines() if "activations/study.h5" in line)
     record = record.replace("control:0-19", "control:0-1").replace("--templates 8", "--templates 2")
-    run(record.replace("8,9,10 ", "8 "), place / "smollm2-135m")
+    run(record.replace("0,1,2,3,4,5,6,7,8,9,10", "1,2,3,4,5"), place / "smollm2-135m")
     scope: dict[str, object] = {"__name__": "script"}
     exec((ROOT / "scripts" / "layerwise_geometry.py").read_text(), scope)
     assert "scripts/layerwise_geometry.py activations/study.h5 figures/study" in script

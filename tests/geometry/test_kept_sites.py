@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -18,7 +17,10 @@ from geometry.layers.principal import pca_by_layer, svd_by_layer
 from geometry.layers.umap import umap_by_layer
 from geometry.results.over import Loop
 from tests.recordings import recorded
+from tests.variants import some
 from tests.views import analysed
+
+pytestmark = pytest.mark.usefixtures("circles")
 
 PAIRS = [("digits", "months"), ("months", "numwords")]
 WHERE = {"where": "is_last and template < 4"}
@@ -39,21 +41,6 @@ def stores(loaded, tmp_path_factory):
     yield made
     for store in made:
         store.close()
-
-
-@pytest.fixture(autouse=True)
-def circles(monkeypatch):
-    """Circles by seed in the place of UMAP, which compiles for ten seconds."""
-
-    class Circle:
-        def __init__(self, *, random_state, n_neighbors, **_):
-            self.turn = random_state + n_neighbors
-
-        def fit_transform(self, x):
-            turn = np.linspace(0, 6, len(x)) + self.turn
-            return np.stack([np.cos(turn), np.sin(turn)], axis=1)
-
-    monkeypatch.setattr("geometry.bases.embedding._loaded_umap", lambda: Circle)
 
 
 def two_stores(view, *, other, other_where=None, **choices):
@@ -83,10 +70,7 @@ ANALYSES = {
     "between_layers": (between_layers, {"measure": "cka"}, [{"measure": "procrustes"}, {"seed": 1}]),
     "between_stores": (two_stores, {"measure": "cka"}, [{"measure": "procrustes"}, {"seed": 1}]),
 }
-IN_SUITE = {"pca", "demix", "between_pairs"}
-EVERY = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in IN_SUITE)) for name in ANALYSES]
-)
+EVERY = pytest.mark.parametrize("name", some(ANALYSES, "pca", "demix", "between_pairs"))
 
 
 class Kept:
@@ -134,7 +118,7 @@ def test_a_stopped_analysis_goes_on_to_the_files_of_an_undisturbed_one(name, sto
     pd.testing.assert_frame_equal(found.table, run.alone().table)
 
 
-@EVERY
+@pytest.mark.parametrize("name", some(ANALYSES, "pca", "demix"))
 def test_a_run_that_differs_in_one_parameter_uses_no_site_that_was_kept(name, stores, tmp_path):
     run = Kept(name, stores, tmp_path / "kept")
     for other in [*ANALYSES[name][2], WHERE, {"where": mask(stores[0])}, {"site": "mlp_out"}, {"layers": "1-2"}]:

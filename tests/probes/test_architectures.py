@@ -12,7 +12,11 @@ from probes.edits.hooks import EDITABLE
 from tests.cache.architectures import TYPES, tiny_model
 from tests.cache.plain_sites import blocks_of
 from tests.probes.readings import random_direction, read
+from tests.variants import some
 
+# of every kind of attention, mixer, norm, position and output; every one is loaded, checked and read in tests/cache
+IN_SUITE = """bamba bert bloom cohere deepseek_v3 falcon falcon-alibi gemma2 gemma3_text gpt2 gpt_neo gpt_neox gpt_oss
+gptj granite jamba jetmoe llama mamba mixtral mpt olmo2 openai-gpt opt phi qwen3 recurrent_gemma stablelm xglm""".split()
 CLOSE = 1e-5  # of the largest value
 TEXT = "1,2,3,"
 
@@ -51,7 +55,7 @@ def plain_continuation(hf_model, tokens, n_tokens, eos):
     return found
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", some(TYPES, *IN_SUITE))
 def test_generation_needs_no_option_and_is_the_plain_models(models, name):
     model, hf_model = models(name)
     if isinstance(model, GeometryError):
@@ -86,7 +90,7 @@ def test_steering_by_the_embedding_is_the_plain_model_with_its_block_given_more(
     assert wanted != generate(model, TEXT, 5)
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", some(TYPES, *IN_SUITE))
 def test_an_edit_is_made_once_and_reaches_what_is_computed_from_it(models, name):
     """Or it is refused: at the site edited stands what stood there and the step, and the block's parts add up."""
     model, _ = models(name)

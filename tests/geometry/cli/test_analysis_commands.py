@@ -55,7 +55,7 @@ TABLES |= {"demix": set(), "umap": {"rows.csv"}, "compare": {"summary.csv"}}
 
 
 @pytest.mark.parametrize("command", FILES)
-def test_every_command_writes_figures_tables_and_parameters(run, stores, tmp_path, command):
+def test_every_command_writes_figures_tables_and_parameters(run, stores, circles, monkeypatch, tmp_path, command):
     layers = ("--layers", "1,2")
     code, out, err = run(command, stores["gpt2"], "--out", "figures/f", "--seed", 5, *layers)
     assert (code, "resid_post" in out) == (0, True), err
@@ -76,11 +76,12 @@ def test_every_command_writes_figures_tables_and_parameters(run, stores, tmp_pat
     assert {name: list(axes) for name, (axes, _) in arrays_of(saved).items()} == {
         name: axes for name, axes in described["axes"].items() if axes
     }
+    monkeypatch.setattr("geometry.report._pictures", lambda _: (b"", b""))
     code, out, err = run(command, stores["gpt2"], "--out", "figures/f", "--seed", 5, *layers, "--json", "--quiet")
     assert (code, err, len(json.loads(out))) == (0, "", len(table))
 
 
-def test_without_an_out_folder_each_command_has_its_own(run, stores, tmp_path):
+def test_without_an_out_folder_each_command_has_its_own(run, stores, no_pictures, tmp_path):
     assert run("demix", stores["gpt2"], "--layers", "2", "--quiet")[0] == 0
     assert run("compare", stores["gpt2"], "--layers", "2", "--measure", "cka", "--quiet")[0] == 0
     assert run("compare", stores["gpt2"], "--between", "layers", "--quiet")[0] == 0
@@ -89,7 +90,7 @@ def test_without_an_out_folder_each_command_has_its_own(run, stores, tmp_path):
     assert names == {"gpt2-demix", "gpt2-compare", "gpt2-layers", "gpt2-llama"}
 
 
-def test_the_summary_says_what_it_cannot_decide(run, stores):
+def test_the_summary_says_what_it_cannot_decide(run, stores, no_pictures):
     code, out, err = run("compare", stores["gpt2"], "--families", "digits,numwords", "--layers", "2")
     assert code == 0
     assert "2 control families: a verdict takes 19; record control:0-19 with the others" in " ".join(err.split())
@@ -99,7 +100,7 @@ def test_the_summary_says_what_it_cannot_decide(run, stores):
     assert "95 %" in out
 
 
-def test_components_say_which_tokens_they_promote_unless_told_to_do_without(run, stores, tmp_path):
+def test_components_say_which_tokens_they_promote_unless_told_to_do_without(run, stores, no_pictures, tmp_path):
     assert run("pca", stores["gpt2"], "--layers", "2", "--out", "a", "--quiet")[0] == 0
     assert run("pca", stores["gpt2"], "--layers", "2", "--out", "b", "--model", "none", "--quiet")[0] == 0
     with_tokens, without = (pd.read_csv(tmp_path / name / "loadings.csv") for name in "ab")
@@ -108,7 +109,7 @@ def test_components_say_which_tokens_they_promote_unless_told_to_do_without(run,
     pd.testing.assert_frame_equal(with_tokens[without.columns.tolist()], without)
 
 
-def test_a_store_whose_model_is_gone_is_compared_without_the_readout(run, stores, tmp_path, monkeypatch):
+def test_a_store_whose_model_is_gone_is_compared_without_the_readout(run, stores, no_pictures, tmp_path, monkeypatch):
     from geometry.cli.console import recorded_model
 
     def gone(*_, **__):
@@ -121,7 +122,7 @@ def test_a_store_whose_model_is_gone_is_compared_without_the_readout(run, stores
     assert set(pd.read_csv(tmp_path / "a" / "table.csv")["variant"]) == {"plain"}
 
 
-def test_with_its_model_the_readout_is_removed(run, stores, tmp_path):
+def test_with_its_model_the_readout_is_removed(run, stores, no_pictures, tmp_path):
     assert run("compare", stores["llama"], "--layers", "2", "--out", "a", "--quiet")[0] == 0
     assert set(pd.read_csv(tmp_path / "a" / "table.csv")["variant"]) == {"plain", "readout removed"}
 
@@ -133,7 +134,7 @@ def test_another_model_than_the_one_recorded_is_refused(run, stores, model_folde
     assert not (tmp_path / "a").exists()
 
 
-def test_heads_are_compared_without_the_readout(run, stores, tmp_path):
+def test_heads_are_compared_without_the_readout(run, stores, no_pictures, tmp_path):
     assert run("compare", stores["gpt2"], "--site", "z", "--layers", "2", "--out", "a", "--quiet")[0] == 0
     assert set(pd.read_csv(tmp_path / "a" / "table.csv")["variant"]) == {"plain"}
 
@@ -149,7 +150,7 @@ def test_layers_of_two_models_are_compared_on_their_common_prompts(run, stores, 
         assert (tmp_path / "a" / name / "grid.svg").exists()
 
 
-def test_layers_by_several_measures_are_told_apart_as_json(run, stores):
+def test_layers_by_several_measures_are_told_apart_as_json(run, stores, no_pictures):
     code, out, err = run("compare", stores["gpt2"], "--between", "layers", "--measure", "cka,procrustes", "--json")
     assert code == 0, err
     lines = json.loads(out)

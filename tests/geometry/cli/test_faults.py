@@ -36,20 +36,6 @@ def whole(path):
     return content.endswith(b"\n")
 
 
-@pytest.fixture
-def no_layout(monkeypatch):
-    """A circle in the place of UMAP, which takes ten seconds to compile."""
-    import torch
-
-    from geometry.bases.embedding import Embedding
-
-    def circle(x, **_):
-        turn = torch.linspace(0, 6, len(x))
-        return Embedding(torch.stack([turn.cos(), turn.sin()], dim=1), 1.0, 2)
-
-    monkeypatch.setattr("geometry.layers.umap.umap", circle)
-
-
 def test_every_command_is_tried():
     assert set(COMMANDS) - set(WRITING) == {"models", "info", "verify", "steer"}
     assert set(COMMANDS) - set(READING) == {"models", "cache", "prompts", "steer"}
@@ -64,7 +50,7 @@ CTRL_C = (KeyboardInterrupt(), 130, "interrupted")
     [(name, *FULL) for name in WRITING] + [(name, *CTRL_C) for name in (*FILES, "pca")],
 )
 def test_the_last_file_that_cannot_be_put_in_place_leaves_whole_files_alone(
-    run_here, place, no_layout, tmp_path, monkeypatch, command, failure, code, told
+    run_here, place, circles, tmp_path, monkeypatch, command, failure, code, told
 ):
     replace, last = os.replace, LAST.get(command, ".svg")
 
@@ -119,7 +105,7 @@ REFUSED = {
     ("command", "option"),
     [(command, option) for command in READING for option in REFUSED if option in OPTIONS[command]],
 )
-def test_what_the_store_does_not_hold_is_told(run_here, place, no_layout, tmp_path, command, option):
+def test_what_the_store_does_not_hold_is_told(run_here, place, circles, tmp_path, command, option):
     for text in REFUSED[option]:
         got, out, err = run_here(*place.call(command), f"--{option}={text}")
         assert (got, out, err.count("\n"), err.startswith("error: ")) == (2, "", 1, True), (text, got, err)

@@ -72,7 +72,7 @@ def test_every_command_prints_and_draws_any_name(command, run, store, tmp_path):
         ElementTree.parse(path)
 
 
-def test_files_named_after_groups_stay_in_their_folder(run, store, tmp_path):
+def test_files_named_after_groups_stay_in_their_folder(run, store, no_pictures, tmp_path):
     for ends in ((FORMULA, MARKUP), (PATH, FORMULA), (MARKUP, PATH)):
         code, out, err = run("direction", store, "--from", ends[0], "--to", ends[1], "--layer", 1)
         assert code == 0, err

@@ -54,8 +54,7 @@ IN_SUITE = {"cache", "pca", "compare", "steer"}
     ("command", "option"),
     [pytest.param(*one, marks=[pytest.mark.slow] * (one[0] not in IN_SUITE)) for one in PAIRS + WRITTEN_OUT],
 )
-def test_an_odd_number_is_taken_or_refused_in_one_sentence(run_here, place, command, option, monkeypatch):
-    monkeypatch.setattr("geometry.report._pictures", lambda _: (b"", b""))  # which takes most of the time
+def test_an_odd_number_is_taken_or_refused_in_one_sentence(run_here, place, no_pictures, command, option):
     refused = 0
     for odd in ODD if option in OPTIONS[command] else ODD[2:]:
         if odd == str(OPTIONS[command].get(option)):

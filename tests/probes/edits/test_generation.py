@@ -54,8 +54,17 @@ def wanted(positions):
     return lambda place, length: place in numbers
 
 
-@pytest.mark.parametrize("positions", POSITIONS, ids=str)
-@pytest.mark.parametrize("hook", [Hook("resid_post", 0), Hook("z", 1), Hook("mlp_out", 1)], ids=lambda hook: hook.kind)
+CASES = [(hook, where) for hook in (Hook("resid_post", 0), Hook("z", 1), Hook("mlp_out", 1)) for where in POSITIONS]
+IN_SUITE = [(hook, where) for hook, where in CASES if hook.kind == "resid_post" or where in ("last", "all", [3, 9])]
+
+
+@pytest.mark.parametrize(
+    ("hook", "positions"),
+    [
+        pytest.param(*one, marks=[pytest.mark.slow] * (one not in IN_SUITE), id=f"{one[0].kind}-{one[1]}")
+        for one in CASES
+    ],
+)
 def test_tokens_are_those_of_a_loop_that_recomputes_everything_with_and_without_a_cache(model, hook, positions):
     direction = random_direction(model, hook, norm=6.0)
     truth = naive(model, 8, hook, 2.0 * direction.step, wanted(positions))

@@ -62,7 +62,7 @@ def test_every_probe_that_makes_sense_is_run_and_written_into_one_folder(run, fi
     assert LayerResult.load(folder).values("null").shape == (2, 7, 3)
 
 
-def test_what_is_asked_for_alone_is_run_and_printed_as_json(run, file, tmp_path):
+def test_what_is_asked_for_alone_is_run_and_printed_as_json(run, file, no_pictures, tmp_path):
     choices = ("--target", "member,number", "--leave-out", "member", "--layers", "2", "--permutations", 2)
     done = run(file, *choices, "--out", "here", "--json", "--quiet", "--strict", "--families", "months")
     lines = json.loads(done.stdout)
@@ -71,13 +71,13 @@ def test_what_is_asked_for_alone_is_run_and_printed_as_json(run, file, tmp_path)
     assert json.loads((tmp_path / "here" / "result.json").read_text())["parameters"]["strict"] is True
 
 
-def test_the_period_is_passed_on(run, file, tmp_path):
+def test_the_period_is_passed_on(run, file, no_pictures, tmp_path):
     run(file, "--target", "angle", "--layers", "2", "--permutations", 2, "--period", 9, "--out", "here", "--quiet")
     probes = json.loads((tmp_path / "here" / "result.json").read_text())["parameters"]["probes"]
     assert [one["period"] for one in probes] == [9, 9]
 
 
-def test_a_single_family_is_not_asked_for_its_name(run, file):
+def test_a_single_family_is_not_asked_for_its_name(run, file, no_pictures):
     done = run(file, "--families", "digits", "--layers", "2", "--permutations", 2, "--json", "--quiet")
     assert [f"{line['target']}-{line['leave_out']}" for line in json.loads(done.stdout)] == ALL[2:]
 

@@ -64,7 +64,7 @@ def test_query_writes_a_picture_and_shares_beside_the_models_own_accuracy(run, s
     assert result.parameters["seed"] == 3
 
 
-def test_query_spreads_its_layers_and_prints_json(run, store):
+def test_query_spreads_its_layers_and_prints_json(run, store, no_pictures):
     out, err = run("query", store, "--families", "digits", "--json", "--quiet", "--kinds", "decreasing")
     assert err == ""
     assert [line["layer"] for line in json.loads(out)] == [0, 1, 2]
@@ -90,7 +90,7 @@ def test_cosines_stand_beside_reliabilities_and_a_direction_between_controls(run
     assert "no direction between controls" not in err
 
 
-def test_a_store_without_two_controls_beside_the_families_is_told(run, store):
+def test_a_store_without_two_controls_beside_the_families_is_told(run, store, no_pictures):
     families = "digits,numwords,control:0"
     _, err = run("cosines", store, "--families", families, "--layers", "2", "--method", "lda", "--json")
     assert "no direction between controls beside them: record control:0-1" in err

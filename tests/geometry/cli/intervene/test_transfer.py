@@ -73,7 +73,7 @@ def test_a_command_writes_matrices_curves_and_tables(run, store, tmp_path, comma
     np.testing.assert_allclose([line["controls min"], line["controls max"]], [controls.min(), controls.max()])
 
 
-def test_families_are_those_named_beside_the_controls(run, store):
+def test_families_are_those_named_beside_the_controls(run, store, no_pictures):
     out, err = run("erase", store, "--families", "digits,days", "--layers", "1", "--rank", 2, "--json", "--quiet")
     table = pd.DataFrame(json.loads(out))
     assert err == ""
@@ -82,7 +82,7 @@ def test_families_are_those_named_beside_the_controls(run, store):
     assert (table["rank"] == 2).all()
 
 
-def test_layers_are_spread_unless_named_and_another_site_can_be_edited(run, store, tmp_path):
+def test_layers_are_spread_unless_named_and_another_site_can_be_edited(run, store, no_pictures, tmp_path):
     out, _ = run("transfer", store, "--families", "digits", "--out", "here", "--json")
     assert sorted({line["layer"] for line in json.loads(out)}) == [0, 1, 2]
     assert (tmp_path / "here" / "table.csv").is_file()
