@@ -1,7 +1,6 @@
 """`geometry svd|pca|nmf|demix|umap`: what lies in the rows of one site, at every layer, with pictures."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from geometry.cli.console import options
@@ -13,75 +12,47 @@ from geometry.cli.record.store import StoreFile
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cache import ActivationStore
     from geometry.results.result import LayerResult
 
 
-def pca(
-    file: StoreFile,
-    site: options.Site = "resid_post",
-    layers: options.Layers = "all",
-    where: options.Where = None,
-    components: options.Components = 5,
-    model: RecordedModel = None,
-    out: options.Out = None,
-    seed: options.Seed = 0,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Principal components at every layer: scatter, spectra, the variance they explain, and what they stand for."""
-    from geometry.layers.principal import pca_by_layer
+def _components(method: str, explanation: str) -> Callable[..., None]:
+    """The command of a method that finds components at every layer: such commands differ in nothing else."""
 
-    folder = options.results_folder(out, f"{file.stem}-pca")
-    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
-        result = pca_by_layer(view, k=components, seed=seed, loop=loop)
-        tables = {"loadings": _loadings(view.store, result, model, quiet=quiet)}
-    _write(result, tables, folder, _shares(result), as_json=as_json, quiet=quiet)
+    def command(
+        file: StoreFile,
+        site: options.Site = "resid_post",
+        layers: options.Layers = "all",
+        where: options.Where = None,
+        components: options.Components = 5,
+        model: RecordedModel = None,
+        out: options.Out = None,
+        seed: options.Seed = 0,
+        as_json: options.AsJson = False,
+        quiet: options.Quiet = False,
+    ) -> None:
+        import geometry
 
+        by_layer = getattr(geometry, f"{method}_by_layer")
+        folder = options.results_folder(out, f"{file.stem}-{method}")
+        with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
+            result = by_layer(view, k=components, seed=seed, loop=loop)
+            loadings = geometry.loadings(result, recorded_model(view.store, model, quiet=quiet))
+        report = _report(result, _short(result), {"loadings": loadings})
+        write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)
 
-def svd(
-    file: StoreFile,
-    site: options.Site = "resid_post",
-    layers: options.Layers = "all",
-    where: options.Where = None,
-    components: options.Components = 5,
-    model: RecordedModel = None,
-    out: options.Out = None,
-    seed: options.Seed = 0,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Singular vectors at every layer, no mean removed: as pca, the first one being mostly the mean."""
-    from geometry.layers.principal import svd_by_layer
-
-    folder = options.results_folder(out, f"{file.stem}-svd")
-    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
-        result = svd_by_layer(view, k=components, seed=seed, loop=loop)
-        tables = {"loadings": _loadings(view.store, result, model, quiet=quiet)}
-    _write(result, tables, folder, _shares(result), as_json=as_json, quiet=quiet)
+    command.__name__, command.__doc__ = method, explanation
+    return command
 
 
-def nmf(
-    file: StoreFile,
-    site: options.Site = "resid_post",
-    layers: options.Layers = "all",
-    where: options.Where = None,
-    components: options.Components = 5,
-    model: RecordedModel = None,
-    out: options.Out = None,
-    seed: options.Seed = 0,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Non-negative factors at every layer; signed activations are split by sign. At home on mlp_post."""
-    from geometry.layers.nmf import nmf_by_layer
-
-    folder = options.results_folder(out, f"{file.stem}-nmf")
-    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
-        result = nmf_by_layer(view, k=components, seed=seed, loop=loop)
-        tables = {"loadings": _loadings(view.store, result, model, quiet=quiet)}
-    columns = ["layer", "component", "explained_variance_ratio", "null_max", "agreement", "stability"]
-    _write(result, tables, folder, result.table[columns], as_json=as_json, quiet=quiet)
+pca = _components(
+    "pca", "Principal components at every layer: scatter, spectra, the variance they explain, and what they stand for."
+)
+svd = _components(
+    "svd", "Singular vectors at every layer, no mean removed: as pca, the first one being mostly the mean."
+)
+nmf = _components(
+    "nmf", "Non-negative factors at every layer; signed activations are split by sign. At home on mlp_post."
+)
 
 
 def demix(
@@ -106,7 +77,7 @@ def demix(
     wide = result.table.pivot_table(index="layer", columns="part", values="share", sort=False, dropna=False)
     shared = result.table[result.table["part"] == "shared index"].set_index("layer")
     short = wide.assign(**{"index p over layers": shared["p_layers"]}).reset_index()
-    _write(result, {}, folder, short, as_json=as_json, quiet=quiet)
+    write_results({folder: (result, _report(result, short, {}))}, as_json=as_json, quiet=quiet)
 
 
 def umap(
@@ -126,13 +97,7 @@ def umap(
     with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
         result = umap_by_layer(view, seed=seed, loop=loop)
     short = result.table[["layer", "trustworthiness", "n_members", "n_rows"]]
-    _write(result, {}, folder, short, as_json=as_json, quiet=quiet)
-
-
-def _loadings(store: "ActivationStore", result: "LayerResult", name: str | None, *, quiet: bool) -> "pd.DataFrame":
-    from geometry.layers.loadings import loadings
-
-    return loadings(result, recorded_model(store, name, quiet=quiet))
+    write_results({folder: (result, _report(result, short, {}))}, as_json=as_json, quiet=quiet)
 
 
 def _figures(result: "LayerResult", tables: "Mapping[str, pd.DataFrame]") -> dict[str, Any]:
@@ -151,29 +116,23 @@ def _figures(result: "LayerResult", tables: "Mapping[str, pd.DataFrame]") -> dic
     return figures
 
 
-def _write(
-    result: "LayerResult",
-    tables: "Mapping[str, pd.DataFrame]",
-    folder: Path,
-    short: "pd.DataFrame",
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def _report(result: "LayerResult", short: "pd.DataFrame", tables: "Mapping[str, pd.DataFrame]") -> Report:
     counts = result.table.iloc[0]
     what = f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
-    report = Report(
+    return Report(
         draw=lambda: _figures(result, tables),
         tables=tables,
         shown=[(f"{result.name} of {result.parameters['site']}: {what}", short)],
         notes=[f"rows: {result.parameters['where']}"],
     )
-    write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)
 
 
-def _shares(result: "LayerResult") -> "pd.DataFrame":
+def _short(result: "LayerResult") -> "pd.DataFrame":
+    """The table of components as a terminal shows it: a line a layer with their shares; of nmf a line a component."""
     from geometry.figures.scatter import SHORT
 
+    if result.name == "nmf":
+        return result.table[["layer", "component", "explained_variance_ratio", "null_max", "agreement", "stability"]]
     wide = result.table.pivot_table(index="layer", columns="component", values="explained_variance_ratio", dropna=False)
     first = result.table[result.table["component"] == 0].set_index("layer")
     short = SHORT[result.name]
