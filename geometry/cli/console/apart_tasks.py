@@ -6,12 +6,9 @@ import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cache.errors import GeometryError
-
-if TYPE_CHECKING:
-    from cache.store.file import StoreFile
 
 _SECONDS = 10  # of processor time, and what the file's size explains
 _BYTES_A_SECOND = 20_000_000
@@ -43,7 +40,29 @@ def facts(file: Path) -> dict[str, Any]:
 
     store = open_store_file(file)
     store.reader.close()
-    return _facts(store)
+    hard, soft = store.manifest["hard"], store.manifest["soft"]
+    prompts, n_recorded = store.prompts, len(store.recorded)
+    return {
+        "file": str(store.path),
+        "bytes": store.path.stat().st_size,
+        "complete": n_recorded == len(store.rows),
+        "model": soft.get("model", "not noted"),
+        "revision": hard["model revision"] or "none",
+        "processing": hard["model processing"],
+        "bos": hard["bos"],
+        "prompts": len(prompts),
+        "families": {family or "own": int(n) for family, n in prompts["family"].value_counts(sort=False).items()},
+        "frames": {frame: int(n) for frame, n in prompts["frame"].value_counts(sort=False).items()},
+        "kinds": {kind: int(n) for kind, n in prompts["kind"].value_counts(sort=False).items()},
+        "rows": n_recorded,
+        "rows planned": len(store.rows),
+        "positions": hard["positions"],
+        "sites": hard["hooks"],
+        "dtype": hard["storage dtype"],
+        "fingerprint": store.fingerprint,
+        "created": store.created,
+        "command": store.command,
+    }
 
 
 def verification(file: Path, *options: str) -> dict[str, Any]:
@@ -96,33 +115,6 @@ def _limit(file: Path) -> None:
 def _lower(limit: int, value: int) -> None:
     hard = resource.getrlimit(limit)[1]
     resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
-
-
-def _facts(store: "StoreFile") -> dict[str, Any]:
-    hard, soft = store.manifest["hard"], store.manifest["soft"]
-    prompts, n_recorded = store.prompts, len(store.recorded)
-    kinds: dict[str, list[int]] = hard["hooks"]
-    return {
-        "file": str(store.path),
-        "bytes": store.path.stat().st_size,
-        "complete": n_recorded == len(store.rows),
-        "model": soft.get("model", "not noted"),
-        "revision": hard["model revision"] or "none",
-        "processing": hard["model processing"],
-        "bos": hard["bos"],
-        "prompts": len(prompts),
-        "families": {family or "own": int(n) for family, n in prompts["family"].value_counts(sort=False).items()},
-        "frames": {frame: int(n) for frame, n in prompts["frame"].value_counts(sort=False).items()},
-        "kinds": {kind: int(n) for kind, n in prompts["kind"].value_counts(sort=False).items()},
-        "rows": n_recorded,
-        "rows planned": len(store.rows),
-        "positions": hard["positions"],
-        "sites": kinds,
-        "dtype": hard["storage dtype"],
-        "fingerprint": store.fingerprint,
-        "created": store.created,
-        "command": store.command,
-    }
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Options that several commands share, each spelled and explained once."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -70,6 +71,7 @@ SpreadLayers = Annotated[
     str, typer.Option("--layers", help="all, or layers and ranges: 8,14,20-24; default: eight, evenly spread.")
 ]
 
+Number = TypeVar("Number", int, float)
 
 _LONGEST_STEM = 150  # bytes; names have at most 255, suffixes and `.tmp` included
 
@@ -85,12 +87,13 @@ def sequence_design(
     from cache.families.family import FAMILIES
     from cache.prompts.sequences import SequenceDesign
 
+    whole = "takes whole numbers such as 3,4"
     return SequenceDesign(
         families=(FAMILIES["digits"],),
         frames=_words(frame),
         kinds=_words(kind),
-        lengths=_numbers(length, "--length"),
-        starts=None if starts.strip() == "all" else _numbers(starts, "--starts"),
+        lengths=tuple(dict.fromkeys(numbers(length, int, f"--length {whole}"))),
+        starts=None if starts.strip() == "all" else tuple(numbers(starts, int, f"--starts {whole}")),
         templates=templates,
         sample=sample,
         seed=seed,
@@ -109,6 +112,23 @@ def families_of(text: str | None) -> list[str] | None:
     if not names:
         raise InputError("--families takes names such as digits,numwords; got none")
     return names
+
+
+def numbers(text: str, read: Callable[[str], Number], taken: str) -> list[Number]:
+    """The numbers of an option, which commas divide.
+
+    Args:
+        text: what is given.
+        read: what makes a number of a part.
+        taken: which option takes what, to tell whoever gives something else.
+
+    Raises:
+        InputError: a part is no such number.
+    """
+    try:
+        return [read(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"{taken}; got {text!r}") from error
 
 
 def file_stem(*parts: str) -> str:
@@ -142,11 +162,3 @@ def results_folder(out: Path | None, default: str) -> Path:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-
-
-def _numbers(text: str, option: str) -> tuple[int, ...]:
-    try:
-        numbers = tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError as error:
-        raise InputError(f"{option} takes whole numbers such as 3,4; got {text!r}") from error
-    return numbers

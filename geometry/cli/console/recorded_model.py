@@ -45,7 +45,7 @@ def recorded_model(store: "ActivationStore", name: str | None, *, quiet: bool) -
     except GeometryError as error:
         if name is not None:
             raise
-        console(quiet=quiet).print(f"without the model ({error}): no tokens, no readout control", markup=False)
+        console(quiet=quiet).print(f"without the model ({error}): no tokens, no readout control")
         return None
 
 

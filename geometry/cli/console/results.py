@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geometry.cli.console.terminal import console, drawing, print_table
+from geometry.cli.console.terminal import console, print_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,11 +40,11 @@ def write_results(results: "Mapping[Path, tuple[LayerResult, Report]]", *, as_js
     """
     import pandas as pd
 
-    from geometry.report import write_report
+    from geometry.report import own_style, write_report
     from geometry.results.over import forget
 
     paths = []
-    with drawing(quiet=quiet):
+    with console(quiet=quiet).status("drawing"), own_style():
         for folder, (result, report) in results.items():
             paths += write_report(result, report.draw(), folder, report.tables)
             forget(folder)

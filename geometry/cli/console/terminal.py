@@ -1,5 +1,6 @@
 """What a person at the terminal sees: progress, tables, sizes."""
 
+import json
 import shlex
 import sys
 from collections.abc import Iterator
@@ -45,13 +46,7 @@ def console(*, quiet: bool = False) -> Console:
 
 
 def load_model_aloud(
-    name: str,
-    *,
-    device: str,
-    bos: bool,
-    revision: str | None = None,
-    processing: str = "none",
-    quiet: bool = False,
+    name: str, *, device: str, bos: bool, revision: str | None, processing: str, quiet: bool
 ) -> "LoadedModel":
     """Load a model and say so: importing torch and converting a GGUF file take their time."""
     with console(quiet=quiet).status(f"loading {name} (a GGUF model is converted the first time: half a minute)"):
@@ -80,15 +75,6 @@ def progress(unit: str, *, quiet: bool) -> Iterator[Progress]:
             raise
 
 
-@contextmanager
-def drawing(*, quiet: bool) -> Iterator[None]:
-    """Say that figures are drawn, and draw them the same whatever settings of matplotlib the user has."""
-    from geometry.report import own_style
-
-    with console(quiet=quiet).status("drawing"), own_style():
-        yield
-
-
 def print_table(frame: "pd.DataFrame", *, title: str | None = None) -> None:
     """Print a data frame to standard output; missing numbers are left blank."""
     table = Table(title=None if title is None else Text(printable(title), "table.title"), title_justify="left")
@@ -99,6 +85,17 @@ def print_table(frame: "pd.DataFrame", *, title: str | None = None) -> None:
         table.add_row(*(_cell(value) for value in row))
     width = None if sys.stdout.isatty() else 160
     Console(width=width, highlight=False, emoji=False).print(table, markup=False)
+
+
+def intervals(table: "pd.DataFrame") -> list[str]:
+    """The 95 % interval of each line as a terminal shows it; blank where there is none."""
+    ends = zip(table["ci_low"], table["ci_high"], strict=True)
+    return ["" if low != low else f"{low:.2f} to {high:.2f}" for low, high in ends]
+
+
+def print_json(content: object) -> None:
+    """Print what `--json` asks for to standard output."""
+    sys.stdout.write(json.dumps(content, indent=2) + "\n")
 
 
 def this_command(*, without: str = "") -> str:

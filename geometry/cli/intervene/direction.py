@@ -1,6 +1,5 @@
 """`geometry direction`: from one family, group of prompts or member to another, as a file to steer with."""
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel, model_words, needed_model
-from geometry.cli.console.terminal import console
+from geometry.cli.console.terminal import console, print_json
 from geometry.cli.record.store import StoreFile
 from geometry.printable import printable
 
@@ -73,13 +72,13 @@ def direction(
     described: dict[str, Any] = {"hook": hook.name, "head": head, "method": found.method, "source": found.source}
     described |= {"target": found.target, "norm": found.norm, **ends.numbers, "file": str(path)}
     if as_json:
-        sys.stdout.write(json.dumps(described, indent=2) + "\n")
+        print_json(described)
         return
     place = hook.name if head is None else f"{hook.name} head {head}"
     ways = f"{printable(found.source)} -> {printable(found.target)}"
     sys.stdout.write(f"{found.method}, {ways} at {place}: norm {found.norm:.4g}{_said(ends.numbers)}\n")
     tried = ["geometry", "steer", *model_words(store), "--direction", str(path), *ends.tried]
-    console(quiet=quiet).print(f"{path}\ntry: " + shlex.join(tried), markup=False)
+    console(quiet=quiet).print(f"{path}\ntry: " + shlex.join(tried))
 
 
 class _Ends(NamedTuple):
@@ -192,7 +191,4 @@ def _stability(store: "ActivationStore", pairs: "Contrast", hook: "Hook", method
     if len(contexts) < 2 or method not in METHODS:
         return None
     even = pairs.table["context"].isin(contexts[::2]).to_numpy()
-    return cosine(
-        find_direction(store, pairs.subset(even), hook, method),
-        find_direction(store, pairs.subset(~even), hook, method),
-    )
+    return cosine(*(find_direction(store, pairs.subset(half), hook, method) for half in (even, ~even)))

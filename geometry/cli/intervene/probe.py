@@ -12,25 +12,15 @@ from geometry.cli.console import options
 from geometry.cli.console.results import Report, write_results
 from geometry.cli.console.viewed import viewed
 from geometry.cli.record.store import StoreFile
+from geometry.rows.names import names_of
 
 if TYPE_CHECKING:
     from cache.store.store import ActivationStore
     from geometry.results.result import LayerResult
     from probes.linear.tasks import Question
 
-_SHORT = [
-    "layer",
-    "target",
-    "leave_out",
-    "value",
-    "ci_low",
-    "ci_high",
-    "chance",
-    "selectivity",
-    "control_max",
-    "p",
-    "q",
-]
+_SHORT = ["layer", "target", "leave_out", "value", "ci_low", "ci_high", "chance", "selectivity"]
+_SHORT += ["control_max", "p", "q"]
 
 
 def probe(
@@ -78,17 +68,13 @@ def _questions(store: "ActivationStore", names: list[str] | None, target: str, l
     from probes.linear.tasks import TARGETS, Question
 
     known = names or store.families
-    targets = _words(target) or [name for name in TARGETS if name != "family" or len(known) > 1]
-    groups = _words(leave_out)
+    targets = names_of(target) or [name for name in TARGETS if name != "family" or len(known) > 1]
+    groups = names_of(leave_out)
     if not groups:
         raise InputError("--leave-out takes member, template or both; got none")
     probes = list(product(targets, groups))
     sensible = [one for one in probes if one != ("member", "member")] or probes
     return [Question(wanted, left_out, names) for wanted, left_out in sensible]
-
-
-def _words(text: str) -> list[str]:
-    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _write(result: "LayerResult", folder: Path, *, as_json: bool, quiet: bool) -> None:

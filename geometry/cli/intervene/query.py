@@ -9,6 +9,7 @@ from geometry.cli.console.recorded_model import NeededModel
 from geometry.cli.console.results import Report, write_results
 from geometry.cli.intervene.edited import Contexts, EditedSite, edited_view
 from geometry.cli.record.store import StoreFile
+from geometry.rows.names import names_of
 
 _SHOWN = ["layer", "family", "kind", "as_last", "as_last_ci_low", "as_last_ci_high", "as_answer", "as_answer_ci_low"]
 _SHOWN += ["as_answer_ci_high", "unchanged", "last_over_answer", "donor_accuracy", "n_members"]
@@ -30,7 +31,6 @@ def query(
     quiet: options.Quiet = False,
 ) -> None:
     """Give the last token the code of a prompt of another kind: is it read as its last member, or as its answer?"""
-    from geometry.rows.names import names_of
     from probes.transfer.figures import last_or_answer_by_layer
     from probes.transfer.query_position import last_or_answer
 

@@ -1,7 +1,7 @@
 """`geometry steer`: what a model says next with and without a direction."""
 
-import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +9,7 @@ import typer
 
 from cache.errors import InputError
 from geometry.cli.console import options
-from geometry.cli.console.terminal import load_model_aloud, print_table
+from geometry.cli.console.terminal import load_model_aloud, print_json, print_table
 from geometry.printable import printable
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ def steer(
     from probes.directions.files import load_direction
     from probes.edits.edit import addition, exchange
 
-    where = _positions(positions)
+    where: str | list[int] = positions
+    if positions not in ("last", "all"):
+        where = options.numbers(positions, int, "--positions takes last, all, or numbers such as 0,4")
     if not prompt:
         raise InputError("--prompt takes a text of at least one character; got none")
     if top < 1 or tokens < 1:
@@ -71,9 +73,7 @@ def steer(
         name: _said(loaded, prompt, edits, where, tokens, top) for name, edits in (("before", []), ("after", edits))
     }
     if as_json:
-        sys.stdout.write(
-            json.dumps({"prompt": prompt, "alpha": alpha, "positions": positions, **found}, indent=2) + "\n"
-        )
+        print_json({"prompt": prompt, "alpha": alpha, "positions": positions, **found})
         return
     what = " + ".join(f"{_way(one)} at {one.hook.name}" for one in directions)
     if both:
@@ -101,24 +101,19 @@ def _way(one: "Direction") -> str:
 
 
 def _said(
-    model: "LoadedModel", prompt: str, edits: "list[Any]", positions: "str | list[int]", n_tokens: int, top: int
+    model: "LoadedModel", prompt: str, edits: "list[Edit]", positions: "str | list[int]", n_tokens: int, top: int
 ) -> dict[str, Any]:
     """The likeliest next tokens with their probabilities, and a greedy continuation."""
-    from contextlib import ExitStack
-
     import torch
 
     from probes.edits.generation import generate, text_tokens
     from probes.edits.hooks import edited
 
-    given: list[Edit] = edits
     text = text_tokens(model, prompt)
-    with ExitStack() as stack, torch.inference_mode():
-        if given:
-            stack.enter_context(edited(model, given, positions))
+    with edited(model, edits, positions) if edits else nullcontext(), torch.inference_mode():
         chances = model.last_logits(text)[0].softmax(dim=-1)
     best = chances.topk(min(top, len(chances)))
-    ids = generate(model, prompt, n_tokens, edits=given, positions=positions)
+    ids = generate(model, prompt, n_tokens, edits=edits, positions=positions)
     return {
         "top": [
             {"token": model.tokenizer.decode([int(i)]), "probability": float(p)}
@@ -136,12 +131,3 @@ def _side_by_side(found: dict[str, dict[str, Any]]) -> "pd.DataFrame":
         columns[name] = [repr(line["token"]) for line in said["top"]]
         columns[f"p {name}"] = [line["probability"] for line in said["top"]]
     return pd.DataFrame(columns)
-
-
-def _positions(text: str) -> "str | list[int]":
-    if text in ("last", "all"):
-        return text
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"--positions takes last, all, or numbers such as 0,4; got {text!r}") from error

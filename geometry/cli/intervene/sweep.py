@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cache.errors import InputError
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel, needed_model
 from geometry.cli.console.results import Report, write_results
@@ -40,7 +39,7 @@ def sweep(
     from probes.steering.settings import Grid
     from probes.steering.sweep import sweep as run_sweep
 
-    grid = Grid(_numbers(alphas), positions)
+    grid = Grid(options.numbers(alphas, float, "--alphas takes numbers such as 0.5,1,2"), positions)
     folder = options.results_folder(out, options.file_stem(file.stem, source, target))
     with opened_view(file, site, layers, where, quiet=quiet) as view:
         loaded = needed_model(view.store, model, quiet=quiet)
@@ -88,10 +87,3 @@ def _figures(result: "LayerResult") -> dict[str, Any]:
         for one in result.parameters["positions"]
     }
     return {"success": steering_by_layer(result, by_answer), "grid": steering_grid(result)}
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"--alphas takes numbers such as 0.5,1,2; got {text!r}") from error

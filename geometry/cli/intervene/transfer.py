@@ -1,7 +1,6 @@
 """`geometry transfer|erase`: does one family's index code act in another, and is it needed there?"""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from geometry.cli.console.recorded_model import NeededModel
 from geometry.cli.console.results import Report, write_results
 from geometry.cli.intervene.edited import Contexts, EditedSite, edited_view
 from geometry.cli.record.store import StoreFile
+from geometry.rows.names import names_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,7 @@ def transfer(
         shown = ["success", "ci_low", "ci_high", "effect", "null_mean", "null_max", "p", "p_layers", "q"]
         tables = {"summary": short, "pairs": strongest(result.table, shown)}
         figures = {"matrix": transfer_matrices, "by_layer": transfer_by_layer}
-        _write(result, figures, tables, folder, as_json=as_json, quiet=quiet)
+        write_results({folder: (result, _report(result, figures, tables))}, as_json=as_json, quiet=quiet)
 
 
 def erase(
@@ -98,25 +98,20 @@ def erase(
         shown += ["p", "p_layers", "q", "necessary"]
         tables = {"summary": short, "pairs": strongest(result.table, shown, falling=True)}
         figures = {"matrix": erasure_matrices, "by_layer": erasure_by_layer}
-        _write(result, figures, tables, folder, as_json=as_json, quiet=quiet)
+        write_results({folder: (result, _report(result, figures, tables))}, as_json=as_json, quiet=quiet)
 
 
 def _roles(store: "ActivationStore", families: str | None, positions: str, n_contexts: int) -> "Roles":
     """The named families receive and give, and the store's first controls give beside them."""
     from probes.receivers.roles import N_CONTROLS, Roles
 
-    names = options.families_of(families)
-    if names is None:
-        return Roles(positions=_words(positions), n_contexts=n_contexts)
-    controls = [name for name in store.controls if name not in names]
-    return Roles(names, [*names, *controls[:N_CONTROLS]], _words(positions), n_contexts)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    words = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not words:
+    names, sets = options.families_of(families), names_of(positions)
+    if not sets:
         raise InputError("--positions takes last, members, both; got none")
-    return words
+    if names is None:
+        return Roles(positions=sets, n_contexts=n_contexts)
+    controls = [name for name in store.controls if name not in names]
+    return Roles(names, [*names, *controls[:N_CONTROLS]], sets, n_contexts)
 
 
 def _short(result: "LayerResult", value: str, beside: list[str]) -> "pd.DataFrame":
@@ -139,28 +134,21 @@ def _short(result: "LayerResult", value: str, beside: list[str]) -> "pd.DataFram
     return pd.DataFrame(lines)
 
 
-def _write(
-    result: "LayerResult",
-    figures: Mapping[str, Callable[..., Any]],
-    tables: "dict[str, pd.DataFrame]",
-    folder: Path,
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def _report(
+    result: "LayerResult", figures: Mapping[str, Callable[..., Any]], tables: "dict[str, pd.DataFrame]"
+) -> Report:
     short = tables["summary"].drop(columns=[name for name in _SAVED if name in tables["summary"]])
     what = f"{result.name} of {result.parameters['site']}: {result.table['n_templates'].iloc[0]} contexts edited"
     notes = _at_floor(result)
     if result.table["p"].isna().all() and result.parameters["n_null"]:
         notes.insert(0, "no p values: nulls are drawn from 10 control families or more; record control:0-19")
     sets = result.parameters["positions"]
-    report = Report(
+    return Report(
         draw=lambda: {f"{name}-{one}": draw(result, one) for name, draw in figures.items() for one in sets},
         tables=tables,
         shown=[(what, short), ("each pair of families at the layer where it stands out most", tables["pairs"])],
         notes=notes,
     )
-    write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)
 
 
 def _at_floor(result: "LayerResult") -> list[str]:

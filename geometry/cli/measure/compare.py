@@ -1,5 +1,6 @@
 """`geometry compare`: families, layers or models against each other, with nulls, controls and a verdict."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
@@ -11,8 +12,10 @@ from cache.errors import InputError
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import RecordedModel, recorded_model
 from geometry.cli.console.results import Report, write_results
+from geometry.cli.console.terminal import intervals
 from geometry.cli.console.viewed import viewed, watched
 from geometry.cli.record.store import StoreFile
+from geometry.rows.names import names_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +52,7 @@ def compare(
     """Are families coded alike, layer by layer? Or: how alike are layers, of one model or of two?"""
     from geometry.between.families import DEFAULT_MEASURES, RESIDUAL, between_pairs
 
-    measures = [part.strip() for part in measure.split(",") if part.strip()]
-    names = options.families_of(families)
+    measures, names = names_of(measure), options.families_of(families)
     if between not in {"families", "layers"}:
         raise InputError(f"--between takes families or layers; got {between!r}")
     if other is not None or between == "layers":
@@ -117,13 +119,11 @@ def _families_report(result: "LayerResult") -> Report:
 
 def _short(summary: "pd.DataFrame") -> "pd.DataFrame":
     """The summary as a terminal shows it: the interval in one column, and no more than is read at a glance."""
-    ends = zip(summary["ci_low"], summary["ci_high"], strict=True)
-    interval = ["" if low != low else f"{low:.2f} to {high:.2f}" for low, high in ends]
     columns = ["a", "b", "verdict", "layer", "value", "95 %", "q", "readout_removed", "index_removed", "n_members"]
     if (summary["n_orders"] > 0).any():
         columns[3:3] = ["code"]
         columns[-1:-1] = ["reordered", "order_q"]
-    short = summary.assign(**{"95 %": interval})[columns]
+    short = summary.assign(**{"95 %": intervals(summary)})[columns]
     return short.rename(columns={"readout_removed": "no readout", "index_removed": "index lost", "n_members": "n"})
 
 
@@ -141,16 +141,13 @@ def _grids(
     from cache.store.store import ActivationStore
     from geometry.between.layers import between_layers, between_stores
 
+    between: Callable[..., LayerResult] = between_layers if len(files) == 1 else between_stores
     results = {}
     with ExitStack() as stack:
         views = [stack.enter_context(ActivationStore.open(file)).view(*chosen) for file in files]
         for name in measures:
             with watched(None, folder / name, quiet=quiet, what=f"{name} of all layers") as loop:
-                results[name] = (
-                    between_layers(*views, measure=name, seed=seed, loop=loop)
-                    if len(views) == 1
-                    else between_stores(*views, measure=name, seed=seed, loop=loop)
-                )
+                results[name] = between(*views, measure=name, seed=seed, loop=loop)
     return results
 
 

@@ -95,7 +95,7 @@ def _say_left_out(model: "LoadedModel", layers: str, *, quiet: bool) -> None:
     for kind, where in layers_by_kind(missing).items():
         numbers = "all layers" if len(where) == model.n_layers else f"layers {', '.join(map(str, where))}"
         text = f"left out: {kind} of {numbers} (geometry models --check {model.name} says why)"
-        console(quiet=quiet).print(text, markup=False)
+        console(quiet=quiet).print(text)
 
 
 def _usable(prompts: "Prompts", model: "LoadedModel", *, quiet: bool) -> "TokenizedPrompts":
@@ -105,10 +105,8 @@ def _usable(prompts: "Prompts", model: "LoadedModel", *, quiet: bool) -> "Tokeni
     kept, dropped = drop_unusable(tokenize(prompts, model.tokenizer, bos=model.bos))
     for (family, frame), group in dropped.groupby(["family", "frame"], sort=False):
         reasons = "; ".join(group["reason"].iloc[:2]) + ("; ..." if len(group) > 2 else "")
-        console(quiet=quiet).print(
-            f"dropped {group['n_prompts'].sum()} prompts of {family} in frame {frame}: {reasons}",
-            markup=False,
-        )
+        text = f"dropped {group['n_prompts'].sum()} prompts of {family} in frame {frame}: {reasons}"
+        console(quiet=quiet).print(text)
     return kept
 
 
@@ -119,14 +117,13 @@ def _record(recording: "Recording", path: Path, *, quiet: bool) -> None:
     say = console(quiet=quiet)
     plan, n_pending = recording.plan, recording.n_pending
     if recording.complete:
-        say.print(f"{path} is complete: nothing to do (geometry info {shlex.quote(str(path))})", markup=False)
+        say.print(f"{path} is complete: nothing to do (geometry info {shlex.quote(str(path))})")
         return
     free = shutil.disk_usage(recording.path.parent).free
     say.print(
         f"{len(plan.tokenized.prompts)} prompts, {plan.n_tokens} tokens, {len(plan.hooks)} sites -> {path}: "
         f"{filesize.decimal(recording.nbytes)} ({filesize.decimal(free)} free), "
-        f"{n_pending} of {len(plan.blocks)} forward passes to do",
-        markup=False,
+        f"{n_pending} of {len(plan.blocks)} forward passes to do"
     )
     started = time.monotonic()
     tokens = [0]
@@ -136,31 +133,23 @@ def _record(recording: "Recording", path: Path, *, quiet: bool) -> None:
 
         def on_block(done: "Progress") -> None:
             tokens[0] += done.new_tokens
-            bar.update(
-                task,
-                completed=done.done_blocks,
-                speed=f"{tokens[0] / (time.monotonic() - started):.0f} tok/s",
-            )
+            speed = f"{tokens[0] / (time.monotonic() - started):.0f} tok/s"
+            bar.update(task, completed=done.done_blocks, speed=speed)
 
         try:
             carry_out(recording, on_block=on_block, should_stop=lambda: bool(stop))
         except StoppedError as error:
-            stopped = StoppedError(f"{error}; nothing is lost; go on with: {_continuation()}")
+            stopped = StoppedError(f"{error}; nothing is lost; go on with: {this_command(without='--overwrite')}")
             stopped.exit_code = 128 + stop[0]
             raise stopped from error
     seconds = time.monotonic() - started
     if not tokens[0]:
-        say.print(f"nothing was missing but the mark of a complete file, which {path} has again", markup=False)
+        say.print(f"nothing was missing but the mark of a complete file, which {path} has again")
         return
     say.print(
         f"recorded {tokens[0]} tokens in {seconds:.0f} s ({tokens[0] / seconds:.0f} tokens/s) -> {path}\n"
-        f"next: geometry info {shlex.quote(str(path))}, geometry pca {shlex.quote(str(path))}",
-        markup=False,
+        f"next: geometry info {shlex.quote(str(path))}, geometry pca {shlex.quote(str(path))}"
     )
-
-
-def _continuation() -> str:
-    return this_command(without="--overwrite")
 
 
 @contextmanager

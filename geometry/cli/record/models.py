@@ -1,14 +1,12 @@
 """`geometry models`: what can be loaded here and now, and what was found about one model."""
 
-import json
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geometry.cli.console import options
-from geometry.cli.console.terminal import console, print_table
+from geometry.cli.console.terminal import console, print_json, print_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,12 +44,8 @@ def models(
 
         model = open_model(check, device=device, revision=revision, processing=processing, bos=bos)
     if as_json:
-        content = {
-            "model": model.name,
-            "type": model.model_type,
-            "findings": list(map(asdict, model.findings.values())),
-        }
-        sys.stdout.write(json.dumps(content, indent=2) + "\n")
+        findings = list(map(asdict, model.findings.values()))
+        print_json({"model": model.name, "type": model.model_type, "findings": findings})
     else:
         print_table(_found(model), title=f"{model.name} (type {model.model_type}), on some twenty tokens")
     refuse(model)
@@ -99,8 +93,7 @@ def _list(*, as_json: bool) -> None:
     rows = pd.DataFrame(available_models())
     reachable = hub_reachable()
     if as_json:
-        content = {"models": rows.to_dict("records"), "hub_reachable": reachable}
-        sys.stdout.write(json.dumps(content, indent=2) + "\n")
+        print_json({"models": rows.to_dict("records"), "hub_reachable": reachable})
         return
     print_table(rows)
     others = (
@@ -108,4 +101,4 @@ def _list(*, as_json: bool) -> None:
         if reachable
         else "the Hub cannot be reached: copy a folder (config.json, safetensors, tokenizer) here and give its path"
     )
-    console().print(f"{others}; folders and .gguf files load by their path", markup=False)
+    console().print(f"{others}; folders and .gguf files load by their path")

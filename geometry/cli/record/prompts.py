@@ -11,7 +11,7 @@ import typer
 
 from cache.errors import InputError
 from geometry.cli.console import options
-from geometry.cli.console.terminal import console, load_model_aloud, print_table, progress
+from geometry.cli.console.terminal import console, intervals, load_model_aloud, print_table, progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,25 +79,20 @@ def _show_prompts(made: "Prompts", out: Path | None, *, as_json: bool, quiet: bo
 
         write_prompts(made, out)
         use = f"use them with --dataset {shlex.quote(str(out))}"
-        console(quiet=quiet).print(f"{len(made)} prompts -> {out}; {use}", markup=False)
+        console(quiet=quiet).print(f"{len(made)} prompts -> {out}; {use}")
         return
     if as_json:
         for prompt in made:
             sys.stdout.write(json.dumps(asdict(prompt), ensure_ascii=False) + "\n")
         return
     table = made.table()
-    print_table(
-        table.head(_SHOWN)[["family", "frame", "kind", "template", "text", "answer", "distractor"]].assign(
-            text=[repr(text) for text in table["text"].head(_SHOWN)],
-            answer=[repr(text) for text in table["answer"].head(_SHOWN)],
-            distractor=[repr(text) for text in table["distractor"].head(_SHOWN)],
-        )
-    )
+    first = table.head(_SHOWN)[["family", "frame", "kind", "template", "text", "answer", "distractor"]]
+    print_table(first.assign(**{name: first[name].map(repr) for name in ("text", "answer", "distractor")}))
     counts = ", ".join(
         f"{count} {family or 'own'}" for family, count in table["family"].value_counts(sort=False).items()
     )
     more = f"the first {_SHOWN} of " if len(made) > _SHOWN else ""
-    console(quiet=quiet).print(f"{more}{len(made)} prompts: {counts}; --out FILE.jsonl saves them all", markup=False)
+    console(quiet=quiet).print(f"{more}{len(made)} prompts: {counts}; --out FILE.jsonl saves them all")
 
 
 def _show_task_table(result: "TaskTable", out: Path | None, *, as_json: bool, quiet: bool) -> None:
@@ -105,24 +100,19 @@ def _show_task_table(result: "TaskTable", out: Path | None, *, as_json: bool, qu
         from cache.whole_files import write_whole
 
         write_whole(out, result.table.to_csv(index=False, float_format="%.6g"))
-        console(quiet=quiet).print(f"task table -> {out}", markup=False)
+        console(quiet=quiet).print(f"task table -> {out}")
     if as_json:
         sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
     else:
         print_table(_short(result), title="task table: top-1 accuracy with its 95 % interval over answers")
         console(quiet=quiet).print(
             "an interval needs 5 different answers; distractor: share of prompts continued with the last member shown"
-            " (for repeated and copy, with its successor)",
-            markup=False,
+            " (for repeated and copy, with its successor)"
         )
 
 
 def _short(result: "TaskTable") -> "pd.DataFrame":
-    interval = [
-        "" if low != low else f"{low:.2f} to {high:.2f}"
-        for low, high in zip(result.table["ci_low"], result.table["ci_high"], strict=True)
-    ]
-    table = result.table.assign(interval=interval)
+    table = result.table.assign(interval=intervals(result.table))
     names = {
         "member_tokens": "member tok",
         "answer_tokens": "answer tok",

@@ -1,6 +1,5 @@
 """`geometry info` and `geometry verify`: what a store holds, and whether it still does."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ from rich.markup import escape
 from cache.errors import CorruptFileError
 from geometry.cli.console import options
 from geometry.cli.console.apart import read_apart
-from geometry.cli.console.terminal import progress
+from geometry.cli.console.terminal import print_json, progress
 from geometry.printable import printable
 
 StoreFile = Annotated[Path, typer.Argument(metavar="FILE", help="An .h5 file made by geometry cache.")]
@@ -22,7 +21,7 @@ def info(file: StoreFile, as_json: options.AsJson = False) -> None:
     """Say what a store holds: model, prompts, sites, rows, and how much of it is recorded."""
     facts = read_apart("facts", file)
     if as_json:
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        print_json(facts)
         return
     facts["bytes"] = f"{facts['bytes']:,} ({filesize.decimal(facts['bytes'])})"
     facts["sites"] = {kind: _ranges(layers) for kind, layers in facts["sites"].items()}
