@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError
 from geometry.rows.analysed import families_text
+from probes.directions.contrasts import load_rows
 from probes.directions.prompts import contexts_of
 
 LAST = -1
@@ -133,16 +135,12 @@ def plan_codes(
 
 def load_codes(store: ActivationStore, hook: Hook, plans: Sequence[CodePlan]) -> tuple[IndexCodes, ...]:
     """The codes of several plans at one site, read at once."""
-    wanted, place = np.unique(np.concatenate([plan.rows.ravel() for plan in plans]), return_inverse=True)
-    mask = np.zeros(len(store.rows), dtype=bool)
-    mask[wanted] = True
-    x = store.load(hook, mask).double()
-    found, start = [], 0
-    for plan in plans:
-        cells = x[place[start : start + plan.rows.size]].reshape(*plan.rows.shape, -1)
-        found.append(IndexCodes(plan.family, plan.contexts, plan.members, cells))
-        start += plan.rows.size
-    return tuple(found)
+    x = load_rows(store, hook, np.concatenate([plan.rows.ravel() for plan in plans])).double()
+    parts = torch.split(x, [plan.rows.size for plan in plans])
+    return tuple(
+        IndexCodes(plan.family, plan.contexts, plan.members, part.reshape(*plan.rows.shape, -1))
+        for plan, part in zip(plans, parts, strict=True)
+    )
 
 
 def _rows_at(

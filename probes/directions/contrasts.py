@@ -97,13 +97,16 @@ def load_pairs(
     store: ActivationStore, hook: HookLike, pairs: Contrast
 ) -> tuple[Float[Tensor, "pair d"], Float[Tensor, "pair d"]]:
     """Activations of both sides of every pair at one site, in the pairs' order."""
-    loaded = []
-    for side in (0, 1):
-        wanted, place = np.unique(pairs.rows[:, side], return_inverse=True)
-        mask = np.zeros(len(store.rows), dtype=bool)
-        mask[wanted] = True
-        loaded.append(store.load(hook, mask)[place])
-    return loaded[0], loaded[1]
+    x, y = (load_rows(store, hook, pairs.rows[:, side]) for side in (0, 1))
+    return x, y
+
+
+def load_rows(store: ActivationStore, hook: HookLike, rows: Int[np.ndarray, " row"]) -> Float[Tensor, "row d"]:
+    """Activations of rows of a store at one site, in any order; a row may come several times."""
+    wanted, place = np.unique(rows, return_inverse=True)
+    mask = np.zeros(len(store.rows), dtype=bool)
+    mask[wanted] = True
+    return store.load(hook, mask)[place]
 
 
 def _labelled(view: View, label: str) -> pd.DataFrame:

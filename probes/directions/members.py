@@ -1,15 +1,17 @@
 """Edits of an index as directions: make one member act as another, turn next into previous."""
 
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.models.hooks import HookLike
 from cache.store.store import check_open
 from cache.store.view import Where, where_text
+from probes.directions.contrasts import load_rows
 from probes.directions.direction import Direction, direction_of
 from probes.directions.estimators import mean_difference
 
@@ -49,17 +51,7 @@ def member_edit(
             f"no context has both members {i} and {j} of {family!r} among the rows {where_text(where)!r}; "
             "record prompts that show both at the same place, with positions members"
         )
-    step = _mean_step(store, hook, pairs)
-    source, target = f"{family} {i}", f"{family} {j}"
-    return direction_of(
-        step,
-        hook,
-        "member_edit",
-        source=source,
-        target=target,
-        fingerprint=store.fingerprint,
-        weights=store.weights,
-    )
+    return _between(store, hook, pairs, "member_edit", (f"{family} {i}", f"{family} {j}"))
 
 
 def reversal(store: ActivationStore, hook: HookLike, family: str, *, where: Where = "is_last") -> Direction:
@@ -89,17 +81,7 @@ def reversal(store: ActivationStore, hook: HookLike, family: str, *, where: Wher
             f"no increasing prompt of {family!r} has a decreasing one with the same frame, template and last member "
             f"among the rows {where_text(where)!r}; record kinds increasing,decreasing"
         )
-    source, target = f"{family} next", f"{family} previous"
-    step = _mean_step(store, hook, pairs)
-    return direction_of(
-        step,
-        hook,
-        "reversal",
-        source=source,
-        target=target,
-        fingerprint=store.fingerprint,
-        weights=store.weights,
-    )
+    return _between(store, hook, pairs, "reversal", (f"{family} next", f"{family} previous"))
 
 
 def _matched(rows: pd.DataFrame, column: str, source: object, target: object, keys: list[str]) -> pd.DataFrame:
@@ -109,14 +91,11 @@ def _matched(rows: pd.DataFrame, column: str, source: object, target: object, ke
     return pd.concat([side.rename(name) for side, name in zip(sides, ("from", "to"), strict=True)], axis=1).dropna()
 
 
-def _mean_step(store: ActivationStore, hook: Hook, pairs: pd.DataFrame) -> Float[Tensor, " d"]:
-    """The mean over contexts of the difference between both sides' means."""
-    wanted = sorted({row for side in ("from", "to") for rows in pairs[side] for row in rows})
-    mask = store.rows.index.isin(wanted)
-    place = {row: i for i, row in enumerate(wanted)}
-    x = store.load(hook, mask).double()
-
-    def means(side: str) -> Float[Tensor, "context d"]:
-        return torch.stack([x[[place[row] for row in rows]].mean(dim=0) for rows in pairs[side]])
-
-    return mean_difference(means("from"), means("to"))
+def _between(store: ActivationStore, hook: Hook, pairs: pd.DataFrame, method: str, ends: tuple[str, str]) -> Direction:
+    """Along the mean over contexts of the difference between both sides' means."""
+    means = []
+    for rows in (pairs["from"], pairs["to"]):
+        x = load_rows(store, hook, np.concatenate(rows.tolist())).double()
+        means.append(torch.stack([part.mean(dim=0) for part in torch.split(x, rows.map(len).tolist())]))
+    found = direction_of(mean_difference(*means), hook, method, source=ends[0], target=ends[1])
+    return replace(found, fingerprint=store.fingerprint, weights=store.weights)
