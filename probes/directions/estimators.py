@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,10 +62,7 @@ def logistic(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Te
     """
     from sklearn.linear_model import LogisticRegression
 
-    scores, back = _own_space(x, y)
-    labels = np.repeat([0, 1], len(x))
-    fitted = LogisticRegression(max_iter=1000, tol=1e-6).fit(scores, labels)
-    return _as_long_as_the_mean(torch.from_numpy(fitted.coef_[0] @ back), y.double() - x.double())
+    return _weights(LogisticRegression(max_iter=1000, tol=1e-6), x, y)
 
 
 def lda(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
@@ -74,10 +72,7 @@ def lda(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor,
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    scores, back = _own_space(x, y)
-    labels = np.repeat([0, 1], len(x))
-    fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(scores, labels)
-    return _as_long_as_the_mean(torch.from_numpy(fitted.coef_[0] @ back), y.double() - x.double())
+    return _weights(LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"), x, y)
 
 
 def mean_only(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
@@ -105,12 +100,11 @@ def _as_long_as_the_mean(vector: Float[Tensor, " d"], differences: Float[Tensor,
     return (vector.double() * (differences.mean(dim=0).norm() / length.clamp_min(1e-300))).float()
 
 
-def _own_space(
-    x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]
-) -> tuple[Float[np.ndarray, "row rank"], Float[np.ndarray, "rank d"]]:
-    """Centred rows in coordinates of their own space, at root mean square 1, and the way back.
+def _weights(classifier: Any, x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
+    """The weights of a linear classifier that tells `y` from `x`, as long as the mean difference.
 
-    A ridge-type penalty does not see a rotation, so the fit is the same as in d dimensions.
+    It is fitted to centred rows in coordinates of their own space, at root mean square 1: a ridge-type penalty does not
+    see a rotation, so the fit is the same as in d dimensions.
     """
     rows = torch.cat([x, y]).double().numpy()
     rows = rows - rows.mean(axis=0)
@@ -118,4 +112,5 @@ def _own_space(
     if not len(s):
         raise InputError("all activations are the same, so nothing tells the groups apart")
     scale = float(np.sqrt((s**2).sum() / len(rows)))
-    return u * (s / scale), v
+    fitted = classifier.fit(u * (s / scale), np.repeat([0, 1], len(x)))
+    return _as_long_as_the_mean(torch.from_numpy(fitted.coef_[0] @ v), y.double() - x.double())
