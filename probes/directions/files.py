@@ -16,6 +16,9 @@ from cache.whole_files import write_whole
 from probes.directions.direction import Direction
 
 FORMAT = "geometry-direction-1"
+_TEXTS = ("method", "source", "target", "fingerprint", "weights")
+"""What is noted of a direction as it stands."""
+
 _LARGEST = 1 << 20  # bytes; a vector of 100,000 dimensions takes 400 kB
 
 
@@ -37,11 +40,7 @@ def save_direction(direction: Direction, path: str | Path) -> Path:
         "hook": direction.hook.name,
         "head": "" if direction.hook.head is None else str(direction.hook.head),
         "norm": repr(direction.norm),
-        "method": direction.method,
-        "source": direction.source,
-        "target": direction.target,
-        "fingerprint": direction.fingerprint,
-        "weights": direction.weights,
+        **{name: getattr(direction, name) for name in _TEXTS},
         "seed": str(direction.seed),
     }
     vector = direction.vector.detach().float().cpu().contiguous()
@@ -92,12 +91,8 @@ def _direction(metadata: Mapping[str, str], vector: Shaped[Tensor, " d"]) -> Dir
         hook=Hook(hook.kind, hook.layer, int(metadata["head"]) if metadata["head"] else None),
         vector=vector,
         norm=float(metadata["norm"]),
-        method=metadata["method"],
-        source=metadata["source"],
-        target=metadata["target"],
-        fingerprint=metadata["fingerprint"],
-        weights=metadata["weights"],
         seed=int(metadata["seed"]),
+        **{name: metadata[name] for name in _TEXTS},
     )
 
 
