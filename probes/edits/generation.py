@@ -1,7 +1,7 @@
 """Generation: how a model goes on with a text, edited or not."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Int
@@ -25,8 +25,7 @@ def text_tokens(model: LoadedModel, text: str) -> Int[Tensor, "1 pos"]:
     """
     check_loaded(model)
     tokenized = tokenize(Prompts.from_texts([text]), model.tokenizer, bos=model.bos)
-    head = [] if tokenized.bos is None else [tokenized.bos]
-    ids = [*head, *tokenized.ids[0].tolist()]
+    ids = tokenized.seen(0).tolist()
     model.check_text(ids)
     return torch.tensor([ids])
 
@@ -71,9 +70,7 @@ def generate(
         raise InputError(
             f"with {n_tokens} more tokens the text has positions 0 to {length + n_tokens - 1}; got {beyond[0]}"
         )
-    with ExitStack() as stack:
-        if edits:
-            stack.enter_context(edited(model, edits, where))
+    with edited(model, edits, where) if edits else nullcontext():
         return _continue(model, tokens, n_tokens, use_cache=use_cache)
 
 

@@ -178,9 +178,8 @@ def _batch(
     numbers: Sequence[int],
 ) -> ReceiverBatch:
     own, context = [n % len(plan.members) for n in numbers], [n // len(plan.members) for n in numbers]
-    head = [] if tokenized.bos is None else [tokenized.bos]
-    texts = torch.tensor([[*head, *tokenized.ids[n].tolist()] for n in numbers])
-    slots = [[_slot(tokenized, n, place) + len(head) for place in plan.places] for n in numbers]
+    texts = torch.tensor([tokenized.seen(n).tolist() for n in numbers])
+    slots = [[_slot(tokenized, n, place) + int(model.bos) for place in plan.places] for n in numbers]
     return ReceiverBatch(
         clean=clean_run(model, texts),
         contexts=tuple(contexts[c] for c in context),

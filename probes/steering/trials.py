@@ -13,7 +13,6 @@ from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.models.restart import CleanRun, clean_run
 from cache.models.tokens import TokenizedPrompts, continuations, tokenize
-from cache.prompts.prompt import Prompts
 from probes.directions.contrasts import Contrast
 from probes.directions.prompts import stored_prompts
 from probes.edits.copies import Slots, edited_copies
@@ -71,11 +70,11 @@ def run_batches(model: LoadedModel, tokenized: TokenizedPrompts) -> tuple[Batch,
     by_length: dict[int, list[int]] = defaultdict(list)
     for number, ids in enumerate(tokenized.ids):
         by_length[len(ids)].append(number)
-    head = [] if tokenized.bos is None else [tokenized.bos]
+    head = [False] * int(model.bos)
     batches = []
     for numbers in by_length.values():
-        tokens = torch.tensor([[*head, *tokenized.ids[i].tolist()] for i in numbers])
-        members = torch.tensor([[False] * len(head) + (tokenized.members[i] >= 0).tolist() for i in numbers])
+        tokens = torch.tensor([tokenized.seen(i).tolist() for i in numbers])
+        members = torch.tensor([head + (tokenized.members[i] >= 0).tolist() for i in numbers])
         batches.append(Batch(tuple(numbers), clean_run(model, tokens), members))
     return tuple(batches)
 
@@ -106,11 +105,10 @@ def set_up_trials(store: ActivationStore, model: LoadedModel, pairs: Contrast) -
             "space before the member (quote, list, lines)"
         )
     kept = np.flatnonzero(keep)
-    chosen = tokenize(Prompts(tuple(prompts[int(i)] for i in kept)), model.tokenizer, bos=model.bos)
     target_tokens, source_tokens = (torch.tensor([one[i][0] for i in kept]) for one in (targets, sources))
     return Trials(
         pairs=pairs.subset(keep),
-        batches=run_batches(model, chosen),
+        batches=run_batches(model, tokenized.subset(kept.tolist())),
         target_tokens=target_tokens,
         source_tokens=source_tokens,
         family_tokens=torch.unique(torch.cat([target_tokens, source_tokens])),
