@@ -1,6 +1,6 @@
 """Linear probes at every layer: family, member, number and angle, each beside what chance and a control task give."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,27 +177,25 @@ def _result(view: View, task: ProbeTask, parameters: dict[str, Any], found: Sequ
 
 def _score(x: Float[Tensor, "row d"], task: ProbeTask) -> _Scores:
     """Probes of all draws at one layer."""
+    score, said, chance = _held_out(x, task)
+    se = member_se(lambda kept: score(*(one[0][kept] for one in said)), task.members)
+    return _Scores(np.array([score(*one) for one in zip(*said, strict=True)]), se, chance)
+
+
+def _held_out(x: Float[Tensor, "row d"], task: ProbeTask) -> tuple[Callable[..., float], Sequence[np.ndarray], float]:
+    """How a probe is scored, what it is scored on (each by draw and row), and what chance would score."""
     if task.question.target in {"family", "member"}:
         predicted = predict_classes(x, task.labels, task.folds)
-        scores = [balanced_accuracy(*pair) for pair in zip(task.labels, predicted, strict=True)]
-        truth = (task.labels[0], predicted[0])
-        se = member_se(lambda kept: balanced_accuracy(*(one[kept] for one in truth)), task.members)
-        return _Scores(np.array(scores), se, 1 / len(np.unique(task.labels)))
+        return balanced_accuracy, (task.labels, predicted), 1 / len(np.unique(task.labels))
     y = task.ordinals[task.labels].astype(np.float64)
     if task.question.target == "number":
         held_out = predict_values(x, y[:, :, None], task.folds, task.groups)
-        known = [
-            (one, guess[:, 0], mean[:, 0])
-            for one, guess, mean in zip(y, held_out.predicted, held_out.training_mean, strict=True)
-        ]
-        se = member_se(lambda kept: r_squared(*(one[kept] for one in known[0])), task.members)
-        return _Scores(np.array([r_squared(*one) for one in known]), se, 0.0)
+        return r_squared, (y, held_out.predicted[..., 0], held_out.training_mean[..., 0]), 0.0
     angles = 2 * np.pi * y / task.period
     held_out = predict_values(x, np.stack([np.cos(angles), np.sin(angles)], axis=2), task.folds, task.groups)
-    scores = [mean_cosine(*pair) for pair in zip(angles, held_out.predicted, strict=True)]
-    se = member_se(lambda kept: mean_cosine(angles[0][kept], held_out.predicted[0][kept]), task.members)
     # members on part of a circle have a mean direction, which scores without any information
-    return _Scores(np.array(scores), se, max(0.0, mean_cosine(angles[0], held_out.training_mean[0])))
+    chance = max(0.0, mean_cosine(angles[0], held_out.training_mean[0]))
+    return mean_cosine, (angles, held_out.predicted), chance
 
 
 def _line(found: _Found, p: float, task: ProbeTask, n_permutations: int) -> dict[str, object]:

@@ -202,11 +202,8 @@ def _by_chance(
 ) -> tuple[Int[np.ndarray, "permutation row"], Int[np.ndarray, "control row"]]:
     """Permuted labels, which tell nothing of rows that are left out, and those of control tasks."""
     of_family = task.question.target == "family"
-    family, member, template = (
-        _numbers(rows, task.families),
-        np.searchsorted(task.ordinals, task.members),
-        _templates(rows),
-    )
+    family, template = _numbers(rows, task.families), _templates(rows)
+    member = np.searchsorted(task.ordinals, task.members)
     blocks = member if of_family else np.zeros_like(member)
     blocks = blocks * (1 + template.max()) + template if task.question.leave_out == "template" else blocks
     null = relabelled(task.labels[0], blocks, n_draws=n_permutations, seed=(seed, 0))
