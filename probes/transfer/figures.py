@@ -35,10 +35,8 @@ def transfer_matrices(result: LayerResult, positions: str | None = None, *, most
     table = _at(result, positions)
     own = table[table["donor_kind"] == "own"].groupby("layer")["success"].mean()
     layers = sorted(own.sort_values(ascending=False, kind="stable").index[:most])
-    figure, axes = _heatmap_panels(table, layers, "success", {}, "success")
+    figure = _heatmap_panels(table, layers, "success", {}, "success")
     figure.suptitle(_title(result, table, "a donor's step in a receiver's prompt"), fontsize=11)
-    for axis in axes:
-        axis.set_ylabel("receiver", fontsize=9)
     return figure
 
 
@@ -58,11 +56,9 @@ def erasure_matrices(result: LayerResult, positions: str | None = None, *, most:
     own = table[table["donor_kind"] == "own"].groupby("layer")["left"].mean()
     layers = sorted(own.sort_values(kind="stable").index[:most])
     beside = {"unrelated": "null_mean", "within": "within_mean", "unedited": "unedited"}
-    figure, axes = _heatmap_panels(table, layers, "left", beside, "accuracy left")
+    figure = _heatmap_panels(table, layers, "left", beside, "accuracy left")
     what = f"a donor's index subspace (rank {result.parameters['rank']}) removed; * necessary"
     figure.suptitle(_title(result, table, what), fontsize=11)
-    for axis in axes:
-        axis.set_ylabel("receiver", fontsize=9)
     return figure
 
 
@@ -72,15 +68,7 @@ def transfer_by_layer(result: LayerResult, positions: str | None = None) -> Figu
     Around the own curve its 95 % interval over members. Dashed: null donors in the own one's place, on average.
     """
     table = _at(result, positions)
-    figure, axes = _panels(table)
-    for axis, (_, mine) in zip(axes, table.groupby("receiver", sort=False), strict=True):
-        _curves(axis, mine, "success")
-        own = mine[mine["donor_kind"] == "own"]
-        base = own if len(own) else mine.drop_duplicates("layer")
-        if base["null_mean"].notna().any():
-            axis.plot(base["layer"], base["null_mean"], color="black", linestyle="--", linewidth=1, label="null donors")
-        axis.set_ylabel("success", fontsize=9)
-    _legend(figure, axes[0])
+    figure = _by_layer(table, "success", "success", "null donors")
     figure.suptitle(_title(result, table, "steps between indices, by donor"), fontsize=12)
     return figure
 
@@ -92,17 +80,7 @@ def erasure_by_layer(result: LayerResult, positions: str | None = None) -> Figur
     of the receiver's own. Dotted: the accuracy without an edit.
     """
     table = _at(result, positions)
-    figure, axes = _panels(table)
-    for axis, (_, mine) in zip(axes, table.groupby("receiver", sort=False), strict=True):
-        _curves(axis, mine, "left")
-        own = mine[mine["donor_kind"] == "own"]
-        base = own if len(own) else mine.drop_duplicates("layer")
-        label = "unrelated donors"
-        if base["null_mean"].notna().any():
-            axis.plot(base["layer"], base["null_mean"], color="black", linestyle="--", linewidth=1, label=label)
-        axis.plot(base["layer"], base["unedited"], color="black", linestyle=":", linewidth=1, label="unedited")
-        axis.set_ylabel("accuracy left", fontsize=9)
-    _legend(figure, axes[0])
+    figure = _by_layer(table, "left", "accuracy left", "unrelated donors")
     figure.suptitle(_title(result, table, "index subspaces removed, by donor"), fontsize=12)
     return figure
 
@@ -114,14 +92,8 @@ def last_or_answer_by_layer(result: LayerResult) -> Figure:
     """
     table = result.table
     pairs = list(dict.fromkeys(zip(table["family"], table["kind"], strict=True)))
-    columns = min(_COLUMNS, len(pairs))
-    figure = PlainFigure(
-        figsize=(4.2 * columns + 0.3, 3.0 * math.ceil(len(pairs) / columns) + 1.0), layout="constrained"
-    )
-    axes = figure.subplots(math.ceil(len(pairs) / columns), columns, squeeze=False, sharey=True).ravel()
-    for axis in axes[len(pairs) :]:
-        axis.set_axis_off()
-    for axis, (family, kind) in zip(axes, pairs, strict=False):
+    figure, axes = _panels(len(pairs), height=3.0)
+    for axis, (family, kind) in zip(axes, pairs, strict=True):
         mine = table[(table["family"] == family) & (table["kind"] == kind)]
         for name, label, colour in (("as_last", "last member", PALETTE[0]), ("as_answer", "answer", PALETTE[1])):
             _curve(axis, mine, name, f"{name}_ci_", colour, f"read as {label}", 1.6)
@@ -150,7 +122,7 @@ def _title(result: LayerResult, table: pd.DataFrame, what: str) -> str:
 
 def _heatmap_panels(
     table: pd.DataFrame, layers: Sequence[int], value: str, beside: dict[str, str], label: str
-) -> tuple[Figure, list[Axes]]:
+) -> Figure:
     receivers = list(dict.fromkeys(table["receiver"]))
     donors = [*dict.fromkeys(table["donor"]), *beside]
     columns = min(2, len(layers))
@@ -164,8 +136,9 @@ def _heatmap_panels(
         mine = table[table["layer"] == layer]
         image = _heatmap(axis, mine, receivers, donors, value, beside)
         axis.set_title("embed" if layer < 0 else f"layer {layer}", fontsize=10)
+        axis.set_ylabel("receiver", fontsize=9)
     figure.colorbar(image, ax=list(axes), shrink=0.6, label=label, aspect=30)
-    return figure, list(axes[: len(layers)])
+    return figure
 
 
 def _heatmap(
@@ -196,11 +169,26 @@ def _heatmap(
     return image
 
 
-def _panels(table: pd.DataFrame) -> tuple[Figure, list[Axes]]:
-    n = table["receiver"].nunique()
+def _by_layer(table: pd.DataFrame, value: str, label: str, null: str) -> Figure:
+    """One panel a receiver: a value's curves over layers, and what stands beside the own one."""
+    figure, axes = _panels(table["receiver"].nunique(), height=2.9)
+    for axis, (_, mine) in zip(axes, table.groupby("receiver", sort=False), strict=True):
+        _curves(axis, mine, value)
+        own = mine[mine["donor_kind"] == "own"]
+        base = own if len(own) else mine.drop_duplicates("layer")
+        if base["null_mean"].notna().any():
+            axis.plot(base["layer"], base["null_mean"], color="black", linestyle="--", linewidth=1, label=null)
+        if "unedited" in base:
+            axis.plot(base["layer"], base["unedited"], color="black", linestyle=":", linewidth=1, label="unedited")
+        axis.set_ylabel(label, fontsize=9)
+    _legend(figure, axes[0])
+    return figure
+
+
+def _panels(n: int, *, height: float) -> tuple[Figure, list[Axes]]:
     columns = min(_COLUMNS, n)
     lines = math.ceil(n / columns)
-    figure = PlainFigure(figsize=(4.2 * columns + 0.3, 2.9 * lines + 1.0), layout="constrained")
+    figure = PlainFigure(figsize=(4.2 * columns + 0.3, height * lines + 1.0), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     for axis in axes[n:]:
         axis.set_axis_off()
