@@ -1,6 +1,6 @@
 """What a sweep says once its cell is chosen without the answer that it is judged on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -30,16 +30,17 @@ def compared_cells(result: LayerResult, *, every: int) -> tuple[Cells, Cells]:
         (alpha, positions) of `nested_cells`, and of the thinned layers, for each site.
     """
     layers = [hook.table_layer for hook in result.hooks]
-    nested: Cells = [set() for _ in layers]
-    thinned: Cells = [set() for _ in layers]
-    for positions in result.parameters["positions"]:
-        chosen, by_layer = (find(result, positions=[positions]) for find in (nested_cells, success_by_layer))
-        for layer, alpha in zip(chosen["layer"].tolist(), chosen["alpha"].tolist(), strict=True):
-            nested[layers.index(layer)].add((alpha, positions))
-        for layer, alpha in zip(by_layer["layer"].tolist(), by_layer["alpha"].tolist(), strict=True):
-            if layers.index(layer) % every == 0:
-                thinned[layers.index(layer)].add((alpha, positions))
-    return nested, thinned
+
+    def cells(find: Callable[..., pd.DataFrame]) -> Cells:
+        found: Cells = [set() for _ in layers]
+        for positions in result.parameters["positions"]:
+            chosen = find(result, positions=[positions])
+            for layer, alpha in zip(chosen["layer"].tolist(), chosen["alpha"].tolist(), strict=True):
+                found[layers.index(layer)].add((alpha, positions))
+        return found
+
+    thinned = [one if number % every == 0 else set() for number, one in enumerate(cells(success_by_layer))]
+    return cells(nested_cells), thinned
 
 
 def nested_cells(result: LayerResult, method: str = GRID, positions: Sequence[str] | None = None) -> pd.DataFrame:
@@ -182,12 +183,9 @@ def before_and_after(result: LayerResult, method: str = GRID) -> pd.DataFrame:
 
 
 def _settings(result: LayerResult, method: str, positions: Sequence[str] | None) -> Int[np.ndarray, " chosen"]:
-    wanted = [
-        i
-        for i, (name, _, where) in enumerate(result.parameters["settings"])
-        if name == method and (positions is None or where in positions)
-    ]
-    return np.array(wanted, dtype=np.int64)
+    settings = result.parameters["settings"]
+    wanted = [name == method and (positions is None or where in positions) for name, _, where in settings]
+    return np.flatnonzero(wanted)
 
 
 def _best(

@@ -42,13 +42,9 @@ def steering_by_layer(result: LayerResult, by_answer: Mapping[str, Mapping[str, 
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("top-1 is the target's answer")
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    columns = min(4, 2 + len(by_answer))
     figure.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside lower center",
-        ncols=min(4, 2 + len(by_answer)),
-        fontsize=9,
-        frameon=False,
+        handles.values(), handles.keys(), loc="outside lower center", ncols=columns, fontsize=9, frameon=False
     )
     first, parameters = result.table.iloc[0], result.parameters
     figure.suptitle(

@@ -1,7 +1,7 @@
 """The steering sweep: one family's prompts turned into another's answers, over layers, strengths and positions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,6 @@ from probes.steering.trials import Trials, edited_logits, set_up_trials
 
 Outcomes = dict[str, Shaped[np.ndarray, "setting trial"]]
 _OUTCOMES = ("success", "within_families", "probability_moved", "old_rank", "top1")
-_SETTING = ("method", "alpha", "positions")
 _AXES = ("hook", "setting", "trial")
 
 
@@ -140,7 +139,7 @@ def sweep(
     }
     texts = view.store.prompts["text"].iloc[steered.rows["source_prompt"]].tolist()
     said = [model.tokenizer.decode([int(token)]) for token in before["top1"]]
-    labels = pd.DataFrame({name: [getattr(one, name) for one in settings] for name in _SETTING})
+    labels = pd.DataFrame(map(asdict, settings))
     arrays: Named = {name: (_AXES[:2], values) for name, values in _by_setting(tried, steered.rows).items()}
     arrays = {**arrays, **_of_trials(tried)}
     dataset = on_sites(view.hooks, view.site, arrays, labels={"setting": labels, "trial": steered.rows})
