@@ -179,9 +179,7 @@ def _rank_of(codes: IndexCodes, rank: int) -> int:
 def drawn_subspaces(codes: Mapping[str, IndexCodes], cast: Cast, rank: int, n_null: int, seed: int) -> Drawn:
     """The subspaces of both nulls at one site, for every context that is edited; none with too few control families."""
     controls = [codes[name] for name in cast.controls]
-    contexts = sorted(
-        {context for batches in cast.receivers.values() for batch in batches for context in batch.contexts}
-    )
+    contexts = sorted({one for batches in cast.receivers.values() for batch in batches for one in batch.contexts})
     where = list(product(contexts, sorted({place for places in cast.places.values() for place in places})))
     found: dict[tuple[str, str, int, str, int], Sequence[Float[Tensor, "direction d"]]] = {}
     for donor in (name for name in cast.donors if not name.startswith(CONTROL_PREFIX)):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
@@ -160,9 +160,8 @@ def _family(
 
 def _replaced_at(store: ActivationStore, hook: Hook, one: _Family) -> list[pd.DataFrame]:
     """One line an edit of a family's prompts at a site, index by index."""
-    codes = dict(
-        zip(["increasing", *one.donors], load_codes(store, hook, [one.plan, *one.donors.values()]), strict=True)
-    )
+    plans = {"increasing": one.plan, **one.donors}
+    codes = dict(zip(plans, load_codes(store, hook, list(plans.values())), strict=True))
     found = [_replace_in(batch, hook, codes, one) for batch in one.batches]
     return [frame.assign(family=one.plan.family) for frame in found if len(frame)]
 
@@ -184,7 +183,8 @@ def _replace_in(batch: ReceiverBatch, hook: Hook, codes: Mapping[str, IndexCodes
     top, logits = batch.edited(hook, [0], change[:, :, None])
     plain_top, plain = batch.said()
     followers, answers = (torch.tensor([donor[i] for donor in donors]) for i in (2, 3))
-    rise = _at(logits - plain, followers) - _at(logits - plain, answers)
+    risen, copies = logits - plain, torch.arange(len(donors))
+    rise = risen[copies, :, followers] - risen[copies, :, answers]
     n = len(batch.members)
     return pd.DataFrame(
         {
@@ -207,10 +207,6 @@ def _steps(
     means = {kind: one.without(context)[:, 0] for kind, one in codes.items()}
     start = means["increasing"][codes["increasing"].members.index(index)]
     return torch.stack([means[kind][codes[kind].members.index(last)] - start for kind, last, _, _ in donors])
-
-
-def _at(values: Float[Tensor, "copy batch answer"], which: Int[Tensor, " copy"]) -> Float[Tensor, "copy batch"]:
-    return values.gather(2, which[:, None, None].expand(-1, values.shape[1], 1))[..., 0]
 
 
 def _lines(cells: pd.DataFrame, cast: Mapping[str, _Family]) -> pd.DataFrame:

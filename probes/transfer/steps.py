@@ -182,7 +182,7 @@ def edited_cells(batch: ReceiverBatch, hook: Hook, places: Sequence[int], steps:
     members = steps.codes[steps.receiver].members
     targets = torch.tensor([members.index(j) for _, j, _ in copies])
     rise = logits - plain
-    new = rise.gather(2, targets[:, None, None].expand(-1, len(batch.members), 1))[..., 0]
+    new = rise[torch.arange(len(copies)), :, targets]
     n_prompts = len(batch.members)
     return pd.DataFrame(
         {
