@@ -97,7 +97,7 @@ def test_an_unknown_refusal_cannot_name_anything_else_than_an_error_of_ours(chil
     assert type(refusal.value).__name__ == "GeometryError"
 
 
-def in_child(store: Path, setup: str) -> subprocess.CompletedProcess[str]:
+def in_child(store: Path, setup: str, seconds: int = 10) -> subprocess.CompletedProcess[str]:
     """The child's program with a task of the test's own."""
     script = f"""
 import sys
@@ -106,7 +106,7 @@ from geometry.cli.console import apart_tasks
 def task(path):
     {setup}
 apart_tasks.TASKS["facts"] = task
-apart_tasks._SECONDS = 1
+apart_tasks._SECONDS = {seconds}
 sys.argv = ["child", "facts", {str(store)!r}]
 apart_tasks.main()
 """
@@ -122,7 +122,7 @@ def test_more_memory_than_the_files_size_explains_is_refused(store):
 
 
 def test_more_time_than_the_files_size_explains_ends_the_child(store):
-    done = in_child(store, "while True: pass")
+    done = in_child(store, "while True: pass", seconds=1)
     assert done.returncode == -24
     assert resource.getrlimit(resource.RLIMIT_CPU)[0] == resource.RLIM_INFINITY, "the limit is the child's alone"
 
