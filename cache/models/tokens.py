@@ -84,8 +84,7 @@ def tokenize(prompts: Prompts, tokenizer: Any, *, bos: bool) -> TokenizedPrompts
             f"the prompt {doubled[0]!r:.60} begins with the BOS token, which is put before every text: leave it out of "
             "the text, or use --no-bos (bos=False)"
         )
-    offsets = encoded["offset_mapping"]
-    pairs = list(zip(prompts, offsets, strict=True))
+    pairs = list(zip(prompts, encoded["offset_mapping"], strict=True))
     tokenized = TokenizedPrompts(
         prompts=prompts,
         ids=tuple(ids),
