@@ -96,8 +96,8 @@ def plan_cells(view: View, families: Sequence[str] | None = None) -> CellPlan:
     context = _contexts(store, rows)
     contexts, members = list(dict.fromkeys(context)), sorted(set(rows["unit"]))
     shape = (len(wanted), len(contexts), len(members))
-    axes = ((wanted, rows["family"]), (contexts, context), (members, rows["unit"]))
-    cell = np.ravel_multi_index([pd.Index(labels).get_indexer(column) for labels, column in axes], shape)
+    axes = ((rows["family"], wanted), (context, contexts), (rows["unit"], members))
+    cell = np.ravel_multi_index(tuple(pd.Categorical(given, labels).codes for given, labels in axes), shape)
     chosen = np.zeros(len(store.rows), dtype=bool)
     chosen[rows.index] = True
     return CellPlan(
