@@ -113,7 +113,6 @@ def open_model(
             given = _from_files(model, revision, dtype, _device(device))
     else:
         given = _from_memory(model, tokenizer, processed=processing != "none")
-    bos_token_id(given.tokenizer, bos=bos)
     with quiet():
         return _wrapped(given, processing=processing, bos=bos)
 
@@ -208,6 +207,7 @@ def _content(hf_model: Any, weights: str, processing: str, bos: int | None) -> d
     for name in ("_name_or_path", "transformers_version"):
         config.pop(name, None)
     parameter = next(hf_model.parameters())
+    hooked = any(one._forward_hooks or one._forward_pre_hooks for one in hf_model.modules())
     return {
         "weights": weights,
         "config": config,
@@ -217,13 +217,9 @@ def _content(hf_model: Any, weights: str, processing: str, bos: int | None) -> d
         "processing": processing,
         "bos": bos,
         "modules": sorted({f"{type(one).__module__}.{type(one).__qualname__}" for one in hf_model.modules()}),
-        "hooks": secrets.token_hex(8) if _hooked(hf_model) else "",  # what they do is not known: nothing is found yet
+        "hooks": secrets.token_hex(8) if hooked else "",  # what they do is not known: nothing is found yet
         "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "transformer-lens")},
     }
-
-
-def _hooked(model: torch.nn.Module) -> bool:
-    return any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
 
 
 def _device(device: str) -> str:

@@ -55,7 +55,9 @@ def find_model(name: str, *, revision: str | None = None) -> ModelSource:
         return ModelSource(str(path), _checked_folder(path), "")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise NotAvailableError(f"no model folder {name!r}; give a folder with config.json and safetensors weights")
-    return _from_hub(name, hub_name(name), revision)
+    repo = hub_name(name)
+    snapshot = _cached_snapshot(repo, revision) or _download(name, repo, revision)
+    return ModelSource(name, _checked_folder(snapshot), snapshot.name)
 
 
 def hub_name(name: str) -> str:
@@ -119,13 +121,6 @@ def _lens_aliases() -> dict[str, list[str]]:
     spec.loader.exec_module(module)
     aliases: dict[str, list[str]] = module.MODEL_ALIASES
     return aliases
-
-
-def _from_hub(name: str, repo: str, revision: str | None) -> ModelSource:
-    snapshot = _cached_snapshot(repo, revision)
-    if snapshot is None:
-        snapshot = _download(name, repo, revision)
-    return ModelSource(name, _checked_folder(snapshot), snapshot.name)
 
 
 def _cached_snapshot(repo: str, revision: str | None) -> Path | None:

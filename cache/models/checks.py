@@ -1,6 +1,5 @@
 """Checks of a wrapped model on some twenty tokens: is it the model that it wraps, and can all be done with it?"""
 
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -120,12 +119,10 @@ def check_whole(model: LoadedModel, plain: Float[Tensor, "few d_vocab"] | None) 
     with torch.inference_mode():
         alone, both = model.logits(beginning(tokens)), model.logits(tokens)
     check_finite(alone, model.name)
-    if model.processing == "compatibility":  # which centres the unembedding: every logit of a token moves alike
-        plain = None if plain is None else plain - plain.mean(dim=-1, keepdim=True)
-        alone_as_plain = alone[0] - alone[0].mean(dim=-1, keepdim=True)
-    else:
-        alone_as_plain = alone[0]
-    same = Finding("logits") if plain is None else compared("logits", alone_as_plain, plain, model.dtype, _UNLIKE)
+    wrapped = alone[0]
+    if plain is not None and model.processing == "compatibility":  # its unembedding is centred: logits move alike
+        wrapped, plain = (one - one.mean(dim=-1, keepdim=True) for one in (wrapped, plain))
+    same = Finding("logits") if plain is None else compared("logits", wrapped, plain, model.dtype, _UNLIKE)
     return same, compared("causal", both[:, :few], alone.expand_as(both[:, :few]), model.dtype, _AHEAD)
 
 
@@ -140,10 +137,9 @@ def check_readout(model: LoadedModel) -> tuple[Finding, ...]:
     if finding is None or finding.fault:
         return (Finding("readout", "the stream that leaves the last block is not shown"),)
     seen: list[Tensor] = []
+    point = model.points[hook.name]
     try:
-        with torch.inference_mode(), ExitStack() as stack:
-            handle = model.points[hook.name].register_forward_hook(lambda _, __, output: seen.append(output))
-            stack.callback(handle.remove)
+        with torch.inference_mode(), point.register_forward_hook(lambda _, __, output: seen.append(output)):
             wanted = model.logits(tokens)
             found = model.logits_of(seen[0]).cpu()
     except Exception as error:  # of the bridge's parts, which not every architecture has

@@ -227,10 +227,8 @@ def _hooks_of(site: str, layers: tuple[int, ...], n_layers: int) -> list[Hook]:
     if site == "resid":
         embed = [Hook("resid_pre", 0)] if 0 in layers else []
         return embed + [Hook("resid_post", layer) for layer in layers]
-    if site in GROUPS:
-        return [Hook(kind, layer) for kind in GROUPS[site] for layer in layers]
-    if site in KINDS:
-        return [Hook(site, layer) for layer in layers]
+    if site in GROUPS or site in KINDS:
+        return [Hook(kind, layer) for kind in GROUPS.get(site, (site,)) for layer in layers]
     if any(mark in site for mark in "*?["):
         hooks = [Hook(kind, layer) for layer in layers for kind in KINDS]
         matches = [hook for hook in hooks if fnmatch.fnmatchcase(hook.name, site)]

@@ -1,6 +1,7 @@
 """Restart: run a model from any block's residual stream, recomputing only what an edit can change."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,12 +42,10 @@ class Prefix:
         **__: Any,
     ) -> tuple[Float[Tensor, "copies kv_head every d_key"], Float[Tensor, "copies kv_head every d_value"]]:
         """The prefix of a block followed by new keys and values, for every copy of the batch."""
-        before = (self.keys[layer], self.values[layer])
-        copies = len(keys) // len(before[0])
-        return (
-            torch.cat([before[0].repeat(copies, 1, 1, 1), keys], dim=2),
-            torch.cat([before[1].repeat(copies, 1, 1, 1), values], dim=2),
-        )
+        copies = len(keys) // len(self.keys[layer])
+        pairs = ((self.keys[layer], keys), (self.values[layer], values))
+        every = [torch.cat([before.repeat(copies, 1, 1, 1), new], dim=2) for before, new in pairs]
+        return every[0], every[1]
 
     def get_seq_length(self, layer: int = 0) -> int:
         """Tokens before those that are recomputed."""
@@ -110,16 +109,13 @@ def _clean_run(model: LoadedModel, tokens: Int[Tensor, "batch pos"]) -> CleanRun
         named = dict(zip(_ARGUMENTS, args[1:], strict=False))
         arguments.append({**named, **{name: value for name, value in kwargs.items() if name != "hidden_states"}})
 
-    handles = [block.register_forward_pre_hook(enter, with_kwargs=True) for block in blocks]
-    handles.append(blocks[-1].register_forward_hook(lambda _, __, output: leaving.append(_first(output))))
     base = model.bridge.original_model.base_model
     cache = DynamicCache()  # without the config: a windowed model's own cache drops what its window has passed
-    try:
-        with torch.inference_mode():
-            base(tokens.to(model.device), use_cache=True, past_key_values=cache)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.inference_mode(), ExitStack() as stack:
+        for block in blocks:
+            stack.enter_context(block.register_forward_pre_hook(enter, with_kwargs=True))
+        stack.enter_context(blocks[-1].register_forward_hook(lambda _, __, output: leaving.append(_first(output))))
+        base(tokens.to(model.device), use_cache=True, past_key_values=cache)
     names = [name for name, value in arguments[0].items() if value is cache]
     if not names:
         raise InputError(f"the blocks of {model.name} take no key/value cache, so it cannot be restarted")
@@ -209,11 +205,8 @@ def _both_ways(clean: CleanRun, layer: int, new: int) -> list[tuple[Tensor, Tens
     def write(_: Any, __: Any, output: Tensor) -> Tensor:
         return torch.cat([output[:, : output.shape[1] - new], other[0]], dim=1)
 
-    handle = clean.model.points[Hook("resid_pre", layer).name].register_forward_hook(write)
-    try:
+    with clean.model.points[Hook("resid_pre", layer).name].register_forward_hook(write):
         written = _clean_run(clean.model, clean.tokens).streams[-1, :, -new:]
-    finally:
-        handle.remove()
     unchanged = restart(clean, stream, layer)[0]
     return [(unchanged, clean.streams[-1, :, -new:]), (restart(clean, other, layer)[0], written)]
 

@@ -84,8 +84,7 @@ def tokenize(prompts: Prompts, tokenizer: Any, *, bos: bool) -> TokenizedPrompts
             f"the prompt {doubled[0]!r:.60} begins with the BOS token, which is put before every text: leave it out of "
             "the text, or use --no-bos (bos=False)"
         )
-    offsets = encoded["offset_mapping"]
-    pairs = list(zip(prompts, offsets, strict=True))
+    pairs = list(zip(prompts, encoded["offset_mapping"], strict=True))
     tokenized = TokenizedPrompts(
         prompts=prompts,
         ids=tuple(ids),
@@ -117,23 +116,18 @@ def drop_unusable(tokenized: TokenizedPrompts) -> tuple[TokenizedPrompts, pd.Dat
     Raises:
         InputError: none is left; the message gives the most frequent reason.
     """
-    reasons = token_faults(tokenized)
-    kept = [i for i, reason in enumerate(reasons) if reason is None or tokenized.prompts[i].kind == "own"]
-    rows = [
-        (prompt.family, prompt.frame, prompt.kind, reason)
-        for prompt, reason in zip(tokenized.prompts, reasons, strict=True)
-        if reason and prompt.kind != "own"
-    ]
+    table = tokenized.prompts.table().assign(reason=pd.Series(token_faults(tokenized), dtype=object))
+    unusable = table["reason"].notna() & (table["kind"] != "own")
     columns = ["family", "frame", "kind", "reason"]
-    dropped = pd.DataFrame(rows, columns=columns).groupby(columns, sort=False).size().rename("n_prompts").reset_index()
-    if not kept:
+    dropped = table[unusable].groupby(columns, sort=False).size().rename("n_prompts").reset_index()
+    if unusable.all():
         worst = dropped.sort_values("n_prompts", kind="stable").iloc[-1]
         raise InputError(
-            f"no prompt is left: all {len(reasons)} have a member or answer of several tokens, for example "
+            f"no prompt is left: all {len(table)} have a member or answer of several tokens, for example "
             f"{worst['reason']} in frame {worst['frame']}; try frames without a space before the member "
             "(quote, list, lines, paren, eq)"
         )
-    return tokenized.subset(kept), dropped
+    return tokenized.subset(np.flatnonzero(~unusable).tolist()), dropped
 
 
 def _member_of_token(prompt: Prompt, offsets: Sequence[tuple[int, int]]) -> Int[np.ndarray, "pos"]:

@@ -83,8 +83,8 @@ def _bridge_around(hf_model: Any, name: str) -> Any:
             hf_model, architecture, hf_config=copy.deepcopy(hf_model.config), model_name=name
         )
     except Exception as error:  # each of its hundred adapters fails in a way of its own
-        who = f"{name!r} (type {type_of(hf_model)})"
-        raise NotAvailableError(f"{who} cannot be wrapped by {_lens()}: {reason_of(error)}") from error
+        who, lens = f"{name!r} (type {type_of(hf_model)})", importlib.metadata.version("transformer-lens")
+        raise NotAvailableError(f"{who} cannot be wrapped by transformer-lens {lens}: {reason_of(error)}") from error
 
 
 @contextmanager
@@ -153,7 +153,3 @@ def reason_of(error: BaseException) -> str:
     """The first line of an error's message, cut where it is endless, or its class where it has none."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON].rsplit(' ', 1)[0]} ..."
-
-
-def _lens() -> str:
-    return f"transformer-lens {importlib.metadata.version('transformer-lens')}"

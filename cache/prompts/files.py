@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,8 @@ def _from_records(path: Path, records: list[tuple[int, Any]]) -> Prompts:
         fields = [line.model_dump() for line in lines]
         seeds = {field.pop("seed") for field in fields}
         numbered = zip(records, fields, strict=True)
-        return Prompts(tuple(_prompt(path, number, field) for (number, _), field in numbered), seed=min(seeds))
+        prompts = tuple(_at_line(path, number, Prompt, **field) for (number, _), field in numbered)
+        return Prompts(prompts, seed=min(seeds))
     return Prompts(_own_prompts(path, [number for number, _ in records], lines))
 
 
@@ -156,24 +157,18 @@ def _own_prompts(path: Path, numbers: list[int], lines: list[Any]) -> tuple[Prom
             "template": repetitions[labels],
             "values": (ordinals[line.member],) if shown else (),
             "members": (line.member,) if shown else (),
-            "spans": (_span(path, number, line),) if shown else (),
+            "spans": (_at_line(path, number, last_span, line.text, line.member),) if shown else (),
             "answer": line.answer,
             "group": line.group,
         }
-        prompts.append(_prompt(path, number, fields))
+        prompts.append(_at_line(path, number, Prompt, **fields))
         repetitions[labels] += 1
     return tuple(prompts)
 
 
-def _span(path: Path, number: int, line: Any) -> tuple[int, int]:
+def _at_line(path: Path, number: int, make: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """What a function makes of a line; where it refuses, the message says which line."""
     try:
-        return last_span(line.text, line.member)
-    except InputError as error:
-        raise InputError(f"{path} line {number}: {error}") from error
-
-
-def _prompt(path: Path, number: int, fields: dict[str, Any]) -> Prompt:
-    try:
-        return Prompt(**fields)
+        return make(*given, **named)
     except InputError as error:
         raise InputError(f"{path} line {number}: {error}") from error

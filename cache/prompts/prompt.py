@@ -1,9 +1,7 @@
 """Prompts: texts with labels that come from their construction, and the key that matches them over families."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -96,10 +94,9 @@ class Prompts(Sequence[Prompt]):
             if prompt.values:
                 key = (prompt.family, prompt.group, prompt.pair_key)
                 if key in seen:
-                    other = seen[key]
                     raise InputError(
                         f"two prompts of family {prompt.family!r} share the pair key {prompt.pair_key!r}: "
-                        f"{other.text!r:.40} and {prompt.text!r:.40}"
+                        f"{seen[key].text!r:.40} and {prompt.text!r:.40}"
                     )
                 seen[key] = prompt
 
@@ -152,9 +149,3 @@ class Prompts(Sequence[Prompt]):
         """A data frame with one row a prompt: the fields of `Prompt` and `pair_key`."""
         columns = {field.name: [getattr(p, field.name) for p in self.items] for field in fields(Prompt)}
         return pd.DataFrame(columns).assign(pair_key=[p.pair_key for p in self.items])
-
-    @property
-    def content_hash(self) -> str:
-        """SHA-256 over every field of every prompt, in order, and the seed."""
-        content = json.dumps([self.seed, [asdict(p) for p in self.items]], ensure_ascii=True, sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()

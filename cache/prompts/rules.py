@@ -10,7 +10,10 @@ import numpy as np
 from cache.errors import InputError
 from cache.prompts.reordering import order_number, reordered_window
 
-Rule = Callable[[int, int, range, np.random.Generator], tuple[tuple[int, ...], int, int] | None]
+Drawn = tuple[tuple[int, ...], int, int]
+"""Values shown, answer and distractor."""
+
+Rule = Callable[[int, int, range, np.random.Generator], Drawn | None]
 
 
 def rule_of(kind: str, seed: int) -> Rule:
@@ -37,27 +40,25 @@ def rule_of(kind: str, seed: int) -> Rule:
     raise InputError(f"no kind {kind!r}; known are {known} and mixed")
 
 
-def _steps(start: int, length: int, step: int) -> tuple[tuple[int, ...], int, int]:
+def _steps(start: int, length: int, step: int) -> Drawn:
     values = tuple(start + step * i for i in range(length))
     return values, start + step * length, values[-1]
 
 
-def increasing(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int]:
+def increasing(start: int, length: int, pool: range, rng: np.random.Generator) -> Drawn:
     """Successive ordinals, their successor as the answer, the last shown as the distractor."""
     return _steps(start, length, 1)
 
 
-def _decreasing(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int]:
+def _decreasing(start: int, length: int, pool: range, rng: np.random.Generator) -> Drawn:
     return _steps(start, length, -1)
 
 
-def _repeated(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int]:
+def _repeated(start: int, length: int, pool: range, rng: np.random.Generator) -> Drawn:
     return (start,) * length, start, start + 1
 
 
-def _permuted(
-    start: int, length: int, pool: range, rng: np.random.Generator
-) -> tuple[tuple[int, ...], int, int] | None:
+def _permuted(start: int, length: int, pool: range, rng: np.random.Generator) -> Drawn | None:
     window, answer, _ = _steps(start, length, 1)
     if length < 2:
         return None
@@ -66,9 +67,7 @@ def _permuted(
     return (*map(int, head), tail), answer, tail
 
 
-def _shuffled_same_last(
-    start: int, length: int, pool: range, rng: np.random.Generator
-) -> tuple[tuple[int, ...], int, int] | None:
+def _shuffled_same_last(start: int, length: int, pool: range, rng: np.random.Generator) -> Drawn | None:
     window, answer, last = _steps(start, length, 1)
     orders = [order for order in itertools.permutations(window[:-1]) if order != window[:-1]] if length < 8 else []
     if length >= 8:
@@ -80,7 +79,7 @@ def _shuffled_same_last(
     return (*orders[int(rng.integers(len(orders)))], last), answer, last
 
 
-def _random(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int] | None:
+def _random(start: int, length: int, pool: range, rng: np.random.Generator) -> Drawn | None:
     _, answer, _ = _steps(start, length, 1)
     choices = [value for value in pool if value != answer]
     tails = [value for value in choices if value != answer - 1]
@@ -97,7 +96,7 @@ def _random(start: int, length: int, pool: range, rng: np.random.Generator) -> t
     return (*head, *near, tail), answer, tail
 
 
-def _copy(start: int, length: int, pool: range, rng: np.random.Generator) -> tuple[tuple[int, ...], int, int] | None:
+def _copy(start: int, length: int, pool: range, rng: np.random.Generator) -> Drawn | None:
     window, successor, last = _steps(start, length, 1)
     if length < 3:
         return None
@@ -106,7 +105,7 @@ def _copy(start: int, length: int, pool: range, rng: np.random.Generator) -> tup
     return (*doubled[-(length - 1) :], last), last, successor
 
 
-def _reordered(number: int, start: int, length: int, pool: range, seed: int) -> tuple[tuple[int, ...], int, int] | None:
+def _reordered(number: int, start: int, length: int, pool: range, seed: int) -> Drawn | None:
     found = reordered_window(number, start, length, pool, seed)
     return found and (*found, found[0][-1])
 

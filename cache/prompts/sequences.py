@@ -13,7 +13,7 @@ from cache.families.family import Family
 from cache.prompts.frames import FRAMES, Frame
 from cache.prompts.prompt import Prompt, Prompts
 from cache.prompts.reordering import expand_kinds, order_number
-from cache.prompts.rules import Rule, increasing, rule_of
+from cache.prompts.rules import Drawn, Rule, increasing, rule_of
 from cache.seeds import check_seed
 
 MOST_TEMPLATES = 10_000
@@ -143,16 +143,17 @@ def _common(families: tuple[Family, ...]) -> range:
 
 def _draws(
     rule: Rule, kind: str, length: int, ranges: tuple[range, range], seeds: list[int]
-) -> Callable[[int], tuple[tuple[int, ...], int, int] | None]:
+) -> Callable[[int], Drawn | None]:
     """What a rule shows from each start, the same for every family, and no two starts the same.
 
     `ranges` are the starts of all families together and the ordinals to draw members from.
     Sequences without a rule of their own are drawn again if they come out with a constant difference.
     """
     starts, pool = ranges
-    ruleless = kind in ("permuted", "shuffled-same-last", "random")
-    found: dict[int, tuple[tuple[int, ...], int, int]] = {}
-    for start in starts if ruleless else ():
+    if kind not in ("permuted", "shuffled-same-last", "random"):
+        return lambda start: rule(start, length, pool, _generator(seeds, start, length, kind, 0))
+    found: dict[int, Drawn] = {}
+    for start in starts:
         for attempt in range(_ATTEMPTS):
             drawn = rule(start, length, pool, _generator(seeds, start, length, kind, attempt))
             if drawn is None:
@@ -161,16 +162,14 @@ def _draws(
             if (length < 3 or len(steps) > 1) and all(drawn[0] != other[0] for other in found.values()):
                 found[start] = drawn
                 break
-    if ruleless:
-        return found.get
-    return lambda start: rule(start, length, pool, _generator(seeds, start, length, kind, 0))
+    return found.get
 
 
 def _generator(seeds: list[int], start: int, length: int, kind: str, attempt: int) -> np.random.Generator:
     return np.random.default_rng([*seeds, start, length, zlib.crc32(kind.encode()), attempt])
 
 
-def _fits(drawn: tuple[tuple[int, ...], int, int], ordinals: range, *, wrap: bool) -> bool:
+def _fits(drawn: Drawn, ordinals: range, *, wrap: bool) -> bool:
     values, answer, _ = drawn
     if wrap:
         return answer >= ordinals.stop and len(values) < len(ordinals)
@@ -183,12 +182,7 @@ def template_words(frame: Frame, template: int, seed: int) -> list[str]:
 
 
 def _prompt(
-    frame: Frame,
-    words: list[str],
-    kind: str,
-    families: tuple[Family, ...],
-    drawn: tuple[tuple[int, ...], int, int],
-    template: int,
+    frame: Frame, words: list[str], kind: str, families: tuple[Family, ...], drawn: Drawn, template: int
 ) -> Prompt:
     values, answer, distractor = drawn
     turn = [families[i % len(families)] for i in range(len(values) + 1)]

@@ -67,12 +67,7 @@ def blueprint(layout: SealedLayout) -> Blueprint:
     """The file that a layout describes, made in memory; what it takes is the frozen part, not the sites."""
     memory = _SparseMemory()
     names = [*layout.sites, *CHANGING]
-    with h5py.File(
-        memory,
-        "w",
-        alignment_threshold=1,
-        alignment_interval=_ALIGNED,
-    ) as file:
+    with h5py.File(memory, "w", alignment_threshold=1, alignment_interval=_ALIGNED) as file:
         _fill(file, layout)
         spans = sorted((int(file[name].id.get_offset()), int(file[name].nbytes)) for name in names)
     return Blueprint(Footer(memory.size, tuple(spans)), memory.pages)

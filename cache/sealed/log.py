@@ -58,7 +58,11 @@ class Log:
 
     def runs(self) -> list[list[tuple[int, int]]]:
         """For each block the stretches `[start, stop)` of consecutive rows that belong to it, in row order."""
-        return block_runs(self.block, len(self.committed))
+        runs: list[list[tuple[int, int]]] = [[] for _ in self.committed]
+        edges = np.flatnonzero(np.diff(self.block)) + 1
+        for start, stop in zip([0, *edges.tolist()], [*edges.tolist(), len(self.block)], strict=True):
+            runs[int(self.block[start])].append((start, stop))
+        return runs
 
 
 def read_log(file: h5py.File) -> Log:
@@ -77,15 +81,6 @@ def read_log(file: h5py.File) -> Log:
     right = int(mark[0]) == complete_mark(fingerprint, states)
     word = "none" if not mark[0] else "right" if right or len(damaged) else "wrong"
     return Log(fingerprint, block, sites, checksums, committed, tuple(damaged.tolist()), word)
-
-
-def block_runs(block: Int[np.ndarray, "row"], n_blocks: int) -> list[list[tuple[int, int]]]:
-    """For each block the stretches `[start, stop)` of consecutive rows that belong to it, in row order."""
-    runs: list[list[tuple[int, int]]] = [[] for _ in range(n_blocks)]
-    edges = np.flatnonzero(np.diff(block)) + 1
-    for start, stop in zip([0, *edges.tolist()], [*edges.tolist(), len(block)], strict=True):
-        runs[int(block[start])].append((start, stop))
-    return runs
 
 
 def seal_of(fingerprint: str, block: int, checksums: UInt64[np.ndarray, "number"]) -> int:

@@ -58,9 +58,7 @@ class SiteReader:
         self._finalizer()
 
     def _fill(self, target: np.ndarray, offset: int) -> None:
-        view = memoryview(target.data).cast("B")
-        if len(view) and not _read_into(self._handle, view, offset):
-            raise cut_off(self._path)
+        _read_into(self._handle, self._path, memoryview(target.data).cast("B"), offset)
 
     def _check(self, name: str, rows: Int[np.ndarray, "chosen"]) -> None:
         """Compare each block that has one of these rows with its checksum, unless that was done before."""
@@ -90,15 +88,9 @@ def block_digests(handle: int, path: Path, log: Log, name: str, chosen: Bool[np.
     digests = {block: xxhash.xxh3_64() for block in chosen.nonzero()[0].tolist()}
     buffer = memoryview(bytearray(_PIECE))
     for block, offset, length in _pieces(site, log.block, chosen):
-        if not _read_into(handle, buffer[:length], offset):
-            raise cut_off(path)
+        _read_into(handle, path, buffer[:length], offset)
         digests[block].update(buffer[:length])
     return {block: digest.intdigest() for block, digest in digests.items()}
-
-
-def cut_off(path: Path) -> CorruptFileError:
-    """The error to raise for a file that ended while it was read."""
-    return CorruptFileError(f"{path} was cut off while it was open; copy it again or record it anew with --overwrite")
 
 
 def _widen(values: Float[np.ndarray, "chosen d"], out: Float[np.ndarray, "chosen d"]) -> None:
@@ -110,14 +102,15 @@ def _widen(values: Float[np.ndarray, "chosen d"], out: Float[np.ndarray, "chosen
     torch.from_numpy(out).copy_(torch.from_numpy(values))
 
 
-def _read_into(handle: int, view: memoryview, offset: int) -> bool:
-    """Fill `view` from the file; false where the file ends before."""
+def _read_into(handle: int, path: Path, view: memoryview, offset: int) -> None:
+    """Fill `view` from the file, which may have been cut off meanwhile."""
     while len(view):
         done = os.preadv(handle, [view], offset)
         if not done:
-            return False
+            raise CorruptFileError(
+                f"{path} was cut off while it was open; copy it again or record it anew with --overwrite"
+            )
         view, offset = view[done:], offset + done
-    return True
 
 
 def _pieces(

@@ -89,15 +89,11 @@ class SealedWriter:
     """Fills a sealed file's blocks through plain file writes; made by `open_writer`."""
 
     def __init__(self, path: Path, handle: int, file: h5py.File) -> None:
-        self._path = path
-        self._handle = handle
-        self._log = read_log(file)
+        self._path, self._handle, self._log = path, handle, read_log(file)
         _check_spans(path, handle, file, self._log)
         self._runs = self._log.runs()
         self._columns = {site: index for index, site in enumerate(self._log.sites)}
-        self._checksum_offset = data_offset(file["log/checksum"])
-        self._state_offset = data_offset(file["log/state"])
-        self._complete_offset = data_offset(file["log/complete"])
+        self._offsets = {name: data_offset(file[name]) for name in CHANGING}
         self._states = file["log/state"][:]
         self.committed = self._log.committed
 
@@ -128,10 +124,10 @@ class SealedWriter:
         record = np.zeros(len(self._columns), dtype="<u8")
         for site, column in self._columns.items():
             record[column] = checksums[site]
-        self._pwrite(record.view(np.uint8), self._checksum_offset + block * record.nbytes)
+        self._pwrite(record.view(np.uint8), self._offsets["log/checksum"] + block * record.nbytes)
         self._sync()
         self._states[block] = seal_of(self._log.fingerprint, block, record)
-        self._pwrite(self._states[block : block + 1].view(np.uint8), self._state_offset + 8 * block)
+        self._pwrite(self._states[block : block + 1].view(np.uint8), self._offsets["log/state"] + 8 * block)
         self._sync()
         self.committed[block] = True
 
@@ -143,7 +139,7 @@ class SealedWriter:
         """
         if self.committed.all():
             mark = np.array([complete_mark(self._log.fingerprint, self._states)], dtype="<u8")
-            self._pwrite(mark.view(np.uint8), self._complete_offset)
+            self._pwrite(mark.view(np.uint8), self._offsets["log/complete"])
             self._sync()
 
     def _pwrite(self, content: Shaped[np.ndarray, "byte"], offset: int) -> None:
@@ -154,7 +150,7 @@ class SealedWriter:
 
     def _sync(self) -> None:
         try:
-            _sync_data(self._handle)
+            (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(self._handle)  # macOS has no fdatasync
         except OSError as error:
             raise storage_error(error, self._path) from error
 
@@ -222,11 +218,6 @@ def _reserve(handle: int, nbytes: int) -> None:
             if error.errno not in _CANNOT_RESERVE:
                 raise
     os.ftruncate(handle, nbytes)
-
-
-def _sync_data(handle: int) -> None:
-    """Bring a file's data to disk; macOS has no fdatasync."""
-    (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(handle)
 
 
 def _sync_folder(folder: Path) -> None:

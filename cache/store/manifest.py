@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cache.models.hooks import layers_by_kind
-from cache.prompts.prompt import Prompts
 from cache.sealed.footer import SEALED_VERSION
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ _LIBRARIES = ("h5py", "numpy", "torch", "transformer-lens", "transformers")
 def hard_fields(model: "LoadedModel", plan: "RecordingPlan") -> dict[str, Any]:
     """Everything that stored values or their meaning depend on; another value refuses to continue a store."""
     prompts = plan.tokenized.prompts
+    labels = [{name: value for name, value in asdict(prompt).items() if name != "text"} for prompt in prompts]
     return {
         "format version": SEALED_VERSION,
         "model weights": model.weights,
@@ -42,7 +42,7 @@ def hard_fields(model: "LoadedModel", plan: "RecordingPlan") -> dict[str, Any]:
         "bos": plan.bos,
         "prompt texts": _digest(sorted(prompt.text for prompt in prompts)),
         "prompt order": _digest([prompt.text for prompt in prompts]),
-        "prompt labels": _digest(_labels(prompts)),
+        "prompt labels": _digest(labels),
         "prompt tokens": _digest([ids.tolist() for ids in plan.tokenized.ids]),
         "template seed": prompts.seed,
         "hooks": layers_by_kind(plan.hooks),
@@ -85,10 +85,6 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
 def _both(stored: Any, asked: Any) -> str:
     texts = ["none" if value == "" else str(value) for value in (stored, asked)]
     return f" ({texts[0]}, now {texts[1]})" if all(len(text) <= 20 for text in texts) else ""
-
-
-def _labels(prompts: Prompts) -> list[dict[str, Any]]:
-    return [{name: value for name, value in asdict(prompt).items() if name != "text"} for prompt in prompts]
 
 
 def _digest(content: Any) -> str:

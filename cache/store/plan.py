@@ -58,12 +58,6 @@ class RecordingPlan:
         """Tokens that the model will see, padding left out."""
         return int(self.tokenized.lengths.sum())
 
-    @property
-    def n_slots(self) -> int:
-        """Tokens that the model will compute, padding included."""
-        lengths = self.tokenized.lengths
-        return sum(len(block) * int(lengths[list(block)].max()) for block in self.blocks)
-
 
 def plan_recording(
     model: LoadedModel,

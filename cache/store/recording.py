@@ -9,11 +9,7 @@ from typing import Any
 
 import torch
 
-from cache.errors import (
-    CorruptFileError,
-    FingerprintError,
-    StoppedError,
-)
+from cache.errors import CorruptFileError, FingerprintError, StoppedError
 from cache.loading.load import load_model
 from cache.models.model import LoadedModel
 from cache.prompts.prompt import Prompts

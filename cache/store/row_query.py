@@ -173,13 +173,8 @@ def _literal(node: ast.expr) -> Literal:
     raise InputError(f"{ast.unparse(node)!r:.60} is neither a text nor a number nor True nor False")
 
 
-def _literals(node: ast.expr) -> tuple[Literal, ...] | None:
-    """The items of a list or tuple of literals; None of anything else."""
-    return tuple(map(_literal, node.elts)) if isinstance(node, ast.List | ast.Tuple) else None
-
-
 def _compared(sign: ast.cmpop, left: ast.expr, right: ast.expr, table: pd.DataFrame) -> Bool[np.ndarray, " row"]:
-    items = _literals(right)
+    items = tuple(map(_literal, right.elts)) if isinstance(right, ast.List | ast.Tuple) else None
     if items is None and type(sign) in _COMPARE:
         return _holds(sign, _value(left, table), _value(right, table), len(table))
     if items is not None and isinstance(sign, ast.In | ast.Eq):

@@ -1,7 +1,7 @@
 """Where hooks write to: the rows of the block at hand, checked and cast, straight into the store."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,15 +29,11 @@ class Sink:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Attach to every hook once for the whole run: attaching per batch costs more than recording."""
-        handles = []
-        try:
+        with ExitStack() as stack:
             for hook in self._plan.hooks:
                 point = self._model.points[hook.name]
-                handles.append(point.register_forward_hook(self._receiver(hook)))
+                stack.enter_context(point.register_forward_hook(self._receiver(hook)))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def run(self, block: int) -> dict[str, int]:
         """One forward pass of a block; returns the checksum of what was written for each site."""
@@ -76,15 +72,10 @@ class Sink:
         places = [(p, i) for p in self._plan.blocks[self._block] for i in np.flatnonzero(self._plan.kept(p))]
         prompt, index = places[row]
         text = self._plan.tokenized.prompts[prompt].text
+        where = f"at prompt {prompt} ({text!r:.40}), position {index - self._plan.bos}"
         if np.isfinite(value):
-            return (
-                f"{hook.name} is {value:.0f} at prompt {prompt} ({text!r:.40}), position {index - self._plan.bos}: "
-                "more than float16 can hold (65504); store float32"
-            )
-        return (
-            f"{hook.name} is {value} at prompt {prompt} ({text!r:.40}), position {index - self._plan.bos}; the model's "
-            "numbers are not finite"
-        )
+            return f"{hook.name} is {value:.0f} {where}: more than float16 can hold (65504); store float32"
+        return f"{hook.name} is {value} {where}; the model's numbers are not finite"
 
 
 def batch_of(plan: RecordingPlan, block: int) -> tuple[Int[Tensor, "batch pos"], Int[np.ndarray, "row"]]:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pandas as pd
@@ -16,15 +15,7 @@ from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
 from cache.models.hooks import Hook, HookLike, Layers, in_order, recorded_hook
 from cache.models.model import LoadedModel, check_loaded
-from cache.store.file import (
-    FileGroup,
-    StoreFile,
-    check_joinable,
-    grouped,
-    joined_tables,
-    open_store_file,
-    site_name,
-)
+from cache.store.file import FileGroup, StoreFile, check_joinable, grouped, joined_tables, open_store_file, site_name
 from cache.store.view import View, Where, row_mask, view_of
 
 _AT_ONCE = 1 << 16  # rows that `load` reads and checks at a time
@@ -141,8 +132,7 @@ class ActivationStore:
         """
         if n_rows < 1:
             raise InputError(f"n_rows must be 1 or more; got {n_rows}")
-        chosen = self.site(hook)
-        return self._pieces(chosen, self._parts(chosen, row_mask(self.rows, where), n_rows))
+        return self._pieces(self.site(hook), row_mask(self.rows, where), n_rows)
 
     def view(self, site: str = "resid_post", layers: Layers = "all", where: Where = None) -> View:
         """Sites of one kind at some layers, and some rows: what every analysis takes.
@@ -175,9 +165,7 @@ class ActivationStore:
     def __enter__(self) -> "ActivationStore":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def width(self, hook: Hook) -> int:
@@ -205,11 +193,9 @@ class ActivationStore:
                     raise InputError(f"{self.paths[0].name} is closed; open it again")
                 yield file, chosen[start : start + n_rows]
 
-    def _pieces(
-        self, hook: Hook, parts: Iterator[tuple[StoreFile, Int[np.ndarray, "chosen"]]]
-    ) -> Iterator[Float[Tensor, "chosen d"]]:
+    def _pieces(self, hook: Hook, mask: Bool[np.ndarray, "row"], n_rows: int) -> Iterator[Float[Tensor, "chosen d"]]:
         width = self.width(hook)
-        for file, rows in parts:
+        for file, rows in self._parts(hook, mask, n_rows):
             out = _empty(len(rows), width)
             file.reader.read(site_name(hook), hook.head, rows, out.numpy())
             yield out

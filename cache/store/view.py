@@ -49,7 +49,8 @@ class View:
 
     def chosen(self, default: str = "is_last") -> Bool[np.ndarray, " row"]:
         """The rows as a mask over all of the store's, those of `default` where none were asked for; BOS is left out."""
-        return row_mask(self.store.rows, default if self.where is None else self.where) & self._of_texts
+        asked = row_mask(self.store.rows, default if self.where is None else self.where)
+        return asked & (self.store.rows["position"] >= 0).to_numpy()
 
     def noted(self, default: str = "is_last") -> str:
         """The rows as results note them (`where_text`)."""
@@ -63,10 +64,6 @@ class View:
             return store.fingerprint
         prompts = hashlib.sha256(store.rows["prompt"].to_numpy().tobytes()).hexdigest()[:8]
         return f"{store.fingerprint} ({len(store.rows)} of {store.n_planned} rows, sha256 {prompts})"
-
-    @property
-    def _of_texts(self) -> Bool[np.ndarray, " row"]:
-        return (self.store.rows["position"] >= 0).to_numpy()
 
 
 def view_of(store: "ActivationStore", site: str, layers: Layers, where: Where) -> View:

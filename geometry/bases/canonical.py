@@ -64,7 +64,8 @@ def cca(
         >>> cca(x, y, k=2).correlations.round(4)
         array([1., 1.])
     """
-    _check_ridge(ridge)
+    if not 0 <= ridge < math.inf:
+        raise InputError(f"ridge must be a finite number of 0 or more; got {ridge}")
     left, right = (_whitened(z, ridge) for z in _checked(x, y))
     most = min(len(left.scale), len(right.scale))
     if k is not None and not 1 <= k <= most:
@@ -94,7 +95,7 @@ def svcca(x: Float[Tensor, "row dx"], y: Float[Tensor, "row dy"], *, keep: float
     References: Raghu et al. 2017, section 2.1 (arXiv:1706.05806).
     """
     _check_keep(keep)
-    sides = [_leading(*row_space(centre(z.numpy()))[:2], keep) for z in _checked(x, y)]
+    sides = [u[:, : n_components(s**2, keep)] for u, s, _ in map(_row_space, _checked(x, y))]
     return float(np.linalg.svd(sides[0].T @ sides[1], compute_uv=False).clip(0, 1).mean())
 
 
@@ -164,7 +165,8 @@ def held_out_cca(
     labels = np.unique(units)
     if len(labels) < 5 * k:
         raise InputError(f"held-out CCA needs 5 members a component: {5 * k} for k = {k}; got {len(labels)}")
-    sides = [_rotated(z) for z in _checked(x, y)]
+    # in the coordinates of their own row space all inner products stay, and folds are cheap
+    sides = [u * s for u, s, _ in map(_row_space, _checked(x, y))]
     most = min(side.shape[1] for side in sides)
     if not 1 <= k <= most:
         raise InputError(f"these rows have {most} canonical components; got k = {k}")
@@ -198,16 +200,9 @@ class _Whitened:
     directions: Float[np.ndarray, "rank d"]
 
 
-def _check_ridge(ridge: float) -> None:
-    if not 0 <= ridge < math.inf:
-        raise InputError(f"ridge must be a finite number of 0 or more; got {ridge}")
-
-
 def _whitened(x: Float[Tensor, "row d"], ridge: float) -> _Whitened:
     """Scores of unit sum of squares (less with a ridge) and the singular values they were divided by."""
-    u, s, v = row_space(centre(x.numpy()))
-    if not len(s):
-        raise InputError("all rows are equal on one side; there is nothing to correlate")
+    u, s, v = _row_space(x)
     scale = np.sqrt(s**2 + ridge * (s**2).sum() / x.shape[1])
     return _Whitened(u * (s / scale), scale, v)
 
@@ -229,20 +224,14 @@ def _basis(
     return basis, signs
 
 
-def _leading(
-    u: Float[np.ndarray, "row rank"], s: Float[np.ndarray, " rank"], keep: float
-) -> Float[np.ndarray, "row kept"]:
+def _row_space(
+    x: Float[Tensor, "row d"],
+) -> tuple[Float[np.ndarray, "row rank"], Float[np.ndarray, " rank"], Float[np.ndarray, "rank d"]]:
+    """The SVD of the centred rows without its zero singular values (`row_space`), of which some must be left."""
+    u, s, v = row_space(centre(x.numpy()))
     if not len(s):
         raise InputError("all rows are equal on one side; there is nothing to correlate")
-    return u[:, : n_components(s**2, keep)]
-
-
-def _rotated(x: Float[Tensor, "row d"]) -> Float[np.ndarray, "row rank"]:
-    """The rows in the coordinates of their own row space: all inner products stay, and folds are cheap."""
-    u, s, _ = row_space(centre(x.numpy()))
-    if not len(s):
-        raise InputError("all rows are equal on one side; there is nothing to correlate")
-    return u * s
+    return u, s, v
 
 
 def _train(

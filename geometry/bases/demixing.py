@@ -104,13 +104,13 @@ def demix(x: Float[Tensor, "family context member d"], *, k: int = 4, directions
     null = np.empty(0) if directions is None else _beyond_rounding(_unrelated(wide, directions) / total)
     grand = x.double().mean(dim=(0, 1, 2)).float()
     k = min(k, n_members - 1, d)
-    halves = [_index_directions(wide[:, side::2], k) for side in (0, 1)]
+    halves = [_directions(wide[:, side::2].mean(dim=(0, 1)), k) for side in (0, 1)]
     return Demixed(
         share=share,
         null=null,
         p=p_at_least(float(share[0]), null),
-        index=_basis(wide, _index_directions(wide, k), grand),
-        family=_basis(wide, _family_directions(wide), grand),
+        index=_basis(wide, _directions(wide.mean(dim=(0, 1)), k), grand),
+        family=_basis(wide, _directions(wide.mean(dim=(1, 2)), n_families - 1), grand),
         stability=subspace_overlap(*(torch.from_numpy(half) for half in halves)),
         captured=_captured(wide, halves),
         total=total,
@@ -191,14 +191,9 @@ def _unrelated(x: Float[Tensor, "family context member d"], directions: Directio
     return np.concatenate(found)
 
 
-def _index_directions(x: Float[Tensor, "family context member d"], k: int) -> Float[np.ndarray, "component d"]:
-    means = x.mean(dim=(0, 1))
+def _directions(means: Float[Tensor, "level d"], k: int) -> Float[np.ndarray, "component d"]:
+    """The first k principal directions of the means of members, or of families."""
     return fix_signs(np.linalg.svd((means - means.mean(dim=0)).numpy(), full_matrices=False)[2][:k])
-
-
-def _family_directions(x: Float[Tensor, "family context member d"]) -> Float[np.ndarray, "component d"]:
-    means = x.mean(dim=(1, 2))
-    return fix_signs(np.linalg.svd((means - means.mean(dim=0)).numpy(), full_matrices=False)[2][: len(x) - 1])
 
 
 def _captured(

@@ -13,7 +13,7 @@ from cache.models.hooks import Hook
 from cache.seeds import check_seed
 from geometry.bases.basis import deviations_of
 from geometry.bases.principal import Decomposition
-from geometry.stats.linalg import check_finite
+from geometry.stats.linalg import check_finite, normalised
 
 MOST_RUNS = 1_000
 _INNER = 3  # sweeps over the components for each product with the data, which is what costs
@@ -138,10 +138,8 @@ def nmf(
 
 def matched_cosines(a: Float[np.ndarray, "k columns"], b: Float[np.ndarray, "k columns"]) -> Float[np.ndarray, " k"]:
     """Cosine of each of a's components with the one of b's that is matched to it (Hungarian); at least 0."""
-    unit = [z / np.where(norms > 0, norms, 1.0) for z in (a, b) for norms in [np.linalg.norm(z, axis=1, keepdims=True)]]
-    table = unit[0] @ unit[1].T
-    cosines: Float[np.ndarray, " k"] = table[linear_sum_assignment(-table)].clip(0, 1)
-    return cosines
+    table = normalised(a) @ normalised(b).T
+    return np.asarray(table[linear_sum_assignment(-table)].clip(0, 1))
 
 
 def split_by_sign(x: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row two_d"]:
@@ -186,7 +184,7 @@ def hals(
         _sweeps(h, w_t @ x, w_t @ w_t.T)
         if tol > 0 and number % 10 == 0:
             error = relative_error(x, w_t.T, h)
-            first = min(first, error) if first == np.inf else first
+            first = error if first == np.inf else first
             if last - error < tol * first:
                 break
             last = error
@@ -250,5 +248,4 @@ def _agreement(
     """The mean over other runs of each component's cosine with its match."""
     if not others:
         return np.full(len(best), np.nan)
-    agreement: Float[np.ndarray, " k"] = np.mean([matched_cosines(best, other) for other in others], axis=0)
-    return agreement
+    return np.asarray(np.mean([matched_cosines(best, other) for other in others], axis=0))

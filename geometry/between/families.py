@@ -24,10 +24,10 @@ from geometry.rows.cells import Balance, CellPlan, balance, complete_controls, l
 from geometry.rows.names import names_of, pairs_of
 from geometry.similarity.family_measures import MEASURES, Cells
 from geometry.similarity.of_families import matched_products
-from geometry.similarity.pair_evidence import directions_of, enough_controls, measured, pair_cells
+from geometry.similarity.pair_evidence import directions_of, measured, pair_cells, weights_for
 from geometry.stats.linalg import RANK_TOLERANCE, remove_span
 from geometry.stats.permutations import member_permutations
-from geometry.stats.unrelated_codes import Directions, draw_weights
+from geometry.stats.unrelated_codes import Directions
 from geometry.weights.readout import family_words, readout_directions
 
 RESIDUAL = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
@@ -196,9 +196,8 @@ def _draws(measures: Sequence[str], n_members: int, n_controls: int, seed: int) 
     most = {MEASURES[name].most_orders for name in measures}
     tried = {number: member_permutations(n_members, most=number, seed=seed) for number in most}
     most_draws = max((MEASURES[name].most_draws for name in measures if MEASURES[name].decides), default=0)
-    enough = enough_controls(n_controls) and most_draws > 0
-    weights = draw_weights(most_draws, n_members, n_members * n_controls, seed=seed) if enough else None
-    return Draws([(name, tried[MEASURES[name].most_orders]) for name in measures], weights)
+    orders = [(name, tried[MEASURES[name].most_orders]) for name in measures]
+    return Draws(orders, weights_for(most_draws, n_members, n_controls, seed=seed))
 
 
 def _compare(

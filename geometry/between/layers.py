@@ -118,18 +118,15 @@ def _aligned(view: View, other: View) -> tuple[Bool[np.ndarray, " row"], Bool[np
     common = set(keys[0]) & set(keys[1])
     if not common:
         raise InputError(f"{a.paths[0].name} and {b.paths[0].name} have no row of the same prompt in common")
-    kept = []
     for mask, key in zip(masks, keys, strict=True):
-        mask = mask.copy()
         mask[np.flatnonzero(mask)[[one not in common for one in key]]] = False
-        kept.append(mask)
     orders = [[one for one in key if one in common] for key in keys]
     if orders[0] != orders[1]:
         raise InputError(
             f"{a.paths[0].name} and {b.paths[0].name} hold the same prompts in different orders or a row more than "
             "once; record both with the same --dataset and options"
         )
-    return kept[0], kept[1]
+    return masks[0], masks[1]
 
 
 def _keys(store: ActivationStore, mask: Bool[np.ndarray, " row"]) -> list[tuple[object, ...]]:

@@ -58,11 +58,10 @@ def comparison_result(
     over_layers, limits, orders = (np.full(shape, np.nan) for _ in range(3))
     grid = np.array([*found, None], dtype=object)[:-1].reshape(shape)
     for index in np.ndindex(shape[1:]):
-        column = list(grid[(slice(None), *index)])
-        over_layers[(slice(None), *index)], limits[(slice(None), *index)] = _over_layers(
-            [one.measured for one in column]
-        )
-        orders[(slice(None), *index)] = _order_p(column)
+        at = (slice(None), *index)
+        column = list(grid[at])
+        over_layers[at], limits[at] = _over_layers([one.measured for one in column])
+        orders[at] = _order_p(column)
     lines = zip(found, over_layers.ravel(), limits.ravel(), orders.ravel(), strict=True)
     table = pd.DataFrame([_line(one, *map(float, numbers)) for one, *numbers in lines])
     table = _with_order_q(_with_verdicts(_with_q(table)))
@@ -94,15 +93,9 @@ def _over_layers(column: Sequence[Measured]) -> tuple[Float[np.ndarray, " hook"]
 
 def _order_p(column: Sequence[Found]) -> Float[np.ndarray, " hook"]:
     """Where the increasing list ranks among the reordered ones, over all hooks at which the pair has a value."""
-    products = [one.by_list.products for one in column]
-    return rank_p_over_layers(
-        np.stack(
-            [
-                shared if np.isfinite(one.measured.value) else np.full_like(shared, np.nan)
-                for one, shared in zip(column, products, strict=True)
-            ]
-        )
-    )
+    there = np.isfinite([one.measured.value for one in column])
+    products = np.stack([one.by_list.products for one in column])
+    return rank_p_over_layers(np.where(there[:, None], products, np.nan))
 
 
 def _line(one: Found, p_layers: float, limit: float, order_p: float) -> dict[str, Any]:
@@ -126,7 +119,7 @@ def _line(one: Found, p_layers: float, limit: float, order_p: float) -> dict[str
     }
     line |= _summed("null", got.unrelated) | {"null_sd": float(got.unrelated.std()) if len(got.unrelated) else math.nan}
     line |= {"permuted_mean": got.permuted_mean, "permuted_max": got.permuted_max} | _summed("control", controls)
-    line |= {
+    return line | {
         "control_min": float(controls.min()) if len(controls) else math.nan,
         "control_limit": limit,
         "n_controls": len(got.controls),
@@ -142,7 +135,6 @@ def _line(one: Found, p_layers: float, limit: float, order_p: float) -> dict[str
         "n_templates": known.n_templates,
         "n_rows": one.n_rows,
     }
-    return line
 
 
 def _summed(name: str, values: Float[np.ndarray, " draw"]) -> dict[str, float]:

@@ -5,20 +5,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from geometry.between.summary import loudest
 from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import PALETTE, layer_ticks
+from geometry.figures.scatter import PALETTE, layer_ticks, panels
 from geometry.results.result import LayerResult
 from geometry.similarity.of_families import MAX_LAG
 from geometry.stats.uncertainty import LEAST_CONTROLS
 
 _BAND = "#DDDDDD"
 _READOUT = "readout removed"
-_COLUMNS = 3
 
 
 def shared_index_by_layer(result: LayerResult, *, measure: str = "matched_cosine", private: str = "letters") -> Figure:
@@ -31,7 +29,7 @@ def shared_index_by_layer(result: LayerResult, *, measure: str = "matched_cosine
     """
     table = _plain(result.table[result.table["measure"] == measure])
     pairs = [(a, b) for a, b in _pairs(table) if private not in (a, b)] or _pairs(table)
-    figure, axes = _panels(len(pairs), height=2.9)
+    figure, axes = panels(len(pairs), most_columns=3, each=(4.2, 2.9), beside=(0.3, 1.0), sharey=True)
     for number, ((a, b), axis) in enumerate(zip(pairs, axes, strict=False)):
         mine = _of(table, a, b)
         colour = PALETTE[number % len(PALETTE)]
@@ -114,16 +112,6 @@ def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
 def _of(table: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
     """The lines of two families, whichever is named first."""
     return table[((table["a"] == a) & (table["b"] == b)) | ((table["a"] == b) & (table["b"] == a))]
-
-
-def _panels(n: int, *, height: float) -> tuple[Figure, Shaped[np.ndarray, " panel"]]:
-    columns = min(_COLUMNS, n)
-    lines = math.ceil(n / columns)
-    figure = PlainFigure(figsize=(4.2 * columns + 0.3, height * lines + 1.0), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
-    for axis in axes[n:]:
-        axis.set_axis_off()
-    return figure, axes
 
 
 def _band(axis: Axes, mine: pd.DataFrame) -> None:

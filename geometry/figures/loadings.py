@@ -40,19 +40,15 @@ def loading_table(table: pd.DataFrame, *, title: str, most_layers: int = 6) -> F
         loc="upper center",
         cellLoc="left",
     )
+    block, _ = pd.factorize(shown["layer"])
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(7.5)
     for (line, _), cell in drawn.get_celld().items():
         cell.set_linewidth(0)
         cell.get_text().set_horizontalalignment("left")
-        cell.set_facecolor("#EEEEEE" if line == 0 else "white" if _block(shown, line - 1) % 2 == 0 else "#F7F7F7")
+        cell.set_facecolor("#EEEEEE" if line == 0 else "white" if block[line - 1] % 2 == 0 else "#F7F7F7")
     axis.set_title(title, fontsize=10)
     return figure
-
-
-def _block(shown: pd.DataFrame, line: int) -> int:
-    """Which of the layers shown a line belongs to, for shading."""
-    return int(shown["layer"].drop_duplicates().to_list().index(shown["layer"].iloc[line]))
 
 
 def _cell(name: str, value: object) -> str:

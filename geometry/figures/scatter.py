@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
@@ -33,7 +34,6 @@ METHODS = MappingProxyType(
 SHORT = MappingProxyType({"pca": "PC", "svd": "SV", "nmf": "NMF"})
 """What components are called on axes."""
 
-_COLUMNS = 6
 _GREY = "#BBBBBB"
 
 
@@ -43,11 +43,7 @@ def scatter_by_layer(result: LayerResult) -> Figure:
     Colour is the family, grey the controls; the label is the member, cut to three letters where it is longer.
     Axes carry the share of variance that their component explains.
     """
-    n_panels = len(result.hooks)
-    columns = min(_COLUMNS, n_panels)
-    lines = math.ceil(n_panels / columns)
-    figure = PlainFigure(figsize=(3.1 * columns + 0.4, 2.9 * lines + 0.9), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    figure, axes = panels(len(result.hooks), most_columns=6, each=(3.1, 2.9), beside=(0.4, 0.9))
     scores = result.values("scores")
     families = list(dict.fromkeys(result.rows["family"]))
     for i, hook in enumerate(result.hooks):
@@ -56,8 +52,6 @@ def scatter_by_layer(result: LayerResult) -> Figure:
         x_label, y_label = _axis_labels(result, i)
         axes[i].set_xlabel(x_label, fontsize=8)
         axes[i].set_ylabel(y_label, fontsize=8)
-    for axis in axes[n_panels:]:
-        axis.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=8, fontsize=11, frameon=False)
     for handle in legend.legend_handles:
@@ -91,6 +85,28 @@ def explained_variance_by_layer(result: LayerResult) -> Figure:
     axis.legend(frameon=False, fontsize=9)
     axis.set_title(f"{result.parameters['site']}: {_what(result)}", fontsize=10)
     return figure
+
+
+def panels(
+    n: int, *, most_columns: int, each: tuple[float, float], beside: tuple[float, float], sharey: bool = False
+) -> tuple[Figure, Shaped[np.ndarray, " panel"]]:
+    """A figure of n panels, line by line, and its axes, with nothing where the last line is not full.
+
+    Args:
+        n: how many.
+        most_columns: panels in a line, at most.
+        each: width and height of a panel, in inches.
+        beside: width and height of what is not panels.
+        sharey: all have the same y axis.
+    """
+    columns = min(most_columns, n)
+    lines = math.ceil(n / columns)
+    size = (each[0] * columns + beside[0], each[1] * lines + beside[1])
+    figure = PlainFigure(figsize=size, layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=sharey).ravel()
+    for axis in axes[n:]:
+        axis.set_axis_off()
+    return figure, axes
 
 
 def layer_title(hook: Hook) -> str:

@@ -1,7 +1,7 @@
 """Principal components or singular vectors of one site's rows, with all that says what they are worth."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial, reduce
+from functools import reduce
 
 import numpy as np
 import torch
@@ -63,11 +63,8 @@ def components(blocks: Blocks, units: Int[np.ndarray, " row"], fit: Fit, *, k: i
         se, stability = _errors(whole, parts, fit, k), _stability(parts, fit, k, seed)
     if back is not None:
         signs = entry_signs(directions @ back)
-        directions, mean, scores = (
-            signs[:, None] * directions @ back,
-            mean @ back + offset,
-            scores * signs.astype(np.float32),
-        )
+        directions, mean = signs[:, None] * directions @ back, mean @ back + offset
+        scores = scores * signs.astype(np.float32)
     return {
         "explained_variance": (("component",), result.explained_variance),
         "explained_variance_ratio": (("component",), result.explained_variance_ratio),
@@ -103,7 +100,7 @@ def _turned(
     scores, sizes, right = row_space(x - offset)
     missing = max(0, k - len(sizes))
     coordinates = torch.from_numpy(np.pad(scores * sizes, ((0, 0), (0, missing))))
-    return partial(_pieces, coordinates), np.vstack([right, _complement(right, missing)]), offset
+    return lambda: iter(torch.split(coordinates, 4096)), np.vstack([right, _complement(right, missing)]), offset
 
 
 def _complement(right: Float[np.ndarray, "rank d"], missing: int) -> Float[np.ndarray, "missing d"]:
@@ -111,10 +108,6 @@ def _complement(right: Float[np.ndarray, "rank d"], missing: int) -> Float[np.nd
     if not missing:
         return np.zeros((0, right.shape[1]))
     return np.linalg.svd(right, full_matrices=True)[2][len(right) : len(right) + missing]
-
-
-def _pieces(x: Float[Tensor, "row d"]) -> Iterator[Float[Tensor, "_ d"]]:
-    return iter(torch.split(x, 4096))
 
 
 def _unit_moments(blocks: Iterator[Float[Tensor, "_ d"]], units: Int[np.ndarray, " row"]) -> dict[int, Moments]:

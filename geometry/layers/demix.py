@@ -17,9 +17,9 @@ from geometry.layers.order_effect import set_apart
 from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import LayerResult, Named, on_sites, stacked
 from geometry.rows.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
-from geometry.similarity.pair_evidence import enough_controls
+from geometry.similarity.pair_evidence import directions_of, weights_for
 from geometry.stats.ranks import rank_p_over_layers
-from geometry.stats.unrelated_codes import Directions, draw_directions, draw_weights, mean_code
+from geometry.stats.unrelated_codes import Directions
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ def demix_by_layer(
     parameters = {"site": view.site, "layers": view.layers, "where": view.noted(), "families": list(names), "k": k}
     parameters |= {"seed": seed, "controls": list(controls), "members": [plan.members[i] for i in common.members]}
     parameters["weights"] = view.store.weights
-    weights = _weights(len(names), len(common.members), len(controls), seed)
+    # of unrelated codes for every family but the first
+    weights = weights_for(N_DRAWS * (len(names) - 1), len(common.members), len(controls), seed=seed)
 
     def unit(hook: Hook) -> Named:
         cells = load_cells(view.store, hook, plan)
         x = torch.stack([take(cells, plan, name, common) for name in names])
-        codes = [mean_code(take(cells, plan, name, common)) for name in controls]
-        return _split(x, k, None if weights is None else draw_directions(codes, weights))
+        return _split(x, k, directions_of([take(cells, plan, name, common) for name in controls], weights))
 
     arrays = stacked(over(view.hooks, unit, Analysis("demix", parameters, view.source), loop))
     share, null = arrays["share"][1], arrays["null"][1]
@@ -141,12 +141,3 @@ def _split(x: Float[Tensor, "family context member d"], k: int, directions: Dire
         "captured": (("component",), captured),
         "index_directions": (("component", "d"), index),
     }
-
-
-def _weights(
-    n_families: int, n_members: int, n_controls: int, seed: int
-) -> Float[np.ndarray, "draw member row"] | None:
-    """Weights of unrelated codes, for every family but the first; None with too few controls."""
-    if not enough_controls(n_controls):
-        return None
-    return draw_weights(N_DRAWS * (n_families - 1), n_members, n_members * n_controls, seed=seed)

@@ -9,7 +9,7 @@ from cache import Hook
 from cache.errors import InputError
 from cache.seeds import check_seed
 from cache.store.view import View
-from geometry.bases.nonnegative import Factorization, matched_cosines, nmf
+from geometry.bases.nonnegative import matched_cosines, nmf
 from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import PER_COMPONENT, LayerResult, Named, on_sites, stacked
 from geometry.rows.analysed import Rows, chosen_rows, row_counts
@@ -46,16 +46,15 @@ def nmf_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -
     """
     seed = check_seed(seed)
     rows = chosen_rows(view)
-    store = view.store
     parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "seed": seed, "k": k, "n_null": N_NULL}
     parameters["weights"] = view.store.weights
 
     def unit(hook: Hook) -> Named:
-        return _factors(store.load(hook, rows.chosen), rows, k, seed)
+        return _factors(view.store.load(hook, rows.chosen), rows, k, seed)
 
     arrays = stacked(over(view.hooks, unit, Analysis("nmf", parameters, view.source), loop))
     dataset = on_sites(view.hooks, view.site, arrays, row_counts(rows))
-    return LayerResult("nmf", dataset, parameters, store.fingerprint, rows.table, PER_COMPONENT)
+    return LayerResult("nmf", dataset, parameters, view.store.fingerprint, rows.table, PER_COMPONENT)
 
 
 def _factors(x: Float[Tensor, "row d"], rows: Rows, k: int, seed: int) -> Named:
@@ -87,16 +86,12 @@ def _stability(x: Float[Tensor, "row d"], units: Int[np.ndarray, " row"], k: int
     half = np.isin(units, labels[: len(labels) // 2])
     if min(half.sum(), (~half).sum()) < k:
         return np.full(k, np.nan)
-    parts = [_run(x[torch.from_numpy(side)], k, seed).decomposition.directions.numpy() for side in (half, ~half)]
-    return matched_cosines(*parts)
+    parts = (nmf(x[torch.from_numpy(side)], k=k, n_runs=1, seed=seed) for side in (half, ~half))
+    return matched_cosines(*(part.decomposition.directions.numpy() for part in parts))
 
 
 def _null(x: Float[Tensor, "row d"], k: int, rng: np.random.Generator) -> Float[np.ndarray, "permutation component"]:
     """The same shares where every column is permuted by itself."""
     columns = x.numpy()
     shuffled = [torch.from_numpy(rng.permuted(columns, axis=0)) for _ in range(N_NULL)]
-    return np.stack([_run(one, k, 0).decomposition.explained_variance_ratio for one in shuffled])
-
-
-def _run(x: Float[Tensor, "row d"], k: int, seed: int) -> Factorization:
-    return nmf(x, k=k, n_runs=1, seed=seed)
+    return np.stack([nmf(one, k=k, n_runs=1).decomposition.explained_variance_ratio for one in shuffled])

@@ -42,16 +42,15 @@ def umap_by_layer(view: View, *, n_neighbors: int = 15, seed: int = 0, loop: Loo
     """
     seed = check_seed(seed)
     rows = _drawn(chosen_rows(view), seed)
-    store = view.store
     parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "seed": seed}
     parameters |= {"n_neighbors": n_neighbors, "most_rows": MOST_ROWS}
 
     def unit(hook: Hook) -> Named:
-        return _picture(store.load(hook, rows.chosen), n_neighbors, seed)
+        return _picture(view.store.load(hook, rows.chosen), n_neighbors, seed)
 
     arrays = stacked(over(view.hooks, unit, Analysis("umap", parameters, view.source, many_threads=True), loop))
     dataset = on_sites(view.hooks, view.site, arrays, row_counts(rows))
-    return LayerResult("umap", dataset, parameters, store.fingerprint, rows.table)
+    return LayerResult("umap", dataset, parameters, view.store.fingerprint, rows.table)
 
 
 def _picture(x: Float[Tensor, "row d"], n_neighbors: int, seed: int) -> Named:

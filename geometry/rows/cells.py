@@ -96,9 +96,8 @@ def plan_cells(view: View, families: Sequence[str] | None = None) -> CellPlan:
     context = _contexts(store, rows)
     contexts, members = list(dict.fromkeys(context)), sorted(set(rows["unit"]))
     shape = (len(wanted), len(contexts), len(members))
-    cell = np.ravel_multi_index(
-        (_codes(rows["family"], wanted), _codes(context, contexts), _codes(rows["unit"], members)), shape
-    )
+    axes = ((rows["family"], wanted), (context, contexts), (rows["unit"], members))
+    cell = np.ravel_multi_index(tuple(pd.Categorical(given, labels).codes for given, labels in axes), shape)
     chosen = np.zeros(len(store.rows), dtype=bool)
     chosen[rows.index] = True
     return CellPlan(
@@ -114,15 +113,13 @@ def plan_cells(view: View, families: Sequence[str] | None = None) -> CellPlan:
 def load_cells(store: ActivationStore, hook: HookLike, plan: CellPlan) -> Float[Tensor, "family context member d"]:
     """Mean activation of each cell at one site, in float64, read in blocks; nan where a cell has no row."""
     check_open(store)
-    total: Float[Tensor, "cell d"] | None = None
+    if not plan.chosen.any():
+        raise InputError("no row is chosen; nothing can be averaged")
+    total = torch.zeros(plan.counts.size, store.width(store.site(hook)), dtype=torch.float64)
     start = 0
     for block in store.blocks(hook, plan.chosen):
-        if total is None:
-            total = torch.zeros(plan.counts.size, block.shape[1], dtype=torch.float64)
         total.index_add_(0, torch.from_numpy(plan.cell_of_row[start : start + len(block)]), block.double())
         start += len(block)
-    if total is None:
-        raise InputError("no row is chosen; nothing can be averaged")
     means = total / torch.from_numpy(plan.counts.ravel()[:, None].astype(np.float64))
     return means.reshape(*plan.counts.shape, -1)
 
@@ -169,8 +166,3 @@ def _contexts(store: ActivationStore, rows: pd.DataFrame) -> list[str]:
         f"{frame}|{template}|{kind}|length {n}" + (f"|member {place}" if place >= 0 else "")
         for frame, template, kind, n, place in parts
     ]
-
-
-def _codes(values: Sequence[object] | pd.Series, labels: Sequence[object]) -> Int[np.ndarray, " row"]:
-    number = {label: i for i, label in enumerate(labels)}
-    return np.array([number[value] for value in values], dtype=np.int64)

@@ -9,12 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geometry.bases.canonical import KEEP, n_components, svcca_of_moments
-from geometry.similarity.of_rows import (
-    centred_gram,
-    cka_of_moments,
-    matrix_cosine,
-    u_centred_gram,
-)
+from geometry.similarity.of_rows import centred_gram, cka_of_moments, matrix_cosine, turned_cosine, u_centred_gram
 from geometry.stats.linalg import centre, row_space
 from geometry.stats.moments import JointMoments
 
@@ -57,11 +52,6 @@ def _mean_correlation(x: Prepared, y: Prepared) -> float:
     return float(np.linalg.svd(x.T @ y, compute_uv=False).clip(0, 1).mean())
 
 
-def _turned(x: Prepared, y: Prepared) -> float:
-    own = np.linalg.norm(x) * np.linalg.norm(y)
-    return float(np.linalg.svd(x.T @ y, compute_uv=False).sum() / own) if own > 0 else float("nan")
-
-
 def _turned_of_moments(joint: JointMoments) -> float:
     own = np.sqrt(np.trace(joint.x.scatter) * np.trace(joint.y.scatter))
     return float(np.linalg.svd(joint.cross, compute_uv=False).sum() / own) if own > 0 else float("nan")
@@ -92,7 +82,7 @@ GRID_MEASURES = MappingProxyType(
         "cka": GridMeasure(centred_gram, matrix_cosine, lambda joint, _: cka_of_moments(joint)),
         "cka_debiased": GridMeasure(u_centred_gram, matrix_cosine, _debiased, debiased=True),
         "svcca": GridMeasure(_leading, _mean_correlation, lambda joint, _: _correlation_of_moments(joint)),
-        "procrustes": GridMeasure(_scores, _turned, lambda joint, _: _turned_of_moments(joint)),
+        "procrustes": GridMeasure(_scores, turned_cosine, lambda joint, _: _turned_of_moments(joint)),
     }
 )
 """By name."""

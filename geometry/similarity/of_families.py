@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache.errors import InputError
+from geometry.stats.linalg import normalised
 
 MAX_LAG = 3
 LARGEST_LAG = 1_000
@@ -103,12 +104,9 @@ def matched_products(
     Raises:
         InputError: as for `matched_cosine`.
     """
-    _check(x, y)
-    n = len(x)
-    left, right = _centred(x), _centred(y)
-    sums = left.sum(axis=0), right.sum(axis=0)
+    n, sides = len(x), _sides(x, y)
+    sums = [side.sum(axis=0) for side in sides]
     pairs = ((0, 1), (0, 0), (1, 1))
-    sides = (left, right)
     c_xy, c_xx, c_yy = (float(np.vdot(sums[i], sums[j]) - np.vdot(sides[i], sides[j])) for i, j in pairs)
     return c_xy / (n * (n - 1)), c_xx / (n * (n - 1)), c_yy / (n * (n - 1))
 
@@ -121,9 +119,7 @@ def member_products(
     Raises:
         InputError: as for `matched_cosine`.
     """
-    _check(x, y)
-    n = len(x)
-    left, right = _centred(x), _centred(y)
+    n, (left, right) = len(x), _sides(x, y)
     everything = left.sum(axis=0) @ right.sum(axis=0).T
     products: Float[np.ndarray, "member member"] = everything - np.tensordot(left, right, axes=((0, 2), (0, 2)))
     return products / (n * (n - 1))
@@ -137,8 +133,8 @@ def context_products(
     Raises:
         InputError: as for `matched_cosine`.
     """
-    _check(x, y)
-    return _centred(x).reshape(len(x), -1) @ _centred(y).reshape(len(y), -1).T
+    left, right = (side.reshape(len(side), -1) for side in _sides(x, y))
+    return left @ right.T
 
 
 def nearest_members(
@@ -149,8 +145,7 @@ def nearest_members(
     Raises:
         InputError: as for `matched_cosine`.
     """
-    _check(x, y)
-    left, right = _centred(x), _centred(y)
+    left, right = _sides(x, y)
     return (_nearest(left, right) + _nearest(right, left).T) / 2
 
 
@@ -158,9 +153,7 @@ def _nearest(
     x: Float[np.ndarray, "context member d"], y: Float[np.ndarray, "context member d"]
 ) -> Float[np.ndarray, "member member"]:
     n_contexts, n_members = x.shape[:2]
-    others = y.sum(axis=0) - y
-    norms = np.linalg.norm(others, axis=2, keepdims=True)
-    others /= np.where(norms > 0, norms, 1.0)
+    others = normalised(y.sum(axis=0) - y)
     best = np.matmul(x, others.transpose(0, 2, 1)).argmax(axis=2)
     hits = np.bincount((np.arange(n_members) * n_members + best).ravel(), minlength=n_members**2)
     return hits.reshape(n_members, n_members) / n_contexts
@@ -170,16 +163,16 @@ def _ratio(cross: float, own_x: float, own_y: float) -> float:
     return float(cross / np.sqrt(own_x * own_y)) if own_x > 0 and own_y > 0 else float("nan")
 
 
-def _centred(x: Float[Tensor, "context member d"]) -> Float[np.ndarray, "context member d"]:
-    wide = x.numpy().astype(np.float64, copy=False)
-    return wide - wide.mean(axis=1, keepdims=True)
-
-
-def _check(x: Float[Tensor, "context_x member_x d_x"], y: Float[Tensor, "context_y member_y d_y"]) -> None:
+def _sides(
+    x: Float[Tensor, "context_x member_x d_x"], y: Float[Tensor, "context_y member_y d_y"]
+) -> tuple[Float[np.ndarray, "context member d"], Float[np.ndarray, "context member d"]]:
+    """Both families less each context's mean, in float64, after a look at their shapes."""
     if x.shape != y.shape:
         raise InputError(f"two families need the same contexts, members and width; got {_size(x)} and {_size(y)}")
     if x.shape[0] < 2 or x.shape[1] < 2:
         raise InputError(f"a comparison across contexts needs 2 contexts and 2 members; got {_size(x)}")
+    left, right = (z.numpy().astype(np.float64, copy=False) for z in (x, y))
+    return left - left.mean(axis=1, keepdims=True), right - right.mean(axis=1, keepdims=True)
 
 
 def _size(x: Float[Tensor, "context member d"]) -> str:

@@ -100,8 +100,7 @@ def dissimilarity_ranks(x: Float[Tensor, "row d"], distance: str = "correlation"
     with np.errstate(invalid="ignore", divide="ignore"):
         condensed = np.nan_to_num(pdist(x.double().numpy(), metric=distance))
     ranks = scipy.stats.rankdata(condensed)
-    square: Float[np.ndarray, "row row"] = squareform(ranks - ranks.mean())
-    return square
+    return np.asarray(squareform(ranks - ranks.mean()))
 
 
 def procrustes(x: Float[Tensor, "row d1"], y: Float[Tensor, "row d2"]) -> float:
@@ -117,9 +116,13 @@ def procrustes(x: Float[Tensor, "row d1"], y: Float[Tensor, "row d2"]) -> float:
 
     References: Schonemann 1966; Williams et al. 2021, eq. 5 (arXiv:2110.14739).
     """
-    left, right = (_small(centre(z.numpy())) for z in _checked(x, y))
-    own = np.linalg.norm(left) * np.linalg.norm(right)
-    return float(np.linalg.svd(left.T @ right, compute_uv=False).sum() / own) if own > 0 else float("nan")
+    return turned_cosine(*(_small(centre(z.numpy())) for z in _checked(x, y)))
+
+
+def turned_cosine(x: Float[np.ndarray, "row _"], y: Float[np.ndarray, "row _"]) -> float:
+    """Cosine of centred rows with others, turned onto them as well as can be; nan for zeros."""
+    own = np.linalg.norm(x) * np.linalg.norm(y)
+    return float(np.linalg.svd(x.T @ y, compute_uv=False).sum() / own) if own > 0 else float("nan")
 
 
 def principal_angles(
@@ -145,8 +148,7 @@ def principal_angles(
         spans.append(row_space(directions.numpy())[2].T)
         if not spans[-1].shape[1]:
             raise InputError(f"the {name} directions are all 0; they span nothing")
-    angles: Float[np.ndarray, " angle"] = scipy.linalg.subspace_angles(*spans)[::-1].copy()
-    return angles
+    return np.asarray(scipy.linalg.subspace_angles(*spans)[::-1].copy())
 
 
 def _small(x: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row _"]:

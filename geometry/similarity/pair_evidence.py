@@ -11,7 +11,7 @@ from geometry.similarity.of_families import context_products, lag_profile, match
 from geometry.similarity.sharing_null import LEAST_RELIABILITY, distance_of, interval_of_cosine, reliability
 from geometry.stats.permutations import own_index_p
 from geometry.stats.uncertainty import LEAST_MEMBERS, template_bootstrap_se
-from geometry.stats.unrelated_codes import LEAST_FAMILIES, Directions, draw_directions, mean_code
+from geometry.stats.unrelated_codes import LEAST_FAMILIES, Directions, draw_directions, draw_weights, mean_code
 
 NAN = float("nan")
 
@@ -111,9 +111,13 @@ def directions_of(controls: Sequence[Cells], weights: Float[np.ndarray, "draw me
     return None if weights is None else draw_directions([mean_code(c) for c in controls], weights)
 
 
-def enough_controls(n_controls: int) -> bool:
-    """Whether there are controls enough to draw unrelated codes from."""
-    return n_controls >= LEAST_FAMILIES
+def weights_for(
+    n_draws: int, n_members: int, n_controls: int, *, seed: int
+) -> Float[np.ndarray, "draw member row"] | None:
+    """Weights of unrelated codes, for `directions_of`; None with too few controls, or nothing to draw."""
+    if n_controls < LEAST_FAMILIES or n_draws < 1:
+        return None
+    return draw_weights(n_draws, n_members, n_members * n_controls, seed=seed)
 
 
 def measured(measure: Measure, pair: PairCells, orders: Orders) -> Measured:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from geometry.similarity.cosine_interval import cosine_interval
 from geometry.similarity.of_families import matched_products
+from geometry.stats.linalg import normalised
 from geometry.stats.unrelated_codes import (
     Directions,
     expected_spread,
@@ -91,8 +92,7 @@ def _hits(
     """How often x's member in a context lies nearest to the same member of each draw."""
     n_members = left.shape[1]
     rows = (left @ directions.axes.T).astype(np.float32).reshape(-1, drawn.shape[2])
-    norms = np.linalg.norm(drawn, axis=2, keepdims=True)
-    likeness = np.einsum("ra,bma->brm", rows, drawn / np.where(norms > 0, norms, 1), optimize=True)
+    likeness = np.einsum("ra,bma->brm", rows, normalised(drawn), optimize=True)
     return (likeness.argmax(axis=2) == np.tile(np.arange(n_members), len(left))).mean(axis=1)
 
 
@@ -104,9 +104,7 @@ def _hits_back(
 ) -> Float[np.ndarray, " draw"]:
     """How often a draw's member, with what a context adds, lies nearest to the same member of x in other contexts."""
     n_members, hits = left.shape[1], np.zeros(len(drawn))
-    others = left.sum(axis=0) - left
-    norms = np.linalg.norm(others, axis=2, keepdims=True)
-    others = others / np.where(norms > 0, norms, 1)
+    others = normalised(left.sum(axis=0) - left)
     for theirs, added in zip(others, moved, strict=True):
         likeness = drawn @ (theirs @ directions.axes.T).T.astype(np.float32) + (added @ theirs.T)[None]
         hits += (likeness.argmax(axis=2) == np.arange(n_members)).mean(axis=1)

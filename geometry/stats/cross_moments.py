@@ -51,12 +51,11 @@ def cross_moments(
         now, todo = todo[:n_now], todo[n_now:]
         new = sorted({i for pair in now for i in pair} - set(own))
         sums, totals, n_rows = _one_pass(sources, [*now, *((i, i) for i in new)])
-        for i, total in totals.items():
-            if i in new:
-                shift, rest = total
-                scatter = sums.pop((i, i))
-                add_outer(scatter, rest, rest / -n_rows)
-                own[i] = Moments(n_rows, shift + rest / n_rows, scatter)
+        for i in new:
+            shift, rest = totals[i]
+            scatter = sums.pop((i, i))
+            add_outer(scatter, rest, rest / -n_rows)
+            own[i] = Moments(n_rows, shift + rest / n_rows, scatter)
         for i, j in now:
             cross = sums.pop((i, j))
             add_outer(cross, totals[i][1], totals[j][1] / -n_rows)
@@ -89,8 +88,7 @@ def _mean(source: Source) -> Float[np.ndarray, " d"]:
         counts.append(len(block))
     if not counts:
         raise InputError("there is no row to take moments of")
-    mean: Float[np.ndarray, " d"] = np.average(means, axis=0, weights=counts)
-    return mean
+    return np.asarray(np.average(means, axis=0, weights=counts))
 
 
 def _one_pass(

@@ -81,6 +81,12 @@ def remove_span(
     return flat - (flat @ basis.T) @ basis
 
 
+def normalised(x: Float[np.ndarray, "*rows d"]) -> Float[np.ndarray, "*rows d"]:
+    """Rows at unit length; zeros stay zeros."""
+    lengths = np.linalg.norm(x, axis=-1, keepdims=True)
+    return x / np.where(lengths > 0, lengths, 1)
+
+
 def centre(x: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row d"]:
     """Rows without their mean, in float64."""
     wide = x.astype(np.float64)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cache.errors import InputError
 from cache.seeds import check_seed
-from geometry.stats.linalg import row_space
+from geometry.stats.linalg import normalised, row_space
 
 LEAST_FAMILIES = 10
 """Of fewer control families the directions that unrelated codes take are not known well enough for a null."""
@@ -85,7 +85,7 @@ def unrelated_codes(
     Returns:
         In coordinates of `directions.axes`; each draw's sum of squares is that of the code.
     """
-    drawn = root(code) @ _unit(directions.drawn)
+    drawn = root(code) @ normalised(directions.drawn)
     sizes = np.linalg.norm(drawn, axis=(1, 2), keepdims=True)
     return drawn * (np.float32(np.linalg.norm(code)) / np.where(sizes > 0, sizes, 1))
 
@@ -100,7 +100,7 @@ def unrelated_products(
         y: the other's; the one that is drawn.
         directions: of `draw_directions`.
     """
-    unit, mixing = _unit(directions.drawn), root(y)
+    unit, mixing = normalised(directions.drawn), root(y)
     pulled = mixing @ (x @ directions.axes.T).astype(np.float32)
     products = np.einsum("bma,ma->b", unit, pulled, optimize=True)
     return products * (np.linalg.norm(y) / _sizes(unit, y))
@@ -130,11 +130,6 @@ def root(code: Float[np.ndarray, "member d"]) -> Float[np.ndarray, "member membe
     """The symmetric root of the members' inner products."""
     values, vectors = np.linalg.eigh((code @ code.T).astype(np.float64))
     return ((vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T).astype(np.float32)
-
-
-def _unit(drawn: Float[np.ndarray, "draw member axis"]) -> Float[np.ndarray, "draw member axis"]:
-    lengths = np.linalg.norm(drawn, axis=2, keepdims=True)
-    return drawn / np.where(lengths > 0, lengths, 1)
 
 
 def _sizes(

@@ -30,7 +30,8 @@ def recording_rows(name: str, folder: Path, rounds: int, rows: list[str], scratc
     plan = plan_recording(model, load_dataset("digits,numwords,months"))
     batches = [batch_of(plan, block)[0] for block in range(len(plan.blocks))]
     names = [hook.name for hook in plan.hooks]
-    work: dict[str, object] = {"tokens": plan.n_tokens, "slots": plan.n_slots, "sites": len(plan.hooks)}
+    slots = sum(batch.numel() for batch in batches)
+    work: dict[str, object] = {"tokens": plan.n_tokens, "slots": slots, "sites": len(plan.hooks)}
     ours = partial(record_once, model, plan, scratch / "ours.h5")
     found = []
     for row, rival in rivals(rows, model, folder).items():
@@ -77,9 +78,10 @@ def padding(name: str, folder: Path) -> Measurement:
     if plan.tokenized.lengths.tolist() != lengths:
         raise ValueError("a word of the texts is not one token; the lengths are not those that were drawn")
     ordered = in_dataset_order(lengths, plan.batch_tokens)
-    details = {"tokens": plan.n_tokens, "slots": plan.n_slots, "dataset_order": round(ordered / plan.n_tokens, 4)}
+    slots = sum(batch_of(plan, block)[0].numel() for block in range(len(plan.blocks)))
+    details = {"tokens": plan.n_tokens, "slots": slots, "dataset_order": round(ordered / plan.n_tokens, 4)}
     what = f"slots / tokens, lengths 8-64 mixed (dataset order: {details['dataset_order']})"
-    return Measurement("P3", name, what, round(plan.n_slots / plan.n_tokens, 4), bar=1.10, details=details)
+    return Measurement("P3", name, what, round(slots / plan.n_tokens, 4), bar=1.10, details=details)
 
 
 def in_dataset_order(lengths: list[int], batch_tokens: int) -> int:

@@ -10,7 +10,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.sealed.log import Log, block_runs, complete_mark, read_log, seal_of
+from cache.sealed.log import Log, complete_mark, read_log, seal_of
 from cache.sealed.opening import safe_open
 from cache.sealed.writer import create_sealed
 from tests.cache.sealed_files import BLOCK, SITES, Calls, create_and_fill, fill, layout, seal, span, truly_committed
@@ -51,8 +51,10 @@ def state_of(path: Path, block: int) -> slice:
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
 def test_runs_are_the_longest_stretches_of_rows_of_one_block(numbers):
     block = np.array(numbers, dtype=np.int32)
-    runs = block_runs(block, max(numbers) + 2)
-    assert len(runs) == max(numbers) + 2
+    n_blocks = max(numbers) + 2
+    empty = np.zeros((n_blocks, 0), dtype="<u8")
+    runs = Log("", block, {}, empty, np.zeros(n_blocks, dtype=bool), (), "none").runs()
+    assert len(runs) == n_blocks
     for number, own in enumerate(runs):
         assert [row for start, stop in own for row in range(start, stop)] == np.flatnonzero(block == number).tolist()
         assert all(start < stop for start, stop in own)

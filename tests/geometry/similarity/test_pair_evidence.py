@@ -6,7 +6,7 @@ import torch
 
 from geometry.similarity.family_measures import MEASURES
 from geometry.similarity.of_families import lag_profile, matched_cosine, retrieval, shared_share
-from geometry.similarity.pair_evidence import directions_of, enough_controls, measured, pair_cells, varies
+from geometry.similarity.pair_evidence import directions_of, measured, pair_cells, varies, weights_for
 from geometry.similarity.sharing_null import distance_of, reliability, unrelated_cosines
 from geometry.stats.permutations import member_permutations, own_index_p
 from geometry.stats.unrelated_codes import draw_weights
@@ -95,7 +95,8 @@ def test_without_enough_controls_there_is_a_value_alone(families):
     assert got.value == matched_cosine(*families[:2])
     assert len(got.unrelated) == 0
     assert np.isnan([got.ci_low, got.ci_high]).all()
-    assert (enough_controls(9), enough_controls(10)) == (False, True)
+    assert [weights_for(3, 5, n, seed=0) is None for n in (9, 10)] == [True, False]
+    assert weights_for(0, 5, 10, seed=0) is None
 
 
 def test_below_five_members_there_is_no_interval(families):
