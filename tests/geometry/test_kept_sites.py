@@ -118,7 +118,7 @@ def test_a_stopped_analysis_goes_on_to_the_files_of_an_undisturbed_one(name, sto
     pd.testing.assert_frame_equal(found.table, run.alone().table)
 
 
-@pytest.mark.parametrize("name", some(ANALYSES, "pca", "demix"))
+@pytest.mark.parametrize("name", some(ANALYSES, "demix"))
 def test_a_run_that_differs_in_one_parameter_uses_no_site_that_was_kept(name, stores, tmp_path):
     run = Kept(name, stores, tmp_path / "kept")
     for other in [*ANALYSES[name][2], WHERE, {"where": mask(stores[0])}, {"site": "mlp_out"}, {"layers": "1-2"}]:

@@ -73,4 +73,4 @@ def test_in_latin_it_is_what_a_regular_expression_finds(text, member):
 
 def test_a_long_text_takes_no_long_time():
     with pytest.raises(InputError, match="it stands there inside"):
-        last_span("a" * 100_000, "aa")
+        last_span("a" * 20_000, "aa")

@@ -46,7 +46,7 @@ def store(gpt2, tmp_path_factory):
 
 COMMANDS = [
     ("pca",),
-    ("svd",),
+    pytest.param(("svd",), marks=pytest.mark.slow),  # drawn as pca is
     ("nmf",),
     ("demix",),
     ("compare",),

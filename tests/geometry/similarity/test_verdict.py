@@ -120,17 +120,17 @@ def _mostly_noise(rng, layers, noisy):
     return [*loud[:noisy], *clear[noisy:]]
 
 
-@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
+@pytest.mark.parametrize("kind", some(KINDS, "line"))
 def test_a_true_cosine_of_8_tenths_is_shared_though_early_layers_are_noise(kind):
     assert (words_for(kind, 0.8, 12) == "shared").mean() >= 0.75
 
 
-@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
+@pytest.mark.parametrize("kind", some(KINDS, "line"))
 def test_a_true_cosine_of_3_tenths_is_not_private(kind):
     assert (words_for(kind, 0.3, 12) == "private").sum() <= 2
 
 
-@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
+@pytest.mark.parametrize("kind", some(KINDS, "line"))
 def test_unrelated_families_are_hardly_ever_shared(kind):
     assert (words_for(kind, 0.0, 4, related=4, n_layers=2) == "shared").sum() <= 2
 

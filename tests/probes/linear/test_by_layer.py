@@ -261,7 +261,9 @@ def rejections(kind, target, n_layers, n_runs, n_members=5):
     return np.mean([scores(kind, target, seed, n_layers, n_members=n_members).min() <= 0.05 for seed in range(n_runs)])
 
 
-@pytest.mark.parametrize(("target", "kind"), [("number", "line"), ("family", "windowed")])
+@pytest.mark.parametrize(
+    ("target", "kind"), [("number", "line"), pytest.param("family", "windowed", marks=pytest.mark.slow)]
+)
 def test_unrelated_families_are_rarely_above_all_draws(target, kind):
     """12 pairs: 1 expected, more than 4 in one case of 5,000. The full test is slow."""
     assert rejections(kind, target, 1, 12) <= 4 / 12
