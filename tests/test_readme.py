@@ -19,8 +19,8 @@ PYTHON = [code for language, code in BLOCKS if language == "python"]
 
 
 SMALLER = {
-    "geometry cache --model smollm2-135m": "geometry cache --model smollm2-135m --templates 2",
-    "geometry cache --model gpt2-small": "geometry cache --model gpt2-small --templates 2",
+    "geometry cache --model smollm2-135m": "geometry cache --model smollm2-135m --templates 3",
+    "geometry cache --model gpt2-small": "geometry cache --model gpt2-small --templates 3",
     "geometry probe activations/smollm2-135m.h5": "geometry probe activations/smollm2-135m.h5 --permutations 1",
     "control:0-19": "control:0-9",
     "--templates 8": "--templates 3",
@@ -135,7 +135,7 @@ def test_readme_and_help_name_the_same_commands_and_options(capsys):
         assert option in everything, option
 
 
-def test_the_study_and_its_script_run(place, monkeypatch, capsys):
+def test_the_study_and_its_script_run(place, circles, monkeypatch, capsys):
     monkeypatch.chdir(place)
     recipe = subprocess.run(["make", "-n", "study"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     record, script = (line for line in recipe.splitlines() if "activations/study.h5" in line)
