@@ -14,8 +14,9 @@ from cache.errors import InputError
 from cache.seeds import check_seed
 from cache.store.store import check_source
 from cache.store.view import View
+from geometry.results.dataset import from_lines, on_sites
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, from_lines, on_sites
+from geometry.results.result import LayerResult
 from geometry.rows.analysed import families_text
 from geometry.rows.names import names_of
 from geometry.weights.readout import family_words

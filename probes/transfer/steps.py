@@ -60,8 +60,8 @@ def transfer_matrix(
         `null_max` of the null donors' success, `p`, `p_layers`, `q`, `n_members`.
 
     Raises:
-        InputError: there are too few null donors, no such family or position set, a family has but one context, or the
-            view is of other sites or of chosen rows.
+        InputError: there are too few null donors, no such family or position set, a family has but one context, no
+            donor has two indices in common with a receiver, or the view is of other sites or of chosen rows.
         FingerprintError: the store was recorded from another model.
 
     Example:
@@ -75,6 +75,7 @@ def transfer_matrix(
     check_edited(view)
     check_source(view.store, model)
     cast = cast_families(view.store, model, roles, seed, by_index=True)
+    _check_common(cast)
     parameters = cast_parameters(cast, view, seed) | {"n_null": n_null, "null_controls": list(cast.controls)}
 
     def unit(hook: Hook) -> Counted:
@@ -83,6 +84,15 @@ def transfer_matrix(
     analysis = Analysis("transfer", parameters | model.identity, view.source, many_threads=True)
     counted = [one for lines in over(view.hooks, unit, analysis, loop) for one in lines]
     return matrix_result("transfer", transfer_table(counted), view, parameters)
+
+
+def _check_common(cast: Cast) -> None:
+    members = {name: set(plan.members) for name, plan in cast.plans.items()}
+    if all(len(members[receiver] & members[donor]) < 2 for receiver in cast.receivers for donor in cast.donors):
+        raise InputError(
+            "a step leads from index to index, and no family that gives has two in common with one that receives; "
+            f"got {', '.join(cast.donors)} for {', '.join(cast.receivers)}: record the same starts of both"
+        )
 
 
 def _cells_at(store: ActivationStore, hook: Hook, cast: Cast, n_null: int, seed: int) -> pd.DataFrame:

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from cache import Hook
 from cache.families.controls import CONTROL_PREFIX
 from cache.store.view import View
-from geometry.results.result import LayerResult, Named, from_lines, on_sites
+from geometry.results.dataset import Named, from_lines, on_sites
+from geometry.results.result import LayerResult
 from geometry.stats.ranks import corrected, rank_p
 from probes.receivers.batches import mean_over_members, share_over_members
 

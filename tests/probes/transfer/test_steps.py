@@ -1,6 +1,7 @@
 """The transfer matrix: equal to a naive loop, right about planted codes, and its donors' steps are norm matched."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import torch
 from cache import Hook, SequenceDesign, load_dataset, plan_recording
 from cache.errors import FingerprintError, InputError
 from cache.families.family import FAMILIES
+from cache.prompts.prompt import Prompts
 from geometry.results.over import Loop
 from geometry.stats.uncertainty import jackknife
 from probes.receivers.roles import Roles
@@ -293,6 +295,18 @@ def test_a_receivers_numbers_do_not_depend_on_the_others(stores, loaded):
 def test_what_cannot_be_edited_is_told(stores, loaded, choices, message):
     with pytest.raises(InputError, match=message):
         transfer_matrix(stores["gpt2"].view(), loaded["gpt2"], **choices)
+
+
+def test_families_without_two_indices_in_common_are_told(gpt2, folder):
+    design = SequenceDesign((FAMILIES["digits"],), ("quote", "list"), lengths=(2,), templates=2)
+    early = load_dataset("digits", replace(design, starts=(1, 2)))
+    late = load_dataset("months", replace(design, starts=(5, 6)))
+    plan = plan_recording(gpt2, Prompts((*early, *late)), sites="resid", positions="members")
+    with recorded(gpt2, plan, folder / "apart.h5") as store:
+        told = "no family that gives has two in common with one that receives; got months for digits: record the same"
+        with pytest.raises(InputError, match=told):
+            transfer_matrix(store.view(), gpt2, Roles(["digits"], ["months"]))
+        assert len(transfer_matrix(store.view(layers=1), gpt2, n_null=0).table) == 2
 
 
 def test_another_model_and_a_single_context_are_refused(stores, loaded, gpt2, folder):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cache import Hook
-from geometry.results.result import from_lines
+from geometry.results.dataset import from_lines
 from geometry.stats.uncertainty import adjusted
 from probes.transfer.table import CASE, donor_kind, strongest, transfer_lines, transfer_table
 
