@@ -16,7 +16,7 @@ from .layers.principal import pca_by_layer as pca_by_layer
 from .layers.principal import svd_by_layer as svd_by_layer
 from .layers.umap import umap_by_layer as umap_by_layer
 from .report import write_report as write_report
+from .results.dataset import per_layer as per_layer
 from .results.over import Loop as Loop
 from .results.result import LayerResult as LayerResult
-from .results.result import per_layer as per_layer
 from .similarity.of_families import matched_cosine as matched_cosine

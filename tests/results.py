@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from geometry.results.result import LayerResult, from_lines, on_sites
+from geometry.results.dataset import from_lines, on_sites
+from geometry.results.result import LayerResult
 
 
 def of_table(name, hooks, table, axes=(), *, arrays=None, parameters=None, source="f", **rest):

@@ -14,8 +14,9 @@ from cache.errors import InputError
 from cache.seeds import check_seed
 from cache.store.view import View, check_view
 from geometry.between.grid import held_grid, streamed_grid
+from geometry.results.dataset import Named, on_sites
 from geometry.results.over import ALONE, Analysis, Loop
-from geometry.results.result import LayerResult, Named, on_sites
+from geometry.results.result import LayerResult
 from geometry.rows.analysed import unit_of_rows
 from geometry.similarity.layer_measures import GRID_MEASURES
 from geometry.similarity.of_rows import DEBIASED_ROWS

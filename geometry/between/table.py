@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from cache import Hook
 from geometry.layers.order_effect import SharedByList
-from geometry.results.result import Labels, LayerResult, from_lines, on_sites
+from geometry.results.dataset import Labels, from_lines, on_sites
+from geometry.results.result import LayerResult
 from geometry.similarity.family_measures import MEASURES
 from geometry.similarity.of_families import MAX_LAG
 from geometry.similarity.pair_evidence import Known, Measured

@@ -12,7 +12,7 @@ from torch import Tensor
 from cache.errors import InputError
 from geometry.bases.principal import Decomposition, pca_of_moments, subspace_overlap
 from geometry.layers.concentration import largest_share, participation_ratio
-from geometry.results.result import Named
+from geometry.results.dataset import Named
 from geometry.stats.linalg import RANK_TOLERANCE, check_finite, entry_signs, row_space
 from geometry.stats.moments import Moments, merge, moments, without
 from geometry.stats.uncertainty import LEAST_MEMBERS, explained_variance_null, jackknife

@@ -14,8 +14,9 @@ from cache.seeds import check_seed
 from cache.store.view import View
 from geometry.bases.demixing import N_DRAWS, PARTS, demix
 from geometry.layers.order_effect import set_apart
+from geometry.results.dataset import Named, on_sites, stacked
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, Named, on_sites, stacked
+from geometry.results.result import LayerResult
 from geometry.rows.cells import Balance, CellPlan, balance, complete_controls, load_cells, plan_cells, take
 from geometry.similarity.pair_evidence import directions_of, weights_for
 from geometry.stats.ranks import rank_p_over_layers

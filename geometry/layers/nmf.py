@@ -10,8 +10,9 @@ from cache.errors import InputError
 from cache.seeds import check_seed
 from cache.store.view import View
 from geometry.bases.nonnegative import matched_cosines, nmf
+from geometry.results.dataset import PER_COMPONENT, Named, on_sites, stacked
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import PER_COMPONENT, LayerResult, Named, on_sites, stacked
+from geometry.results.result import LayerResult
 from geometry.rows.analysed import Rows, chosen_rows, row_counts
 
 MOST_ROWS = 8192

@@ -7,8 +7,9 @@ from cache.seeds import check_seed
 from cache.store.view import View
 from geometry.bases.principal import pca_of_moments, svd_of_moments
 from geometry.layers.components import N_PERMUTATIONS, N_SPLITS, Fit, components
+from geometry.results.dataset import PER_COMPONENT, Named, on_sites, stacked
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import PER_COMPONENT, LayerResult, Named, on_sites, stacked
+from geometry.results.result import LayerResult
 from geometry.rows.analysed import chosen_rows, row_counts
 
 MANY_ROWS = 8192

@@ -10,8 +10,9 @@ from cache import Hook
 from cache.seeds import check_seed
 from cache.store.view import View
 from geometry.bases.embedding import umap
+from geometry.results.dataset import Named, on_sites, stacked
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, Named, on_sites, stacked
+from geometry.results.result import LayerResult
 from geometry.rows.analysed import Rows, chosen_rows, row_counts
 
 MOST_ROWS = 4000

@@ -12,8 +12,9 @@ from torch import Tensor
 from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.store.view import View, check_view
+from geometry.results.dataset import Named, on_sites
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, Named, on_sites
+from geometry.results.result import LayerResult
 from geometry.rows.analysed import unit_of_rows
 from geometry.rows.names import pairs_of
 from geometry.stats.linalg import check_finite

@@ -11,8 +11,9 @@ from torch import Tensor
 from cache import ActivationStore, Hook
 from cache.seeds import check_seed
 from cache.store.view import View
+from geometry.results.dataset import Named, on_sites
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, Named, on_sites
+from geometry.results.result import LayerResult
 from geometry.stats.ranks import rank_p_over_layers
 from geometry.stats.uncertainty import share_error, share_interval
 from probes.linear.probe import (

@@ -15,8 +15,9 @@ from cache.models.restart import first_block
 from cache.seeds import check_seed
 from cache.store.store import check_source
 from cache.store.view import View, check_view
+from geometry.results.dataset import Named, on_sites
 from geometry.results.over import ALONE, Analysis, Loop, over
-from geometry.results.result import LayerResult, Named, on_sites
+from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import LEAST_MEMBERS
 from probes.directions.contrasts import contrast
 from probes.steering.cells import compared_cells

@@ -16,7 +16,8 @@ from cache.errors import InputError, NoSpaceError
 from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
 from geometry.layers.principal import pca_by_layer
 from geometry.report import write_report
-from geometry.results.result import LayerResult, on_sites
+from geometry.results.dataset import on_sites
+from geometry.results.result import LayerResult
 from tests.recordings import recorded
 
 RESULT_FILES = ["result.nc", "result.json", "table.csv"]

@@ -6,7 +6,8 @@ import pytest
 
 from cache import Hook
 from geometry.figures.compare import described_by_layer, layer_heatmap, shared_index_by_layer
-from geometry.results.result import LayerResult, on_sites
+from geometry.results.dataset import on_sites
+from geometry.results.result import LayerResult
 from tests.geometry import comparisons
 
 NAN = float("nan")

@@ -14,7 +14,8 @@ from cache import Hook, plan_recording
 from cache.families.family import FAMILIES
 from geometry.figures.scatter import PALETTE, explained_variance_by_layer, layer_title, scatter_by_layer
 from geometry.layers.principal import pca_by_layer
-from geometry.results.result import LayerResult, on_sites
+from geometry.results.dataset import on_sites
+from geometry.results.result import LayerResult
 from tests.recordings import recorded
 from tests.views import arrays_of
 

@@ -5,7 +5,8 @@ import numpy as np
 from cache import Hook
 from geometry.bases.demixing import PARTS
 from geometry.figures.spectra import demixed_by_layer, spectra_by_layer
-from geometry.results.result import LayerResult, on_sites
+from geometry.results.dataset import on_sites
+from geometry.results.result import LayerResult
 
 HOOKS = (Hook("resid_pre", 0), Hook("resid_post", 0), Hook("resid_post", 1))
 

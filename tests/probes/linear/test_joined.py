@@ -5,7 +5,8 @@ import pytest
 
 from cache import Hook
 from cache.errors import InputError
-from geometry.results.result import LayerResult, on_sites
+from geometry.results.dataset import on_sites
+from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import adjusted
 from probes.linear.joined import join_probes
 

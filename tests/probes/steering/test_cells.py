@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 from cache import Hook
-from geometry.results.result import LayerResult, on_sites
+from geometry.results.dataset import on_sites
+from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import share_interval
 from probes.steering.cells import (
     before_and_after,

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from cache import Hook
 from cache.errors import NotAvailableError
 from geometry.cli.console.results import Report, write_results
-from geometry.results.result import LayerResult, on_sites
+from geometry.results.dataset import on_sites
+from geometry.results.result import LayerResult
 
 SITE = {"layer": 0, "site": "z", "hook": "blocks.0.attn.hook_z"}
 
