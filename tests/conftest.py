@@ -6,9 +6,11 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from tests.checked_types import check_types
+from jaxtyping import install_import_hook
 
-check_types()  # before the first import of what is checked
+install_import_hook(  # before the first import of what is checked; where a float is asked for, an int will do (PEP 484)
+    ("cache", "geometry", "probes"), "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
 
 import pytest
 import torch
