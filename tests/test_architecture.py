@@ -240,13 +240,6 @@ def test_help_and_bare_imports_load_nothing_heavy(code):
     assert loaded & heavy == set()
 
 
-def test_what_a_store_holds_is_told_without_loading_torch():
-    """Which would take the seconds that `geometry info` is done in."""
-    loaded = loaded_modules("import geometry.cli.console.apart_tasks, cache.store.file, cache.sealed.verify")
-    assert "cache.store.file" in loaded
-    assert loaded & {"torch", "transformers", "xarray", "sklearn"} == set()
-
-
 def test_every_public_name_exists_and_is_documented():
     for package in (cache, geometry, probes):
         for name in package.__all__:

@@ -214,7 +214,7 @@ class LoadedModel:
     def logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
         """Logits at every position, float32 on the CPU."""
         output = self.bridge.original_model(tokens.to(self.device), use_cache=False)
-        return torch.as_tensor(output.logits).float().cpu()
+        return output.logits.float().cpu()
 
     def last_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab"]:
         """Logits at the last position of unpadded texts, float32 on the CPU."""
@@ -250,7 +250,7 @@ class LoadedModel:
         """
         with torch.inference_mode():
             logits = self.bridge.unembed(self.bridge.ln_final(stream.unsqueeze(0)))[0]
-            return torch.as_tensor(self.bridge.adapter.apply_output_logits_transform(logits)).float()
+            return self.bridge.adapter.apply_output_logits_transform(logits).float()
 
 
 def check_loaded(model: LoadedModel) -> None:

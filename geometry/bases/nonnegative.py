@@ -139,7 +139,7 @@ def nmf(
 def matched_cosines(a: Float[np.ndarray, "k columns"], b: Float[np.ndarray, "k columns"]) -> Float[np.ndarray, " k"]:
     """Cosine of each of a's components with the one of b's that is matched to it (Hungarian); at least 0."""
     table = normalised(a) @ normalised(b).T
-    return np.asarray(table[linear_sum_assignment(-table)].clip(0, 1))
+    return table[linear_sum_assignment(-table)].clip(0, 1)
 
 
 def split_by_sign(x: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row two_d"]:
@@ -248,4 +248,4 @@ def _agreement(
     """The mean over other runs of each component's cosine with its match."""
     if not others:
         return np.full(len(best), np.nan)
-    return np.asarray(np.mean([matched_cosines(best, other) for other in others], axis=0))
+    return np.mean([matched_cosines(best, other) for other in others], axis=0)

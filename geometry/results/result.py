@@ -72,7 +72,7 @@ class LayerResult:
         """
         if name not in self.dataset.data_vars:
             raise InputError(f"{self.name} has no {name!r}; it has {', '.join(map(str, self.dataset.data_vars))}")
-        return np.asarray(self.dataset.variables[name].to_numpy())
+        return self.dataset.variables[name].to_numpy()
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write result.nc (netCDF: all), result.json (axes, parameters, source, versions), table.csv and rows.csv.

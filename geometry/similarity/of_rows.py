@@ -100,7 +100,7 @@ def dissimilarity_ranks(x: Float[Tensor, "row d"], distance: str = "correlation"
     with np.errstate(invalid="ignore", divide="ignore"):
         condensed = np.nan_to_num(pdist(x.double().numpy(), metric=distance))
     ranks = scipy.stats.rankdata(condensed)
-    return np.asarray(squareform(ranks - ranks.mean()))
+    return squareform(ranks - ranks.mean())
 
 
 def procrustes(x: Float[Tensor, "row d1"], y: Float[Tensor, "row d2"]) -> float:
@@ -148,7 +148,7 @@ def principal_angles(
         spans.append(row_space(directions.numpy())[2].T)
         if not spans[-1].shape[1]:
             raise InputError(f"the {name} directions are all 0; they span nothing")
-    return np.asarray(scipy.linalg.subspace_angles(*spans)[::-1].copy())
+    return scipy.linalg.subspace_angles(*spans)[::-1].copy()
 
 
 def _small(x: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row _"]:

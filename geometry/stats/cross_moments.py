@@ -88,7 +88,7 @@ def _mean(source: Source) -> Float[np.ndarray, " d"]:
         counts.append(len(block))
     if not counts:
         raise InputError("there is no row to take moments of")
-    return np.asarray(np.average(means, axis=0, weights=counts))
+    return np.average(means, axis=0, weights=counts)
 
 
 def _one_pass(

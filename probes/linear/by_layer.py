@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from cache import ActivationStore, Hook
@@ -183,7 +183,9 @@ def _score(x: Float[Tensor, "row d"], task: ProbeTask) -> _Scores:
     return _Scores(np.array([score(*one) for one in zip(*said, strict=True)]), se, chance)
 
 
-def _held_out(x: Float[Tensor, "row d"], task: ProbeTask) -> tuple[Callable[..., float], Sequence[np.ndarray], float]:
+def _held_out(
+    x: Float[Tensor, "row d"], task: ProbeTask
+) -> tuple[Callable[..., float], Sequence[Shaped[np.ndarray, "draw row ..."]], float]:
     """How a probe is scored, what it is scored on (each by draw and row), and what chance would score."""
     if task.question.target in {"family", "member"}:
         predicted = predict_classes(x, task.labels, task.folds)

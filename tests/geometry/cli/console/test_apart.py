@@ -127,6 +127,17 @@ def test_more_time_than_the_files_size_explains_ends_the_child(store):
     assert resource.getrlimit(resource.RLIMIT_CPU)[0] == resource.RLIM_INFINITY, "the limit is the child's alone"
 
 
+@pytest.mark.parametrize("task", ["facts", "verification"])
+def test_a_store_is_looked_at_without_loading_torch(store, task):
+    """Which would take the seconds that the answer is there in."""
+    code = "from geometry.cli.console.apart_tasks import TASKS; from pathlib import Path; "
+    code += f"TASKS[{task!r}](Path({str(store)!r}))"
+    words = [sys.executable, "-c", code + "; import sys; print(*sys.modules, file=sys.stderr)"]
+    loaded = set(subprocess.run(words, capture_output=True, text=True, check=True).stderr.split())
+    assert "cache.store.file" in loaded
+    assert loaded & {"torch", "transformers", "xarray", "sklearn"} == set()
+
+
 def test_a_folder_named_cache_where_the_user_is_is_not_imported(store, tmp_path, monkeypatch):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "__init__.py").write_text("raise SystemExit('not ours')")
