@@ -7,6 +7,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.table import Table
 from matplotlib.text import Text
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from geometry.printable import printable
 
@@ -33,6 +34,9 @@ class PlainFigure(Figure):
 
 def _escape_ticks(axis: Any) -> None:
     """The labels of an axis are kept apart from its texts, and set anew at every drawing; long ones leave no room."""
+    if axis.get_scale() == "log":  # whose own labels are formulas
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
     labels = [label.get_text() for label in axis.get_ticklabels()]
     if labels != (shown := [_shortened(_shown(label)) for label in labels]):
         axis.set_ticklabels(shown)

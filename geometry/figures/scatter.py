@@ -82,7 +82,7 @@ def explained_variance_by_layer(result: LayerResult) -> Figure:
     axis.set_ylabel("explained variance ratio")
     axis.set_ylim(0, None)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=6, fontsize=9, frameon=False)
     axis.set_title(f"{result.parameters['site']}: {_what(result)}", fontsize=10)
     return figure
 

@@ -35,14 +35,16 @@ def spectra_by_layer(result: LayerResult) -> Figure:
     right.plot(layers, result.values("participation_ratio"), color=PALETTE[0], marker="o", markersize=3)
     right.set_ylabel("participation ratio", color=PALETTE[0])
     right.set_ylim(0, None)
-    layer_ticks(right, layers)
+    layer_ticks(right, layers, most=8)
     shares_axis = right.twinx()
     for name, colour in (("largest_row_share", PALETTE[1]), ("largest_dimension_share", PALETTE[3])):
         label = name.replace("_", " ")
         shares_axis.plot(layers, result.values(name), color=colour, linestyle="--", linewidth=1, label=label)
     shares_axis.set_ylim(0, 1)
     shares_axis.set_ylabel("share")
-    shares_axis.legend(frameon=False, fontsize=8)
+    figure.legend(
+        *shares_axis.get_legend_handles_labels(), loc="outside lower right", ncols=2, fontsize=8, frameon=False
+    )
     for axis in (left, right):
         axis.spines[["top"]].set_visible(False)
     figure.suptitle(f"{result.parameters['site']}: {result.name} spectra", fontsize=11)

@@ -70,6 +70,7 @@ def test_every_command_prints_and_draws_any_name(command, run, store, tmp_path):
     assert drawn
     for path in drawn:
         ElementTree.parse(path)
+        assert "mathdefault" not in path.read_text()  # a number as a formula that is not set as one
 
 
 def test_files_named_after_groups_stay_in_their_folder(run, store, no_pictures, tmp_path):

@@ -47,6 +47,18 @@ def test_long_labels_of_an_axis_are_cut_and_leave_room_for_it():
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a" * 39 + "…", "b" * 40]
 
 
+def test_numbers_of_a_logarithmic_axis_are_no_formulas():
+    figure = PlainFigure(layout="constrained")
+    axis = figure.subplots()
+    axis.loglog([1, 10, 1000], [1e-6, 0.01, 1])
+    figure.draw_without_rendering()
+    for one in (axis.xaxis, axis.yaxis):
+        ticks, labels = one.get_ticklocs(), [label.get_text() for label in one.get_ticklabels()]
+        assert [float(label.replace("\N{MINUS SIGN}", "-")) for label in labels] == pytest.approx(ticks)
+        assert {label.get_text() for label in one.get_ticklabels(minor=True)} == {""}
+    assert "1000" in [label.get_text() for label in axis.get_xticklabels()]
+
+
 def test_every_figure_is_a_plain_one():
     """Read from the source: nothing else makes a figure."""
     root = Path(geometry.__file__).parents[1]

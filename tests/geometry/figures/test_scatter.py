@@ -213,7 +213,8 @@ def test_the_embedding_is_called_so_wherever_a_layer_is_named():
 
 
 def test_there_is_a_line_a_component_and_the_null_over_all_layers(whole):
-    axis = explained_variance_by_layer(whole).axes[0]
+    figure = explained_variance_by_layer(whole)
+    axis = figure.axes[0]
     lines = {line.get_label(): line for line in axis.lines}
     assert list(lines) == ["PC1", "PC2", "PC3", "largest of the null"]
     for component in range(3):
@@ -224,7 +225,7 @@ def test_there_is_a_line_a_component_and_the_null_over_all_layers(whole):
     )
     assert all(line.get_xdata().tolist() == list(range(-1, 30)) for line in lines.values())
     assert len({line.get_color() for line in lines.values()}) == 4
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == list(lines)
+    assert legend_of(figure) == list(lines)
 
 
 def test_bands_are_one_standard_error_wide_and_stay_between_none_and_all(whole):
