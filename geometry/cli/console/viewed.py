@@ -75,6 +75,8 @@ def watched(
         try:
             yield Loop(on_hook=count, kept=folder, say=lambda text: bar.console.print(text))
         except KeyboardInterrupt as error:
+            if not done:
+                raise StoppedError("interrupted before anything was finished; the same command begins again") from error
             twice = f" ({passes} passes)" if passes > 1 else ""
             finished = "what was finished is" if total is None else f"{done} of {total} layers{twice} are"
             raise StoppedError(
