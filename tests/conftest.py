@@ -6,11 +6,9 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from jaxtyping import install_import_hook
+from tests.checked_types import check_types
 
-install_import_hook(  # before the first import of what is checked; where a float is asked for, an int will do (PEP 484)
-    ("cache", "geometry", "probes"), "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-)
+check_types()  # before the first import of what is checked
 
 import pytest
 import torch
