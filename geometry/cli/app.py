@@ -1,5 +1,6 @@
 """The `geometry` program: its commands, and what becomes of errors."""
 
+import functools
 import sys
 from contextlib import suppress
 from typing import Annotated, Any
@@ -66,9 +67,15 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(_run(arguments, debug=debug))
 
 
+@functools.cache
+def _program() -> Any:
+    """The commands as typer lays them out, which takes as long as a small command does."""
+    return typer.main.get_command(app)
+
+
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
-        code: Any = app(arguments, prog_name="geometry", standalone_mode=False)
+        code: Any = _program()(arguments, prog_name="geometry", standalone_mode=False)
         sys.stdout.flush()
         if code == _INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
             _say("interrupted; the same command begins again")

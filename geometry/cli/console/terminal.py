@@ -56,8 +56,8 @@ def load_model_aloud(
 
 
 @contextmanager
-def progress(unit: str, *, quiet: bool) -> Iterator[Progress]:
-    """A progress bar with speed and time left, in `unit` a second; none where nobody looks, such as in a log file."""
+def progress(*, quiet: bool) -> Iterator[Progress]:
+    """A progress bar with speed and time left; none where nobody looks, such as in a log file."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

@@ -62,7 +62,7 @@ def watched(
     from geometry.results.over import Loop
 
     done, total = 0, None if n_sites is None else passes * n_sites
-    with progress("layers", quiet=quiet) as bar:
+    with progress(quiet=quiet) as bar:
         task = bar.add_task(what, total=total, speed="")
 
         def count(_: object) -> None:

@@ -128,7 +128,7 @@ def _record(recording: "Recording", path: Path, *, quiet: bool) -> None:
     started = time.monotonic()
     tokens = [0]
     stop: list[int] = []
-    with noted_signals(stop), progress("tok", quiet=quiet) as bar:
+    with noted_signals(stop), progress(quiet=quiet) as bar:
         task = bar.add_task("recording", total=len(plan.blocks), completed=len(plan.blocks) - n_pending, speed="")
 
         def on_block(done: "Progress") -> None:

@@ -58,7 +58,7 @@ def prompts(
     loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
     from cache.tasks import task_table
 
-    with progress("tok", quiet=quiet) as bar:
+    with progress(quiet=quiet) as bar:
         task = bar.add_task("trying prompts", total=None, speed="")
         result = task_table(loaded, made, batch_tokens=batch_tokens, on_batch=lambda n: bar.advance(task, n))
     _show_task_table(result, out, as_json=as_json, quiet=quiet)

@@ -38,7 +38,7 @@ def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Check all but the activations themselves.")] = False,
 ) -> None:
     """Compare a store with its checksums; exit code 4 if anything is not as it was written."""
-    with progress("sites", quiet=quick) as bar:
+    with progress(quiet=quick) as bar:
         bar.live.transient = True
         task = bar.add_task(f"verifying {escape(file.name)}", total=None, speed="")
         result = read_apart(
