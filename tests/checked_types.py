@@ -54,10 +54,10 @@ def _names_arrays(hint: typing.Any) -> bool:
 
 
 def _is_known(hint: str, function: typing.Any) -> bool:
-    """Whether a text is a type while tests run: names imported for mypy alone, and `pd.Series[str]`, are none."""
+    """Whether a text is a type while tests run: what mypy alone knows is none."""
     own = dict.fromkeys(function.__qualname__.split("."), object)
     try:
         eval(hint, {**function.__globals__, **own})
-    except (NameError, TypeError):
+    except (NameError, AttributeError, TypeError):
         return False
     return True

@@ -139,7 +139,7 @@ def test_the_study_and_its_script_run(place, circles, monkeypatch, capsys):
     monkeypatch.chdir(place)
     recipe = subprocess.run(["make", "-n", "study"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     record, script = (line for line in recipe.splitlines() if "activations/study.h5" in line)
-    record = record.replace("control:0-19", "control:0-1").replace("--templates 8", "--templates 2")
+    record = record.replace("days,letters,control:0-19", "control:0-1").replace("--templates 8", "--templates 2")
     run(record.replace("0,1,2,3,4,5,6,7,8,9,10", "1,2,3,4,5"), place / "smollm2-135m")
     scope: dict[str, object] = {"__name__": "script"}
     exec((ROOT / "scripts" / "layerwise_geometry.py").read_text(), scope)

@@ -209,7 +209,7 @@ def lies(disk: Disk, n: int, path: Path, truthful: Callable[[Path, int], bool]) 
             yield moment
 
 
-@pytest.mark.parametrize("n", [500, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [200, pytest.param(5000, marks=pytest.mark.slow)])
 def test_no_power_cut_loses_a_block_that_was_safe_or_shows_one_that_is_wrong(sealed_run, tmp_path, n):
     assert list(lies(sealed_run, n, tmp_path / "a.h5", is_truthful)) == []
 

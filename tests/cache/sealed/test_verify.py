@@ -332,7 +332,8 @@ def content_of(path: Path) -> list[object]:
         return [store.hooks, store.complete, store.fingerprint, store.created, store.command, tables, values]
 
 
-def test_no_single_flipped_bit_of_a_recorded_store_changes_what_is_read_without_a_report(gpt2, path, monkeypatch):
+@pytest.mark.parametrize("n", [60, pytest.param(500, marks=pytest.mark.slow)])
+def test_no_single_flipped_bit_of_a_recorded_store_changes_what_is_read_without_a_report(gpt2, path, monkeypatch, n):
     monkeypatch.setattr(
         "cache.store.tables.soft_fields", lambda model: {"host": "anywhere"}
     )  # the same bits everywhere
@@ -348,7 +349,7 @@ def test_no_single_flipped_bit_of_a_recorded_store_changes_what_is_read_without_
     random = np.random.default_rng(1)
     found = Counter()
     data = sorted(set(range(len(whole))) - set(outside))
-    for place in (*random.choice(data, 150), *random.choice(outside, 150)):
+    for place in (*random.choice(data, n), *random.choice(outside, n)):
         path.write_bytes(flipped(whole, int(place), int(random.integers(8))))
         hit = [i for i, (start, length) in enumerate(spans) if start <= place < start + length]
         try:
@@ -367,6 +368,6 @@ def test_no_single_flipped_bit_of_a_recorded_store_changes_what_is_read_without_
             found["read"] += 1
         except CorruptFileError as error:
             assert not hit or "is not what was written" in str(error)  # noqa: PT017
-    assert found["refused"] > 130
-    assert found["reported"] >= 150
-    assert found["read"] <= 5, "what is damaged is not read, but for a mark that no reading needs"
+    assert found["refused"] > 0.85 * n
+    assert found["reported"] >= n
+    assert found["read"] <= 0.05 * n, "what is damaged is not read, but for a mark that no reading needs"

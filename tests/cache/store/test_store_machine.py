@@ -203,7 +203,7 @@ def writer_methods():
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(5, 12), pytest.param(100, 30, marks=[pytest.mark.slow, pytest.mark.timeout(6000)])]
+    ("examples", "steps"), [(3, 12), pytest.param(100, 30, marks=[pytest.mark.slow, pytest.mark.timeout(6000)])]
 )
 def test_stores_and_their_model_never_disagree(plans, examples, steps):
     chosen = settings(

@@ -309,7 +309,7 @@ SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 @pytest.mark.parametrize(("number", "code"), [SIGNALS[0], pytest.param(*SIGNALS[1], marks=pytest.mark.slow)])
 def test_a_signal_finishes_the_block_and_the_printed_command_goes_on(model_folders, tmp_path, number, code):
-    (tmp_path / "p.txt").write_text("\n".join(f"1,2,3,{i % 10}" for i in range(200)))
+    (tmp_path / "p.txt").write_text("\n".join(f"1,2,3,{i % 10}" for i in range(100)))
     command = [sys.executable, "-m", "geometry", "cache", "--model", str(model_folders["gpt2"])]
     command += ["--dataset", "p.txt", "--out", "a.h5", "--batch-tokens", "8"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

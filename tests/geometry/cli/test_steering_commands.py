@@ -169,8 +169,8 @@ def test_a_saved_feature_is_steered_along(run, store, gpt2, model_folders):
 
 def test_sweep_writes_tables_and_figures(run, store, tmp_path, monkeypatch):
     code, out, err = run(
-        *("sweep", store, "--from", "digits", "--to", "numwords", "--layers", "0,2", "--alphas", "1,3"),
-        *("--positions", "last,members", "--out", "swept", "--seed", 4),
+        *("sweep", store, "--from", "digits", "--to", "numwords", "--layers", "2", "--alphas", "1,3"),
+        *("--positions", "last", "--out", "swept", "--seed", 4),
     )
     assert code == 0, err
     names = {path.name for path in (tmp_path / "swept").iterdir()}
@@ -186,7 +186,7 @@ def test_sweep_writes_tables_and_figures(run, store, tmp_path, monkeypatch):
     assert len(answers) == 6
     assert "mean_difference, answer by answer" in out
     swept = LayerResult.load(tmp_path / "swept")
-    assert swept.values("success").shape[0] == 3  # the embedding, and layers 0 and 2
+    assert swept.values("success").shape[0] == 2  # the embedding and layer 2
     monkeypatch.setattr("geometry.report._pictures", lambda _: (b"", b""))
     code, out, _ = run(
         *("sweep", store, "--from", "digits", "--to", "numwords", "--layers", "2", "--alphas", "1", "--json", "--quiet")
