@@ -186,7 +186,7 @@ def test_sweep_writes_tables_and_figures(run, store, tmp_path, monkeypatch):
     assert len(answers) == 6
     assert "mean_difference, answer by answer" in out
     swept = LayerResult.load(tmp_path / "swept")
-    assert swept.values("success").shape[0] == 2  # the embedding and layer 2
+    assert swept.values("success").shape[0] == 1
     monkeypatch.setattr("geometry.report._pictures", lambda _: (b"", b""))
     code, out, _ = run(
         *("sweep", store, "--from", "digits", "--to", "numwords", "--layers", "2", "--alphas", "1", "--json", "--quiet")

@@ -5,6 +5,7 @@ import pytest
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError
+from geometry.bases.embedding import umap
 from geometry.layers import umap as module
 from geometry.layers.umap import umap_by_layer
 from geometry.results.over import Loop
@@ -20,12 +21,26 @@ def planted(gpt2, prompts, tmp_path_factory):
         yield store
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(autouse=True)
+def circles_but_where_it_is_slow(request):
+    if "slow" not in request.keywords:
+        request.getfixturevalue("circles")
+
+
+@pytest.fixture
 def picture(planted):
     return umap_by_layer(planted.view("mlp_out", "1-2"), n_neighbors=10, seed=3)
 
 
-def test_a_picture_keeps_planted_groups_apart_and_says_how_far_it_can_be_trusted(planted, picture):
+def test_a_picture_is_that_of_the_chosen_rows_and_says_how_far_it_can_be_trusted(planted, picture):
+    """UMAP itself is tried on planted groups in tests/geometry/bases."""
+    alone = umap(planted.load(Hook("mlp_out", 1))[chosen_by_hand(planted)], n_neighbors=10, seed=3)
+    np.testing.assert_array_equal(picture.values("scores")[0], alone.coordinates)
+    assert picture.values("trustworthiness")[0] == pytest.approx(alone.trustworthiness, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_a_picture_keeps_planted_groups_apart(planted, picture):
     points, groups = picture.values("scores")[0], picture.rows["unit"].to_numpy() % 4
     centres = np.stack([points[groups == group].mean(axis=0) for group in range(4)])
     nearest = np.linalg.norm(points[:, None] - centres, axis=2).argmin(axis=1)

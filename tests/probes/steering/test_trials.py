@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 import torch
 
@@ -14,6 +16,8 @@ from probes.edits.positions import member_positions
 from probes.steering.trials import edited_logits, run_batches, set_up_trials
 from tests.probes.sweeps import small_store
 from tests.variants import some
+
+HOOKS = (Hook("resid_pre", 0), Hook("resid_post", 0), Hook("resid_post", 2))
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +49,17 @@ def test_trials_ask_for_the_target_answer_after_the_source_prompt(trials, gpt2):
 
 
 @pytest.mark.parametrize("kind", some(["gpt2", "llama"], "llama"))
-@pytest.mark.parametrize("positions", ["last", "all", "members", "both"])
-@pytest.mark.parametrize("hook", [Hook("resid_pre", 0), Hook("resid_post", 0), Hook("resid_post", 2)])
-def test_restarted_edits_are_what_steering_the_whole_model_gives(loaded, kind, positions, hook):
+@pytest.mark.parametrize(
+    "place",
+    some(
+        [*product(("last", "all", "members", "both"), HOOKS)],
+        *(("both", hook) for hook in HOOKS),
+        *((where, HOOKS[1]) for where in ("last", "all", "members")),
+    ),
+    ids=str,
+)
+def test_restarted_edits_are_what_steering_the_whole_model_gives(loaded, kind, place):
+    positions, hook = place
     model = loaded[kind]
     design = SequenceDesign((FAMILIES["digits"],), ("quote",), ("increasing",), (3,), starts=(1, 2, 3), templates=2)
     prompts = load_dataset("digits,numwords", design)

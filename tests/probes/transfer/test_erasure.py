@@ -44,7 +44,7 @@ def planted(tokenizer, folder):
 @pytest.fixture(scope="module")
 def lines(planted):
     store, model = planted
-    return erasure_matrix(store.view(layers=1), model, Roles(positions=["last", "both"], n_contexts=3), rank=6)
+    return erasure_matrix(store.view(layers=1), model, Roles(positions=["last", "both"], n_contexts=2), rank=6)
 
 
 def naive(store, model, hook, receiver, donor, rank, places):

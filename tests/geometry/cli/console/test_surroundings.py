@@ -60,7 +60,8 @@ def test_inherited_settings_and_a_home_that_cannot_be_written_change_no_byte_of_
         "MPLCONFIGDIR": "/proc/self",
     }
     done = shell(pca(store, "--out foreign"), **foreign)
-    assert (done.returncode, done.stderr) == (0, b"")
+    ours = [line for line in done.stderr.splitlines() if line and not line.startswith(b"libgomp")]
+    assert (done.returncode, ours) == (0, [])
     assert contents(tmp_path / "foreign") == contents(tmp_path / "plain")
 
 
