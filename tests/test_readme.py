@@ -18,10 +18,15 @@ TABLE = [command for line in README.splitlines() if line.startswith("|") for com
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 
 
+STORE = "activations/smollm2-135m.h5"
+ONE_LAYER = ("pca", "svd", "nmf", "sweep", "transfer", "erase")
 SMALLER = {
     "geometry cache --model smollm2-135m": "geometry cache --model smollm2-135m --templates 3",
     "geometry cache --model gpt2-small": "geometry cache --model gpt2-small --templates 3",
-    "geometry probe activations/smollm2-135m.h5": "geometry probe activations/smollm2-135m.h5 --permutations 1",
+    **{f"geometry {name} {STORE}": f"geometry {name} {STORE} --layers 2" for name in ONE_LAYER},
+    f"geometry probe {STORE}": f"geometry probe {STORE} --permutations 1 --layers 2",
+    "--measure cka,cca,svcca": "--measure cka,cca,svcca --layers 2",
+    "--components 8": "--components 8 --layers 2",
     "control:0-19": "control:0-9",
     "--templates 8": "--templates 3",
     "0,4-7,-1": "0,1-2,-1",
@@ -89,6 +94,7 @@ def test_the_demo_runs(place, monkeypatch, capsys):
     commands = [line for line in recipe.splitlines() if "/geometry " in line]
     assert len(commands) == 3
     for command in commands:
+        command = command.replace("pca activations", "pca --layers 2 activations")
         run(command.replace("0,1,2,3,4,5,6,7,8", "1,2,3,4,5"), place / "smollm2-135m")
     script = next(line for line in recipe.splitlines() if "scripts/" in line)
     assert "scripts/steer_digit_to_word.py activations/demo.h5" in script

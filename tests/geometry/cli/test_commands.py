@@ -315,7 +315,7 @@ def test_a_signal_finishes_the_block_and_the_printed_command_goes_on(model_folde
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     until = time.monotonic() + 120
     while not recorded_rows(tmp_path / "a.h5") and time.monotonic() < until:
-        time.sleep(0.02)
+        time.sleep(0.1)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err

@@ -42,12 +42,17 @@ def test_every_command_is_tried():
 
 
 FULL = (OSError(errno.ENOSPC, "No space left on device"), 7, "error: no")
+IN_SUITE = ("cache", "prompts", "direction", "pca", "compare", "sweep", "transfer")  # the others write as these do
 CTRL_C = (KeyboardInterrupt(), 130, "interrupted")
 
 
 @pytest.mark.parametrize(
     ("command", "failure", "code", "told"),
-    [(name, *FULL) for name in WRITING] + [(name, *CTRL_C) for name in (*FILES, "pca")],
+    [
+        pytest.param(name, *FULL, marks=[pytest.mark.slow] * (name not in IN_SUITE), id=f"{name}-full")
+        for name in WRITING
+    ]
+    + [pytest.param(name, *CTRL_C, id=f"{name}-interrupted") for name in (*FILES, "pca")],
 )
 def test_the_last_file_that_cannot_be_put_in_place_leaves_whole_files_alone(
     run_here, place, circles, tmp_path, monkeypatch, command, failure, code, told

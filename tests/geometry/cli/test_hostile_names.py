@@ -45,16 +45,16 @@ def store(gpt2, tmp_path_factory):
 
 
 COMMANDS = [
-    ("pca",),
+    ("pca", "--layers", "2"),
     pytest.param(("svd",), marks=pytest.mark.slow),  # drawn as pca is
-    ("nmf",),
+    pytest.param(("nmf",), marks=pytest.mark.slow),
     ("demix",),
     ("compare",),
-    ("compare", "--measure", "cka"),
+    pytest.param(("compare", "--measure", "cka"), marks=pytest.mark.slow),
     ("compare", "--between", "layers"),
     ("probe", "--target", "family", "--leave-out", "member", "--layers", "2"),
     ("transfer", "--layers", "2"),
-    ("erase", "--layers", "2"),
+    pytest.param(("erase", "--layers", "2"), marks=pytest.mark.slow),  # drawn as transfer is
     ("cosines", "--layers", "2"),
     ("sweep", "--from", FORMULA, "--to", MARKUP, "--layers", "2", "--alphas", "1"),
 ]

@@ -65,7 +65,7 @@ def p_values(kind, n_members, n_layers, n_worlds, seed=0, measures=tuple(MEASURE
 
 
 @pytest.mark.parametrize(("n_layers", "n_worlds", "measures"), [(1, 80, tuple(MEASURES)), (4, 40, ("matched_cosine",))])
-@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
+@pytest.mark.parametrize("kind", some(KINDS, "line"))
 def test_unrelated_families_are_rarely_called_related(kind, n_layers, n_worlds, measures):
     for p in p_values(kind, 7, n_layers, n_worlds, measures=measures).values():
         assert in_range((p <= 0.05).sum(), len(p))
@@ -99,7 +99,7 @@ def coverage(kind, n_members, n_worlds, seed=0):
     return covered
 
 
-@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
+@pytest.mark.parametrize("kind", some(KINDS, "line"))
 def test_intervals_cover_the_true_cosine(kind):
     assert min(coverage(kind, 7, 60).values()) >= scipy.stats.binom.ppf(0.01, 60, 0.93)
 
@@ -113,7 +113,7 @@ def test_coverage_in_full(kind, n_members):
         assert count >= 930
 
 
-@pytest.mark.parametrize("kind", some(KINDS, "windowed", "line"))
+@pytest.mark.parametrize("kind", some(KINDS, "line"))
 def test_a_shared_code_is_found(kind):
     rng = np.random.default_rng(3)
     found = []

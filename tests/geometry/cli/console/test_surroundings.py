@@ -73,6 +73,7 @@ def test_settings_that_matplotlib_cannot_read_are_told_before_the_work(store, sh
     assert not (tmp_path / "figures").exists()
 
 
+@pytest.mark.slow
 def test_the_library_leaves_the_users_backend_alone(shell):
     look = "import os, geometry.report; print(os.environ['MPLBACKEND'])"
     assert shell(f'{sys.executable} -c "{look}"', MPLBACKEND="svg").stdout == b"svg\n"
