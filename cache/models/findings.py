@@ -3,8 +3,6 @@
 import hashlib
 import inspect
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -14,6 +12,9 @@ from typing import Any
 
 import platformdirs
 from pydantic import TypeAdapter, ValidationError
+
+from cache.errors import GeometryError
+from cache.whole_files import write_whole
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,8 @@ class Findings:
     def _write(self) -> None:
         findings = {name: [asdict(one) for one in found] for name, found in self._found.items()}
         text = json.dumps({"content": self._content, "place": self._place, "findings": findings}, indent=1)
-        with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, working = tempfile.mkstemp(dir=self._path.parent, prefix=".writing-")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(text)
-                os.replace(working, self._path)
-            finally:
-                Path(working).unlink(missing_ok=True)
+        with suppress(GeometryError):
+            write_whole(self._path, text)
 
 
 def places_of(weights: str) -> list[str]:

@@ -68,14 +68,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 @functools.cache
-def _program() -> Any:
+def _commands() -> Any:
     """The commands as typer lays them out, which takes as long as a small command does."""
     return typer.main.get_command(app)
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
-        code: Any = _program()(arguments, prog_name="geometry", standalone_mode=False)
+        code: Any = _commands()(arguments, prog_name="geometry", standalone_mode=False)
         sys.stdout.flush()
         if code == _INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
             _say("interrupted; the same command begins again")

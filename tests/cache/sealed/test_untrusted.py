@@ -38,6 +38,7 @@ from tests.cache.sealed import test_hostile_files
 from tests.cache.sealed.test_hostile_files import POISONS, Opens
 from tests.cache.sealed_files import open_files, seal
 from tests.recordings import recorded
+from tests.variants import some
 
 ROOT = Path(__file__).parents[3]
 TEXTS = ["one two", "1,2,3", "a"]
@@ -734,7 +735,6 @@ from collections import Counter
 from pathlib import Path
 import torch
 from tests.cache import mutants
-from tests.variants import some
 from tests.cache.resealing import end_of_hdf5, resealed, spans_of
 torch.set_num_threads(1)
 store, count = Path(sys.argv[1]), int(sys.argv[2])
@@ -838,7 +838,6 @@ def test_no_system_call_opens_anything_outside_for_any_poison(tmp_path):
     code = """
 import sys
 from geometry.cli import main
-from tests.variants import some
 for path in sys.argv[1:]:
     for command in ("info", "verify"):
         try:
