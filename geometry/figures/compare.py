@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from geometry.between.summary import loudest
+from geometry.figures.legend import legend_below
 from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import PALETTE, layer_ticks, panels
 from geometry.results.result import LayerResult
@@ -46,7 +47,7 @@ def shared_index_by_layer(result: LayerResult, *, measure: str = "matched_cosine
         axis.set_title(f"{a} - {b}: {first['n_members']} members, {controls}", fontsize=10)
         layer_ticks(axis, mine["layer"].tolist())
     axes[0].set_ylim(min(-0.45, float(table["value"].fillna(0).min()) - 0.1), 1.1)  # of all panels, which share it
-    _legend(figure, axes[0])
+    legend_below(figure, axes[:1])
     figure.suptitle(f"{result.parameters['site']}: {measure} of matched members, across templates", fontsize=12)
     return figure
 
@@ -72,7 +73,7 @@ def described_by_layer(result: LayerResult, measures: Sequence[str]) -> Figure:
             axis.set_title(f"{a} - {b}", fontsize=9)
             axis.set_ylabel(measure if number == 0 else "", fontsize=9)
             layer_ticks(axis, mine["layer"].tolist(), most=8)
-    _legend(figure, grid[0, 0])
+    legend_below(figure, [grid[0, 0]])
     figure.suptitle(f"{result.parameters['site']}: measures that describe and do not decide", fontsize=12)
     return figure
 
@@ -151,8 +152,3 @@ def _lag_inset(axis: Axes, result: LayerResult, measure: str, pair: str, mine: p
     inset.spines[["top", "right", "left"]].set_visible(False)
     inset.patch.set_alpha(0.6)
     inset.set_title(f"layer {mine['layer'].iloc[best]}", fontsize=6, pad=1)
-
-
-def _legend(figure: Figure, axis: Axes) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=9, frameon=False)

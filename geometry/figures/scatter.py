@@ -15,6 +15,7 @@ from matplotlib.patheffects import withStroke
 
 from cache import Hook
 from cache.families.controls import CONTROL_PREFIX
+from geometry.figures.legend import legend_below
 from geometry.figures.plain import PlainFigure
 from geometry.results.result import LayerResult
 
@@ -52,9 +53,7 @@ def scatter_by_layer(result: LayerResult) -> Figure:
         x_label, y_label = _axis_labels(result, i)
         axes[i].set_xlabel(x_label, fontsize=8)
         axes[i].set_ylabel(y_label, fontsize=8)
-    handles, labels = axes[0].get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="outside lower center", ncols=8, fontsize=11, frameon=False)
-    for handle in legend.legend_handles:
+    for handle in legend_below(figure, axes[:1], fontsize=11).legend_handles:
         if isinstance(handle, Line2D):
             handle.set_linewidth(3)
         elif isinstance(handle, PathCollection):
@@ -82,7 +81,7 @@ def explained_variance_by_layer(result: LayerResult) -> Figure:
     axis.set_ylabel("explained variance ratio")
     axis.set_ylim(0, None)
     axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=6, fontsize=9, frameon=False)
+    legend_below(figure, [axis])
     axis.set_title(f"{result.parameters['site']}: {_what(result)}", fontsize=10)
     return figure
 

@@ -7,6 +7,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from geometry.bases.demixing import PARTS
+from geometry.figures.legend import legend_below
 from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import PALETTE, layer_ticks
 from geometry.results.result import LayerResult
@@ -68,7 +69,7 @@ def demixed_by_layer(result: LayerResult) -> Figure:
     layer_ticks(axis, layers)
     axis.set_ylabel("share of variance")
     axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=6, fontsize=9, frameon=False)
+    legend_below(figure, [axis])
     counts = result.table.iloc[0]
     families = ", ".join(result.parameters["families"])
     axis.set_title(

@@ -5,6 +5,7 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from geometry.figures.legend import legend_below
 from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import PALETTE, layer_ticks
 from geometry.results.result import LayerResult
@@ -29,8 +30,7 @@ def cosines_over_layers(result: LayerResult) -> Figure:
         _panel(axis, result, name, names)
     lowest = float(result.table["cosine"].fillna(0).min())
     axes[0].set_ylim(min(-0.3, lowest - 0.05), 1.05)  # of all panels, which share it
-    handles = {label: one for axis in axes for one, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    legend_below(figure, axes, fontsize=8)
     title = f"{result.parameters['site']}: cosines between directions ({result.parameters['method']})"
     figure.suptitle(title, fontsize=12)
     return figure

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from geometry.figures.legend import legend_below
 from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import PALETTE, layer_ticks
 from geometry.results.result import LayerResult
@@ -37,8 +38,7 @@ def probes_by_layer(result: LayerResult) -> Figure:
         axis.set_title(f"{target}, {leave_out}s left out", fontsize=10)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    handles = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize=9, frameon=False)
+    legend_below(figure, axes)
     figure.suptitle(_title(result), fontsize=11)
     return figure
 

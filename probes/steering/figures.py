@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from geometry.figures.legend import legend_below
 from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import PALETTE, layer_ticks
 from geometry.results.result import LayerResult
@@ -41,11 +42,7 @@ def steering_by_layer(result: LayerResult, by_answer: Mapping[str, Mapping[str, 
         axis.set_ylim(-0.04, 1.06)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("top-1 is the target's answer")
-    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    columns = min(4, 2 + len(by_answer))
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=columns, fontsize=9, frameon=False
-    )
+    legend_below(figure, axes)
     first, parameters = result.table.iloc[0], result.parameters
     figure.suptitle(
         f"{parameters['source']} -> {parameters['target']} at {parameters['site']}: {first['n_rows']} prompts, "

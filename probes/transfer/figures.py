@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from cache.families.controls import CONTROL_PREFIX
+from geometry.figures.legend import legend_below
 from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import PALETTE, layer_ticks
 from geometry.results.result import LayerResult
@@ -104,7 +105,7 @@ def last_or_answer_by_layer(result: LayerResult) -> Figure:
         axis.set_title(f"{family}, {kind}: {first['n_members']} members{mark}\n{accuracy}", fontsize=9)
         axis.set_ylabel("share of edits", fontsize=9)
         _frame(axis, mine)
-    _legend(figure, axes[0])
+    legend_below(figure, axes[:1])
     figure.suptitle(f"{result.parameters['site']}, last token: what its code is read as", fontsize=12)
     return figure
 
@@ -181,7 +182,7 @@ def _by_layer(table: pd.DataFrame, value: str, label: str, null: str) -> Figure:
         if "unedited" in base:
             axis.plot(base["layer"], base["unedited"], color="black", linestyle=":", linewidth=1, label="unedited")
         axis.set_ylabel(label, fontsize=9)
-    _legend(figure, axes[0])
+    legend_below(figure, axes[:1])
     return figure
 
 
@@ -229,8 +230,3 @@ def _frame(axis: Axes, mine: pd.DataFrame) -> None:
     axis.set_ylim(-0.03, 1.04)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
-
-
-def _legend(figure: Figure, axis: Axes) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=8, fontsize=9, frameon=False)

@@ -1,0 +1,43 @@
+"""The legend under the panels of a figure: as many names in a line as the figure is wide."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+
+
+def legend_below(figure: Figure, axes: Iterable[Axes], *, fontsize: float = 9) -> Legend:
+    """Name what the panels show under them, each name once, as the first panel that has it shows it.
+
+    The names stand in as few lines as the figure's width allows, so that none is cut off.
+
+    Args:
+        figure: the figure, with constrained layout.
+        axes: its panels.
+        fontsize: of the names, in points.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> figure = Figure(figsize=(2, 2), layout="constrained")
+        >>> axis = figure.subplots()
+        >>> for name in ("one rather long name", "another rather long name"):
+        ...     lines = axis.plot([0, 1], label=name)
+        >>> [text.get_text() for text in legend_below(figure, [axis]).get_texts()]
+        ['one rather long name', 'another rather long name']
+    """
+    named: dict[str, Artist] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            named.setdefault(str(label), handle)
+    style: dict[str, Any] = {"loc": "outside lower center", "fontsize": fontsize, "frameon": False}
+    for n_lines in range(1, len(named) + 1):
+        legend = figure.legend([*named.values()], [*named], ncols=-(-len(named) // n_lines), **style)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # as the figure will draw it
+        if legend.get_window_extent().width <= figure.bbox.width or n_lines == len(named):
+            return legend
+        legend.remove()
+    return figure.legend([], [], **style)
