@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
+from geometry.printable import printable
+
 
 def legend_below(figure: Figure, axes: Iterable[Axes], *, fontsize: float = 9) -> Legend:
     """Name what the panels show under them, each name once, as the first panel that has it shows it.
@@ -31,7 +33,7 @@ def legend_below(figure: Figure, axes: Iterable[Axes], *, fontsize: float = 9) -
     named: dict[str, Artist] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            named.setdefault(str(label), handle)
+            named.setdefault(printable(str(label), keep="\n"), handle)
     style: dict[str, Any] = {"loc": "outside lower center", "fontsize": fontsize, "frameon": False}
     for n_lines in range(1, len(named) + 1):
         legend = figure.legend([*named.values()], [*named], ncols=-(-len(named) // n_lines), **style)

@@ -41,6 +41,11 @@ def test_a_name_stands_once_and_as_the_first_panel_shows_it():
     assert len(places) == 2
 
 
+def test_a_name_is_measured_as_it_is_drawn():
+    _, legend, _ = drawn(5, ["$\\frac$_^{", "[/b]\x1b[31m"])
+    assert [text.get_text() for text in legend.get_texts()] == ["$\\frac$_^{", "[/b]\\x1b[31m"]
+
+
 def test_a_name_wider_than_the_figure_and_none_at_all_are_taken():
     assert len(drawn(1, ["a name that no figure of one inch has room for", "b"])[2]) == 2
     assert drawn(3, [])[2] == []
