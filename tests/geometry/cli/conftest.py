@@ -12,18 +12,22 @@ from geometry.cli import main
 from tests.geometry.cli.every_command import Place, make_place
 
 
-@pytest.fixture(scope="package", autouse=True)
-def a_model_is_loaded_once() -> Iterator[None]:
+@pytest.fixture(scope="session")
+def kept_models() -> dict[object, LoadedModel]:
+    return {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_model_is_loaded_once(kept_models: dict[object, LoadedModel]) -> Iterator[None]:
     """A folder that commands read again and again, unchanged, is loaded once; loading has tests of its own."""
-    kept: dict[object, LoadedModel] = {}
 
     def load_once(name: str, **choices: Any) -> LoadedModel:
         folder = Path(name)
         files = [(one.name, one.stat().st_mtime_ns) for one in sorted(folder.iterdir())] if folder.is_dir() else []
         known = (str(name), str(folder.absolute()), *files, *sorted(choices.items()))
-        if known not in kept:
-            kept[known] = load_model(name, **choices)
-        return kept[known]
+        if known not in kept_models:
+            kept_models[known] = load_model(name, **choices)
+        return kept_models[known]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cache.load_model", load_once)
