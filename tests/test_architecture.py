@@ -205,7 +205,7 @@ def test_modules_inside_a_package_form_no_cycle():
                 todo += imports(MODULES[module], at_import=True)
 
 
-def test_no_grab_bag_no_pickle_no_broad_except():
+def test_no_grab_bag_and_no_pickle():
     for path in SOURCES:
         text = path.read_text()
         assert not {path.stem, path.parent.name} & {"utils", "base", "types", "config", "helpers"}, name_of(path)
