@@ -141,7 +141,8 @@ def predict_values(
         mean = y.mean(axis=1, keepdims=True)
         norms = np.square(train).sum(axis=0)
         penalties = np.array(PENALTIES) * max(norms.sum() / len(inner), 1e-12)
-        errors = np.stack([_left_out_error(train, y - mean, inner, penalty) for penalty in penalties])
+        blocks = _rows_by_size(inner)
+        errors = np.stack([_left_out_error(train, y - mean, blocks, penalty) for penalty in penalties])
         equal = errors <= errors.min(axis=0) * (1 + _TIE)
         best = np.where(equal, penalties[:, None], 0).max(axis=0)
         weights = np.einsum("nr,dno->dro", train, y - mean) / (norms + best[:, None])[:, :, None]
@@ -220,10 +221,16 @@ def _check_classes(labels: Int[np.ndarray, "draw row"], fold: Fold) -> None:
             raise InputError(f"the rows that a probe is fitted on are all of class {seen.pop()}; a probe needs 2")
 
 
+def _rows_by_size(groups: Int[np.ndarray, " row"]) -> list[Int[np.ndarray, "group place"]]:
+    """The rows of every group, those of groups of one size in one array."""
+    rows = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    return [np.stack([one for one in rows if len(one) == size]) for size in sorted({len(one) for one in rows})]
+
+
 def _left_out_error(
     scores: Float[np.ndarray, "train rank"],
     y: Float[np.ndarray, "draw train output"],
-    groups: Int[np.ndarray, " train"],
+    blocks: Sequence[Int[np.ndarray, "_ _"]],
     penalty: float,
 ) -> Float[np.ndarray, " draw"]:
     """Squared error of a ridge regression on each group when it is fitted to the others; y is centred."""
@@ -232,9 +239,8 @@ def _left_out_error(
     shrunk = scores / (np.square(scores).sum(axis=0) + penalty)
     residual = flat - scores @ (shrunk.T @ flat)
     error = np.zeros(n_draws)
-    for group in np.unique(groups):
-        mine = groups == group
-        hat = scores[mine] @ shrunk[mine].T + 1 / n
-        left_out = np.linalg.solve(np.eye(len(hat)) - hat, residual[mine])
+    for rows in blocks:
+        hat = scores[rows] @ shrunk[rows].swapaxes(1, 2) + 1 / n
+        left_out = np.linalg.solve(np.eye(rows.shape[1]) - hat, residual[rows])
         error += np.square(left_out).reshape(-1, n_draws, n_outputs).sum(axis=(0, 2))
     return error
