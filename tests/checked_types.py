@@ -30,8 +30,15 @@ def checked(what: typing.Any) -> typing.Any:
         if dataclasses.is_dataclass(what):
             what.__init__ = checked(what.__init__)
         return what
-    if any(isinstance(hint, str) and not _is_known(hint, what) for hint in what.__annotations__.values()):
-        return what
+    written = what.__annotations__
+    what.__annotations__ = {name: _as_known(hint, what) for name, hint in written.items()}
+    try:
+        return _checked_function(what)
+    finally:
+        what.__annotations__ = written
+
+
+def _checked_function(what: typing.Any) -> typing.Any:
     if inspect.isgeneratorfunction(what):  # its body runs in the context of whoever asks for the next value
         return jaxtyped(typechecker=_check)(what)
     function = _check(what)
@@ -53,11 +60,12 @@ def _names_arrays(hint: typing.Any) -> bool:
     return any(map(_names_arrays, hint if isinstance(hint, list) else typing.get_args(hint)))
 
 
-def _is_known(hint: str, function: typing.Any) -> bool:
-    """Whether a text is a type while tests run: what mypy alone knows is none."""
+def _as_known(hint: typing.Any, function: typing.Any) -> typing.Any:
+    """An annotation, or anything at all in place of a text that only mypy can read."""
     own = dict.fromkeys(function.__qualname__.split("."), object)
     try:
-        eval(hint, {**function.__globals__, **own})
+        if isinstance(hint, str):
+            eval(hint, {**function.__globals__, **own})
     except (NameError, AttributeError, TypeError):
-        return False
-    return True
+        return typing.Any
+    return hint
