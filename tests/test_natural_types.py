@@ -223,10 +223,18 @@ print(json.dumps(said))
 """
 
 
-def test_a_model_s_name_and_an_array_are_told_what_is_taken():
-    done = subprocess.run([sys.executable, "-c", TALKATIVE], capture_output=True, text=True, check=False, timeout=120)
+@pytest.fixture(scope="module")
+def unchecked():
+    """What both scripts say, in a process without checks of annotations, as users have it."""
+    done = subprocess.run(
+        [sys.executable, "-c", BARE + TALKATIVE], capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_model_s_name_and_an_array_are_told_what_is_taken(unchecked):
+    said = dict(unchecked[1])
     arrays = {"pca", "linear_cka", "cca", "nmf"}
     sentence = "activations come as torch tensors, such as torch.as_tensor(x); got ndarray"
     assert {name: said.pop(name) for name in arrays} == dict.fromkeys(arrays, sentence)
@@ -255,11 +263,8 @@ def test_numpy_s_numbers_are_noted_as_numbers(store, tmp_path):
     assert (noted["k"], noted["seed"], noted["alphas"]) == (2, 3, [1.0])
 
 
-def test_a_path_in_place_of_a_store_is_told_to_be_opened():
-    """In a process without checks of annotations, as users have it."""
-    done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+def test_a_path_in_place_of_a_store_is_told_to_be_opened(unchecked):
+    said = unchecked[0]
     assert {*taking("store"), *taking(View), "head_outputs"} <= set(said)
     store = "an analysis takes an open store; open it with ActivationStore.open('x.h5')"
     view = (

@@ -142,7 +142,7 @@ def test_readme_and_help_name_the_same_commands_and_options(capsys):
         assert option in everything, option
 
 
-def test_the_study_and_its_script_run(place, circles, monkeypatch, capsys):
+def test_the_study_and_its_script_run(place, circles, no_pictures, monkeypatch, capsys):
     monkeypatch.chdir(place)
     recipe = subprocess.run(["make", "-n", "study"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     record, script = (line for line in recipe.splitlines() if "activations/study.h5" in line)

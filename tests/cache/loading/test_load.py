@@ -12,6 +12,7 @@ from cache.models.restart import _clean_run, restart
 from tests.cache.architectures import TYPES, tiny_model
 from tests.cache.models_page import PAGE, opened_or_told, page
 from tests.cache.plain_sites import ATTENTION, MLP, Plain
+from tests.variants import some
 
 CLOSE = 1e-5  # of the largest value
 WHOLE = ("apertus arcee bitnet exaone4 gemma gemma2 gemma3_text glm glm4 gpt2 gpt_bigcode gpt_neo gpt_neox gptj jais2 "
@@ -145,7 +146,7 @@ def opened(tokenizer):
     return of
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", some(TYPES, *WHOLE, *KINDS_OF_FAULT))
 def test_what_plain_hugging_face_shows_to_be_wrong_is_refused_by_name(opened, name):
     model, hf_model = opened(name)
     if isinstance(model, str):

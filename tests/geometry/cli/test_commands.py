@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -308,7 +309,7 @@ SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 
 @pytest.mark.parametrize(("number", "code"), [SIGNALS[0], pytest.param(*SIGNALS[1], marks=pytest.mark.slow)])
-def test_a_signal_finishes_the_block_and_the_printed_command_goes_on(model_folders, tmp_path, number, code):
+def test_a_signal_finishes_the_block_and_the_printed_command_goes_on(run, model_folders, tmp_path, number, code):
     (tmp_path / "p.txt").write_text("\n".join(f"1,2,3,{i % 10}" for i in range(100)))
     command = [sys.executable, "-m", "geometry", "cache", "--model", str(model_folders["gpt2"])]
     command += ["--dataset", "p.txt", "--out", "a.h5", "--batch-tokens", "8"]
@@ -321,12 +322,12 @@ def test_a_signal_finishes_the_block_and_the_printed_command_goes_on(model_folde
     assert process.returncode == code, err
     last = err.strip().splitlines()[-1]
     assert last.startswith("stopped after ")
-    assert "go on with: geometry cache --model" in last
+    program, *printed = shlex.split(last.partition("go on with: ")[2])
+    assert (program, printed[:2]) == ("geometry", ["cache", "--model"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "p.txt"]
     n_recorded = recorded_rows(tmp_path / "a.h5")
     assert n_recorded > 0
-    resumed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-    assert resumed.returncode == 0, resumed.stderr
+    assert run(*printed)[0] == 0
     with ActivationStore.open(tmp_path / "a.h5") as store:
         assert store.complete
         assert len(store.rows) > n_recorded

@@ -77,7 +77,7 @@ def test_restarted_edits_are_what_steering_the_whole_model_gives(loaded, kind, p
                 one = direction_of(steps[copy, number], hook, "drawn")
                 with steer(model, one, 1.0, where), torch.inference_mode():
                     want = model.last_logits(batch.clean.tokens[row : row + 1])[0]
-                assert got[copy][row] == pytest.approx(want, abs=1e-4)
+                torch.testing.assert_close(got[copy][row], want, rtol=0, atol=1e-4)
 
 
 def test_no_step_changes_nothing(trials):

@@ -35,7 +35,7 @@ def shell(tmp_path):
 
 
 def pca(store, *more):
-    return " ".join(["$G pca", str(store), "--layers 2 --model none --quiet", *more])
+    return " ".join(["pca", str(store), "--layers 2 --model none --quiet", *more])
 
 
 def contents(folder):
@@ -43,8 +43,10 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_inherited_settings_and_a_home_that_cannot_be_written_change_no_byte_of_a_figure(store, shell, tmp_path):
-    assert shell(pca(store, "--out plain")).returncode == 0
+def test_inherited_settings_and_a_home_that_cannot_be_written_change_no_byte_of_a_figure(
+    store, shell, run_here, tmp_path
+):
+    assert run_here(*pca(store, "--out ../plain").split())[0] == 0
     (tmp_path / "matplotlibrc").write_text("figure.dpi: 30\naxes.facecolor: red\nfont.size: 3\nsavefig.dpi: 17\n")
     foreign = {
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -59,7 +61,7 @@ def test_inherited_settings_and_a_home_that_cannot_be_written_change_no_byte_of_
         "HOME": "/proc/self",
         "MPLCONFIGDIR": "/proc/self",
     }
-    done = shell(pca(store, "--out foreign"), **foreign)
+    done = shell("$G " + pca(store, "--out foreign"), **foreign)
     ours = [line for line in done.stderr.splitlines() if line and not line.startswith(b"libgomp")]
     assert (done.returncode, ours) == (0, [])
     assert contents(tmp_path / "foreign") == contents(tmp_path / "plain")
@@ -67,7 +69,7 @@ def test_inherited_settings_and_a_home_that_cannot_be_written_change_no_byte_of_
 
 def test_settings_that_matplotlib_cannot_read_are_told_before_the_work(store, shell, tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
-    done = shell(pca(store))
+    done = shell("$G " + pca(store))
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(b"error: matplotlib cannot be loaded (")
     assert not (tmp_path / "figures").exists()
