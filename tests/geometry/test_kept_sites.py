@@ -36,7 +36,7 @@ def stores(loaded, tmp_path_factory):
     prompts = load_dataset("digits,months,numwords,control:0-11", design)
     folder, made = tmp_path_factory.mktemp("kept"), []
     for name in ("gpt2", "llama"):
-        plan = plan_recording(loaded[name], prompts, sites="resid,mlp", layers="0-2")
+        plan = plan_recording(loaded[name], prompts, sites="resid,mlp", layers="0-2", positions="last")
         made.append(recorded(loaded[name], plan, folder / f"{name}.h5"))
     yield made
     for store in made:

@@ -484,7 +484,7 @@ def arrays(n: int) -> list[object]:
 TABLES = ["rows/prompt", "rows/token_text", "rows/member", "rows/is_last", "prompts/template", "prompts/values"]
 
 
-@pytest.mark.parametrize("name", some(TABLES, "rows/prompt", "rows/token_text", "prompts/values"))
+@pytest.mark.parametrize("name", some(TABLES, "rows/token_text", "prompts/values"))
 def test_a_column_of_anything_is_content_or_a_sentence(path, whole, name):
     with h5py.File(path) as file:
         n = len(file[name])

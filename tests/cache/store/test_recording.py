@@ -29,6 +29,7 @@ from cache.prompts.prompt import Prompts
 from cache.sealed.lock import writer_lock
 from cache.store.recording import prepare_recording
 from tests.recordings import recorded
+from tests.variants import some
 
 RAGGED = Prompts.from_texts(["1,2,3,", "Van done in one. Car", "one", "January,February,March,April,May,", "x y z"])
 
@@ -106,7 +107,7 @@ def assert_equals_oracle(store, folder, *, tolerance: float = 1e-4) -> None:
 
 
 @pytest.mark.parametrize("bos", [True, False])
-@pytest.mark.parametrize("batch_tokens", [1, 64])
+@pytest.mark.parametrize("batch_tokens", some([1, 64], 64))
 @pytest.mark.parametrize("name", ["gpt2", "llama", "neox"])
 def test_every_value_equals_an_independent_forward(model_folders, tmp_path, name, batch_tokens, bos):
     model = load_model(str(model_folders[name]), device="cpu", bos=bos)

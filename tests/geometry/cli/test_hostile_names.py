@@ -48,14 +48,14 @@ COMMANDS = [
     ("pca", "--layers", "2"),
     pytest.param(("svd",), marks=pytest.mark.slow),  # drawn as pca is
     pytest.param(("nmf",), marks=pytest.mark.slow),
-    ("demix",),
+    pytest.param(("demix",), marks=pytest.mark.slow),
     ("compare",),
     pytest.param(("compare", "--measure", "cka"), marks=pytest.mark.slow),
     ("compare", "--between", "layers"),
-    ("probe", "--target", "family", "--leave-out", "member", "--layers", "2"),
+    pytest.param(("probe", "--target", "family", "--leave-out", "member", "--layers", "2"), marks=pytest.mark.slow),
     ("transfer", "--layers", "2"),
     pytest.param(("erase", "--layers", "2"), marks=pytest.mark.slow),  # drawn as transfer is
-    ("cosines", "--layers", "2"),
+    pytest.param(("cosines", "--layers", "2"), marks=pytest.mark.slow),
     ("sweep", "--from", FORMULA, "--to", MARKUP, "--layers", "2", "--alphas", "1"),
 ]
 

@@ -15,14 +15,17 @@ from probes.directions.direction import Direction
 from probes.edits.edit import addition, exchange
 from probes.edits.hooks import EDITABLE, ablate, edited, steer
 from tests.probes.readings import block_sites, n_hooks, random_direction, random_tokens, read
+from tests.variants import some
 
 SITES = [(name, kind, None) for name in ("gpt2", "llama") for kind in EDITABLE]
 SITES += [("neox", kind, None) for kind in EDITABLE if kind != "resid_mid"]
 SITES += [(name, "z", head) for name in ("gpt2", "llama", "neox") for head in (0, 2)]
+IN_SUITE = [one for one in SITES if one[0] == "llama"]
+IN_SUITE += [("gpt2", "resid_post", None), ("gpt2", "attn_out", None), ("neox", "resid_pre", None), ("neox", "z", 0)]
 LAYER = 1
 
 
-@pytest.fixture(params=SITES, ids=lambda site: "-".join(map(str, site)))
+@pytest.fixture(params=some(SITES, *IN_SUITE), ids=lambda site: "-".join(map(str, site)))
 def place(loaded, request):
     """A model and one of its sites."""
     name, kind, head = request.param

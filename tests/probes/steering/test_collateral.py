@@ -24,6 +24,11 @@ def store(gpt2, tmp_path_factory):
         yield store
 
 
+@pytest.fixture(autouse=True)
+def every_fifth_sentence(monkeypatch):
+    monkeypatch.setattr("probes.steering.collateral.PLAIN_SENTENCES", PLAIN_SENTENCES[::5])
+
+
 def swept(store, model, alpha):
     return sweep(store.view(layers="1"), model, "digits", "numwords", Grid((alpha,), ("last",), ("mean_difference",)))
 
@@ -36,8 +41,7 @@ def test_divergence_is_scipys():
     assert divergence(logits[0], logits[0]).tolist() == [0.0] * 7
 
 
-def test_plain_sentences_are_measured_as_steering_each_by_hand(store, gpt2, monkeypatch):
-    monkeypatch.setattr("probes.steering.collateral.PLAIN_SENTENCES", PLAIN_SENTENCES[::5])
+def test_plain_sentences_are_measured_as_steering_each_by_hand(store, gpt2):
     table = collateral(store.view(), gpt2, swept(store, gpt2, 3.0)).set_index("texts")
     hook = Hook("resid_post", int(table["layer"].iloc[0]))
     x, y = load_pairs(store, hook, contrast(store.view(), "digits", "numwords"))
