@@ -9,6 +9,7 @@ import pytest
 
 from cache import LoadedModel, load_model
 from geometry.cli import main
+from geometry.cli.console import apart_tasks
 from tests.geometry.cli.every_command import Place, make_place
 
 
@@ -32,6 +33,17 @@ def a_model_is_loaded_once(kept_models: dict[object, LoadedModel]) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cache.load_model", load_once)
         yield
+
+
+@pytest.fixture
+def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are looked at in this process; that a child tells the same has tests of its own (`test_apart`)."""
+
+    def read_here(task: str, file: Path, *options: str, on_step: Any = None) -> Any:
+        monkeypatch.setattr(apart_tasks, "_say", lambda answer: on_step(*answer["step"]))
+        return apart_tasks.TASKS[task](Path(file), *options)
+
+    monkeypatch.setattr("geometry.cli.record.store.read_apart", read_here)
 
 
 @pytest.fixture(scope="session")

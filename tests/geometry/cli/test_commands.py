@@ -14,6 +14,8 @@ import pytest
 from cache import ActivationStore, load_dataset, plan_recording, record
 from geometry.cli import main
 
+pytestmark = pytest.mark.usefixtures("no_child")
+
 
 @pytest.fixture
 def run(capsys, tmp_path, monkeypatch):

@@ -18,6 +18,8 @@ READING = [name for name in COMMANDS if "file" in OPTIONS[name]]
 FILES = {"cache": "a.h5", "prompts": "p.csv", "direction": "d.safetensors"}
 LAST = {"cache": ".h5", "prompts": ".csv", "direction": ".safetensors"}  # what is written last; else a picture
 
+pytestmark = pytest.mark.usefixtures("no_child")
+
 
 PNG_END = b"IEND\xaeB`\x82"
 
