@@ -69,10 +69,9 @@ def cells_of(store, hook, family, members=MEMBERS, templates=5):
     """Contexts by members, by looking each prompt up."""
     x = store.load(hook).double()
     found = {}
-    for i, row in store.rows.iterrows():
-        prompt = store.prompts.iloc[row["prompt"]]
-        if row["is_last"] and prompt["family"] == family:
-            found[prompt["template"], prompt["values"][-1]] = x[i]
+    for i, number in store.rows.query("is_last and family == @family")["prompt"].items():
+        prompt = store.prompts.iloc[number]
+        found[prompt["template"], prompt["values"][-1]] = x[i]
     return torch.stack([torch.stack([found[template, member] for member in members]) for template in range(templates)])
 
 

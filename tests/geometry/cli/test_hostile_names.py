@@ -51,7 +51,7 @@ COMMANDS = [
     pytest.param(("demix",), marks=pytest.mark.slow),
     ("compare",),
     pytest.param(("compare", "--measure", "cka"), marks=pytest.mark.slow),
-    ("compare", "--between", "layers"),
+    pytest.param(("compare", "--between", "layers"), marks=pytest.mark.slow),
     pytest.param(("probe", "--target", "family", "--leave-out", "member", "--layers", "2"), marks=pytest.mark.slow),
     ("transfer", "--layers", "2"),
     pytest.param(("erase", "--layers", "2"), marks=pytest.mark.slow),  # drawn as transfer is

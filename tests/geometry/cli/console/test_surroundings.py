@@ -9,6 +9,7 @@ import pytest
 from cache import SequenceDesign, load_dataset, plan_recording, record
 from cache.families.family import FAMILIES
 from tests.fork_server import ROOT
+from tests.variants import some
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,10 @@ def test_the_library_leaves_the_users_backend_alone(shell):
     assert shell(f'{sys.executable} -c "{look}"', MPLBACKEND="svg").stdout == b"svg\n"
 
 
-@pytest.mark.parametrize("settings", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}], ids=str)
+ASCII = [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}]
+
+
+@pytest.mark.parametrize("settings", some(ASCII, ASCII[1]), ids=str)
 def test_what_the_terminals_encoding_cannot_hold_is_escaped(shell, tmp_path, settings):
     (tmp_path / "numbers.txt").write_text("zwölf\nfünf\neins\nzwei\ndrei\nvier\n", encoding="utf-8")
     settings |= {"PYTHONCOERCECLOCALE": "0"}
