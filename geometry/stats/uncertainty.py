@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -81,9 +82,10 @@ def share_interval(share: float, se: float, n_members: int) -> tuple[float, floa
     return max(0.0, min(low, share - half)), min(1.0, max(high, share + half))
 
 
-def share_error(share: float, se: float) -> float:
-    """The standard error of a share; nan at 0 and 1, where what was seen says nothing of its spread."""
-    return se if 0 < share < 1 else math.nan
+def share_error(share: float | Float[np.ndarray, "..."], se: float | Float[np.ndarray, "..."]) -> Any:
+    """The standard errors of shares; nan at 0 and 1, where what was seen says nothing of its spread."""
+    share = np.asarray(share)
+    return np.where((share > 0) & (share < 1), se, np.nan)[()]
 
 
 def template_bootstrap_se(

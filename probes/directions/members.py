@@ -93,9 +93,9 @@ def _matched(rows: pd.DataFrame, column: str, source: object, target: object, ke
 
 def _between(store: ActivationStore, hook: Hook, pairs: pd.DataFrame, method: str, ends: tuple[str, str]) -> Direction:
     """Along the mean over contexts of the difference between both sides' means."""
-    means = []
-    for rows in (pairs["from"], pairs["to"]):
-        x = load_rows(store, hook, np.concatenate(rows.tolist())).double()
-        means.append(torch.stack([part.mean(dim=0) for part in torch.split(x, rows.map(len).tolist())]))
-    found = direction_of(mean_difference(*means), hook, method, source=ends[0], target=ends[1])
+    groups = [*pairs["from"], *pairs["to"]]
+    x = load_rows(store, hook, np.concatenate(groups)).double()
+    means = torch.stack([part.mean(dim=0) for part in torch.split(x, list(map(len, groups)))])
+    step = mean_difference(means[: len(pairs)], means[len(pairs) :])
+    found = direction_of(step, hook, method, source=ends[0], target=ends[1])
     return replace(found, fingerprint=store.fingerprint, weights=store.weights)

@@ -18,7 +18,7 @@ from cache.store.view import View, check_view
 from geometry.results.dataset import Named, on_sites
 from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import LayerResult
-from geometry.stats.uncertainty import LEAST_MEMBERS
+from geometry.stats.uncertainty import LEAST_MEMBERS, share_error
 from probes.directions.contrasts import contrast
 from probes.steering.cells import compared_cells
 from probes.steering.directions import Material, gather_material, steps_at
@@ -199,12 +199,12 @@ def _by_setting(
     answer, context = rows["answer"].to_numpy(), rows["context"].to_numpy()
     success, answers = outcomes["success"], np.unique(answer)
     by_answer = np.stack([success[..., answer == one].mean(axis=-1) for one in answers], axis=-1)
-    means, enough = by_answer.mean(axis=-1), len(answers) >= LEAST_MEMBERS
+    enough = len(answers) >= LEAST_MEMBERS
     se = by_answer.std(axis=-1, ddof=1) / len(answers) ** 0.5 if enough else np.full(success.shape[:2], np.nan)
     tried = ~np.isnan(success).all(axis=-1)
     return {
         "success": success.mean(axis=-1),
-        "se": np.where((means > 0) & (means < 1), se, np.nan),  # as `share_error`
+        "se": share_error(by_answer.mean(axis=-1), se),
         "worst_answer": by_answer.min(axis=-1),
         "within_families": outcomes["within_families"].mean(axis=-1),
         "probability_moved": outcomes["probability_moved"].mean(axis=-1),
