@@ -68,7 +68,7 @@ def test_the_page_checks_a_store_and_sees_damage_where_it_is(store):
 
 def test_the_documented_datasets_are_those_of_a_store(store):
     named = set(
-        re.findall(r"`(?:/\w+/)?(\w+)`", "".join(line.split("|")[1] for line in PAGE.splitlines()[6:22] if "|" in line))
+        re.findall(r"`(?:/\w+/)?(\w+)`", "".join(line.split("|")[1] for line in PAGE.splitlines()[6:23] if "|" in line))
     )
     with h5py.File("store.h5") as file:
         present = {name for group in ("rows", "prompts", "log") for name in file[group]}

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -99,13 +99,15 @@ def control_family(draw: int, ordinals: range, token_class: str = "words") -> Fa
     return Family(control_name(draw, token_class), control_members(draw, ordinals, token_class), first=ordinals.start)
 
 
-def parse_families(names: Iterable[str]) -> tuple[Family, ...]:
+def parse_families(names: Iterable[str], beside: Mapping[int, Collection[str]] | None = None) -> tuple[Family, ...]:
     """The families that a data set's words name, in the order given.
 
     Args:
         names: built-in families (`digits`), controls (`control:3`, `control:0-19`, `control:capitals:0-19`,
             `control:characters:0-19`), `family:PATH` for a user's own family, and `control:PATH` for a user's own
             control. Drawn controls cover the ordinals of the others (1 to 12 if there are none).
+        beside: by ordinal the words of prompts of one's own: drawn controls cover their ordinals, and
+            no control has one of them there.
 
     Raises:
         InputError: a name is not known; the message suggests the nearest. A name is given twice. Or a control has
@@ -113,7 +115,9 @@ def parse_families(names: Iterable[str]) -> tuple[Family, ...]:
         NotAvailableError: a family's file is not there.
     """
     entries = [_entry(name) for name in names]
+    beside = beside or {}
     spans = [entry.ordinals for entry in entries if isinstance(entry, Family)]
+    spans += [range(min(beside), max(beside) + 1)] if beside else []
     ordinals = range(min(s.start for s in spans), max(s.stop for s in spans)) if spans else range(1, 13)
     chosen = tuple(family for entry in entries for family in _families(entry, ordinals))
     labels = [family.name for family in chosen]
@@ -121,7 +125,7 @@ def parse_families(names: Iterable[str]) -> tuple[Family, ...]:
         raise InputError(f"a family is named twice: {', '.join(sorted({n for n in labels if labels.count(n) > 1}))}")
     if not chosen:
         raise InputError("no families given; try digits,numwords,months")
-    _check_controls(chosen)
+    _check_controls(chosen, beside)
     return chosen
 
 
@@ -158,17 +162,22 @@ def _families(entry: Family | Draws, ordinals: range) -> list[Family]:
     return [control_family(draw, ordinals, entry.token_class) for draw in entry.numbers]
 
 
-def _check_controls(families: Sequence[Family]) -> None:
+def _check_controls(families: Sequence[Family], beside: Mapping[int, Collection[str]]) -> None:
     """Refuse a control that has the same word at the same ordinal as another family or control."""
-    holders: dict[tuple[int, str], Family] = {}
+    holders: dict[tuple[int, str], str] = {
+        (ordinal, word.casefold()): "your own" for ordinal, words in beside.items() for word in words
+    }
+    clashes: dict[str, str] = {}
     for family in sorted(families, key=lambda family: family.name.startswith(CONTROL_PREFIX)):
         for ordinal, member in zip(family.ordinals, family.members, strict=True):
-            other = holders.setdefault((ordinal, member.casefold()), family)
-            if other is not family and family.name.startswith(CONTROL_PREFIX):
-                raise InputError(
-                    f"{family.name} and {other.name} both have {member!r} at {ordinal}, and a control shares no word "
-                    f"at a place with the others; leave {family.name} out"
-                )
+            other = holders.setdefault((ordinal, member.casefold()), family.name)
+            if other != family.name and family.name.startswith(CONTROL_PREFIX):
+                clashes.setdefault(family.name, f"{family.name} and {other} both have {member!r} at {ordinal}")
+    if clashes:
+        raise InputError(
+            f"{next(iter(clashes.values()))}, and a control shares no word at a place with the others; "
+            f"leave {', '.join(clashes)} out"
+        )
 
 
 _MEMBERS = TypeAdapter(list[str])

@@ -1,40 +1,80 @@
-"""Data sets by name: families, controls and files, as one comma-separated string."""
+"""Data sets: families, controls and files by name, as one comma-separated string; and tables and lists as they are."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from cache.errors import InputError
+from cache.families.controls import CONTROL_PREFIX
 from cache.families.family import FAMILIES, parse_families
 from cache.prompts.files import SUFFIXES, read_prompts
-from cache.prompts.prompt import Prompts
+from cache.prompts.own import own_prompts, with_controls
+from cache.prompts.prompt import OWN, Prompts
 from cache.prompts.sequences import SequenceDesign, make_prompts
 
+_BY_LINE = "by-line:"
 
-def load_dataset(names: str, design: SequenceDesign | None = None) -> Prompts:
-    """Prompts from families and files.
+
+def load_dataset(data: Any, design: SequenceDesign | None = None) -> Prompts:
+    """Prompts from families and files by name, or from a table or list of one's own.
 
     Args:
-        names: comma-separated: families (`digits`), controls (`control:0-19`), a family or a control of one's own
-            (`family:planets.txt`, `control:birds.txt`), and files of prompts (`mine.jsonl`, `.csv`, `.txt`).
-        design: how families are shown; its own families are replaced by those named. Files of prompts are
-            taken as they are.
+        data: comma-separated names: families (`digits`), controls (`control:0-19`), a family or a control of one's own
+            (`family:planets.txt`, `control:birds.txt`), and files of prompts (`mine.jsonl`, `.json`, `.csv`, `.tsv`,
+            `.parquet`, `.txt`; `by-line:mine.csv` pairs what no column pairs by its order). Or a path; a pandas
+            DataFrame; a Hugging Face `Dataset`; a list of texts, or of dictionaries (`own_prompts`).
+        design: how families are shown; its own families are replaced by those named. Prompts of one's own are
+            taken as they are; controls that are named beside them alone are shown in their texts (`with_controls`).
 
     Raises:
-        InputError: a name is unknown, or a file cannot be read.
+        InputError: a name is unknown, or something cannot be read as prompts.
         NotAvailableError: a file is not there.
 
     Example:
         >>> prompts = load_dataset("digits,months")
         >>> prompts[0].text, prompts[0].answer
         ('Snow done in "0". Card done in "1". Mask done in "2". Bus done in "3". Pot done in "', '4')
+        >>> mine = load_dataset([{"text": "so big", "pair": "size"}, {"text": "so small", "pair": "size"}])
+        >>> mine[0].members, mine[0].values
+        (('so big',), (1,))
     """
-    parts = [part.strip() for part in names.split(",") if part.strip()]
+    if isinstance(data, Path):
+        return read_prompts(data)
+    if not isinstance(data, str):
+        return _from_records(data)
+    parts = [part.strip() for part in data.split(",") if part.strip()]
     files = [part for part in parts if part.lower().endswith(SUFFIXES) and not part.startswith(("family:", "control:"))]
-    families = [part for part in parts if part not in files]
+    names = [part for part in parts if part not in files]
     if not parts:
         raise InputError("no data set given; try digits,numwords,months or a file of prompts")
     design = design or SequenceDesign((FAMILIES["digits"],))
-    made = [make_prompts(replace(design, families=parse_families(families)))] if families else []
-    sets = made + [read_prompts(path) for path in files]
+    own = [read_prompts(one.removeprefix(_BY_LINE), by_line=one.startswith(_BY_LINE)) for one in files]
+    mine = Prompts(tuple(prompt for prompts in own for prompt in prompts), own[0].seed) if own else None
+    alone = mine is not None and all(name.startswith(CONTROL_PREFIX) for name in names)
+    if mine is not None and names and alone and any(prompt.kind == OWN and prompt.values for prompt in mine):
+        return with_controls(mine, names)
+    made = [make_prompts(replace(design, families=parse_families(names)))] if names else []
+    sets = made + own
     if len(sets) == 1:
         return sets[0]
     return Prompts(tuple(prompt for prompts in sets for prompt in prompts), design.seed)
+
+
+def _from_records(data: Any) -> Prompts:
+    """Prompts of a table or list that is in memory."""
+    rows = data.to_dict(orient="records") if isinstance(data, pd.DataFrame) else data
+    if isinstance(rows, Prompts):
+        return rows
+    if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
+        kind = type(data).__name__
+        raise InputError(
+            f"prompts come as names, a path, a table or a list of texts or dictionaries; got {kind}"
+            + (": choose one of its splits" if isinstance(data, Mapping) else "")
+        )
+    records = [(f"item {number}", row) for number, row in enumerate(rows, start=1)]
+    if records and all(isinstance(row, str) for _, row in records):
+        return Prompts.from_texts(row for _, row in records)
+    return own_prompts(records)

@@ -1,33 +1,22 @@
-"""Prompts in files: a user's own (JSONL, CSV, TXT) and ours, written and read back whole."""
+"""Prompts in files: a user's own, as programs write tables, and ours, written and read back whole."""
 
 import csv
 import io
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cache.errors import InputError, NotAvailableError
+from cache.prompts.own import Record, own_prompts
 from cache.prompts.prompt import Prompt, Prompts
-from cache.prompts.spans import last_span
 from cache.whole_files import write_whole
 
-SUFFIXES = (".jsonl", ".csv", ".txt")
-
-
-class _OwnPrompt(BaseModel):
-    """A line of a user's file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    text: str
-    family: str = ""
-    member: str = ""
-    answer: str = ""
-    group: str = ""
+_DELIMITERS = (",", ";", "\t")
+_EXCEL_SAYS = "sep="
 
 
 class _SavedPrompt(BaseModel):
@@ -45,22 +34,24 @@ class _SavedPrompt(BaseModel):
     answer: str
     distractor: str
     group: str
+    labels: tuple[tuple[str, str | int | float], ...] = ()
     seed: int
 
 
-def read_prompts(path: str | Path) -> Prompts:
-    r"""Prompts from a JSONL, CSV or TXT file.
+def read_prompts(path: str | Path, *, by_line: bool = False) -> Prompts:
+    r"""Prompts from a file: JSONL, JSON (a list), CSV, TSV, Parquet or TXT (a prompt a line).
 
-    TXT has one prompt a line. JSONL objects and CSV columns are `text` and, if wanted, `family`, `member`,
-    `answer` and `group`. A member is marked where it last stands in its text as a whole word (`last_span`);
-    members are numbered in the order in which the file first names them, and two groups (or families) that show
-    the same members the same number of times are matched member by member. Files written by `write_prompts` come
-    back as they were.
+    Records and columns are `text` and what `own_prompts` takes beside it; further ones are kept as labels. Tables may
+    be divided by commas, semicolons (as Excel does in many countries) or tabs, begin with a byte order mark or Excel's
+    `sep=;`, and have pandas' column of row numbers, which is left out. Files of `write_prompts` come back as they were.
+
+    Args:
+        path: the file.
+        by_line: pair what no column pairs by its order (`own_prompts`).
 
     Raises:
-        NotAvailableError: there is no such file.
-        InputError: a line cannot be read, or its member does not stand in its text; the message gives its number
-            and what is wrong.
+        NotAvailableError: there is no such file, or nothing here that reads Parquet.
+        InputError: a line cannot be read, or is no prompt; the message gives its number and what is wrong.
     """
     path = Path(path)
     if not path.is_file():
@@ -68,12 +59,13 @@ def read_prompts(path: str | Path) -> Prompts:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"prompts come as {', '.join(SUFFIXES)}; got {str(path)!r}")
+    if suffix == ".parquet":
+        return _from_records(path, list(_parquet_rows(path)), by_line=by_line)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: {error}") from error
-    records = list({".txt": _text_lines, ".jsonl": _json_lines, ".csv": _csv_lines}[suffix](path, text))
-    return _from_records(path, records)
+    return _from_records(path, list(_READERS[suffix](path, text)), by_line=by_line)
 
 
 def write_prompts(prompts: Prompts, path: str | Path) -> None:
@@ -90,85 +82,115 @@ def write_prompts(prompts: Prompts, path: str | Path) -> None:
     write_whole(path, "\n".join(lines) + "\n")
 
 
-def _text_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+def _text_lines(path: Path, text: str) -> Iterator[Record]:
     # not str.splitlines, which also cuts at form feeds and other marks inside a text
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            yield number, {"text": line.removesuffix("\r")}
+            yield f"{path} line {number}", {"text": line.removesuffix("\r")}
 
 
-def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+def _json_lines(path: Path, text: str) -> Iterator[Record]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield number, json.loads(line)
+                yield f"{path} line {number}", json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{path} line {number} is not JSON: {str(error).splitlines()[0]}") from error
 
 
-def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
+def _json_list(path: Path, text: str) -> Iterator[Record]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {str(error).splitlines()[0]}") from error
+    if not isinstance(found, list):
+        raise InputError(
+            f"{path} holds a {type(found).__name__}; give a list of objects with a field text, or of texts"
+        )
+    for number, record in enumerate(found, start=1):
+        yield f"{path} item {number}", {"text": record} if isinstance(record, str) else record
+
+
+def _table_lines(path: Path, text: str) -> Iterator[Record]:
+    delimiter, skipped, text = _delimiter(text)
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True, delimiter=delimiter)
     try:
         columns = list(reader.fieldnames or ())
-        unusable = [name for name in columns if not name or columns.count(name) > 1]
+        numbered = columns[:1] in ([""], ["Unnamed: 0"]) and _have_text(columns)
+        unusable = [name for name in columns[numbered:] if not name or columns.count(name) > 1]
         if unusable:
             raise InputError(f"{path} line 1 has a column that is unnamed or named twice: {unusable[0]!r}")
+        if numbered:
+            reader.fieldnames = [_ROW_NUMBER, *columns[1:]]
         for row in reader:
             if "" in row or None in row.values():
-                raise InputError(f"{path} line {reader.line_num} has not as many cells as there are columns")
-            yield reader.line_num, row
+                number = reader.line_num + skipped
+                raise InputError(f"{path} line {number} has not as many cells as there are columns")
+            row.pop(_ROW_NUMBER, None)
+            yield f"{path} line {reader.line_num + skipped}", row
     except csv.Error as error:
-        raise InputError(f"{path} line {reader.reader.line_num} cannot be read as csv: {error}") from error
+        number = reader.reader.line_num + skipped
+        raise InputError(f"{path} line {number} cannot be read as csv: {error}") from error
 
 
-def _from_records(path: Path, records: list[tuple[int, Any]]) -> Prompts:
+def _delimiter(text: str) -> tuple[str, int, str]:
+    """What divides the cells of a table, the lines before its header, and the table."""
+    first, _, rest = text.partition("\n")
+    if first.lower().startswith(_EXCEL_SAYS) and first[len(_EXCEL_SAYS) :].rstrip("\r") in _DELIMITERS:
+        return first[len(_EXCEL_SAYS)], 1, rest
+    for delimiter in _DELIMITERS:
+        names = first.rstrip("\r").split(delimiter)
+        if len(names) > 1 and _have_text(name.strip('"') for name in names):
+            return delimiter, 0, text
+    return ",", 0, text
+
+
+def _have_text(names: Iterable[str]) -> bool:
+    return "text" in (name.strip().lower() for name in names)
+
+
+def _parquet_rows(path: Path) -> Iterator[Record]:
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(path, engine="pyarrow")
+    except ImportError as error:
+        raise NotAvailableError(f"reading {path} takes pyarrow: pip install pyarrow") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    for number, record in enumerate(table.to_dict(orient="records"), start=1):
+        yield f"{path} row {number}", record
+
+
+_ROW_NUMBER = " "
+_READERS: Mapping[str, Callable[[Path, str], Iterator[Record]]] = MappingProxyType(
+    {
+        ".jsonl": _json_lines,
+        ".json": _json_list,
+        ".csv": _table_lines,
+        ".tsv": _table_lines,
+        ".txt": _text_lines,
+    }
+)
+SUFFIXES = (*_READERS, ".parquet")
+"""The names that files of prompts end with."""
+
+
+def _from_records(path: Path, records: list[Record], *, by_line: bool) -> Prompts:
     if not records:
         raise InputError(f"{path} holds no prompts")
-    saved = isinstance(records[0][1], dict) and "spans" in records[0][1]
-    lines = []
-    for number, record in records:
+    if not (isinstance(records[0][1], dict) and "spans" in records[0][1]):
+        return own_prompts(records, by_line=by_line)
+    prompts, seeds = [], set()
+    for where, record in records:
         try:
-            lines.append((_SavedPrompt if saved else _OwnPrompt).model_validate(record))
+            saved = _SavedPrompt.model_validate(record).model_dump()
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "line"
-            raise InputError(
-                f"{path} line {number}: {where}: {first['msg']}; known fields are text, family, member, answer, group"
-            ) from error
-    if saved:
-        fields = [line.model_dump() for line in lines]
-        seeds = {field.pop("seed") for field in fields}
-        numbered = zip(records, fields, strict=True)
-        prompts = tuple(_at_line(path, number, Prompt, **field) for (number, _), field in numbered)
-        return Prompts(prompts, seed=min(seeds))
-    return Prompts(_own_prompts(path, [number for number, _ in records], lines))
-
-
-def _own_prompts(path: Path, numbers: list[int], lines: list[Any]) -> tuple[Prompt, ...]:
-    ordinals = {member: i for i, member in enumerate(dict.fromkeys(line.member for line in lines if line.member), 1)}
-    repetitions: Counter[tuple[str, str, str]] = Counter()
-    prompts = []
-    for number, line in zip(numbers, lines, strict=True):
-        labels = (line.family, line.group, line.member)
-        shown = bool(line.member)
-        fields = {
-            "text": line.text,
-            "family": line.family,
-            "template": repetitions[labels],
-            "values": (ordinals[line.member],) if shown else (),
-            "members": (line.member,) if shown else (),
-            "spans": (_at_line(path, number, last_span, line.text, line.member),) if shown else (),
-            "answer": line.answer,
-            "group": line.group,
-        }
-        prompts.append(_at_line(path, number, Prompt, **fields))
-        repetitions[labels] += 1
-    return tuple(prompts)
-
-
-def _at_line(path: Path, number: int, make: Callable[..., Any], *given: Any, **named: Any) -> Any:
-    """What a function makes of a line; where it refuses, the message says which line."""
-    try:
-        return make(*given, **named)
-    except InputError as error:
-        raise InputError(f"{path} line {number}: {error}") from error
+            raise InputError(f"{where}: {'.'.join(map(str, first['loc'])) or 'line'}: {first['msg']}") from error
+        seeds.add(saved.pop("seed"))
+        try:
+            prompts.append(Prompt(**saved))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+    return Prompts(tuple(prompts), seed=min(seeds))

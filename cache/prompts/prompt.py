@@ -9,6 +9,12 @@ from jaxtyping import Int
 
 from cache.errors import InputError
 
+OWN, BY_LINE = "own", "by line"
+"""The kinds of a user's own prompts; those of the second are paired by nothing but their order."""
+
+ROW_LABELS = ("prompt", "position", "token", "token_text", "member", "is_last", "value", "shown", "unit", "pair_key")
+"""What stores say of a row beside the labels of its prompt: names that no further label may have."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -27,6 +33,7 @@ class Prompt:
         distractor: a wrong continuation to set against it: the last shown member, or where that is the
             answer, its neighbour; where families alternate, the other one's member of the answer's ordinal.
         group: a user's own label, by which any two sets of prompts can be compared.
+        labels: a user's further labels by name, texts or numbers: columns of a store's rows.
     """
 
     text: str
@@ -40,11 +47,19 @@ class Prompt:
     answer: str = ""
     distractor: str = ""
     group: str = ""
+    labels: tuple[tuple[str, str | int | float], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.text:
             raise InputError("a prompt has no text; give one or leave its line out")
-        for content in (self.text, self.family, self.frame, self.kind, self.answer, self.distractor, self.group):
+        taken = [name for name, _ in self.labels if not name or name in _FIELDS or name in ROW_LABELS]
+        if taken or len(dict(self.labels)) < len(self.labels):
+            raise InputError(
+                f"a label of prompts cannot have the name {(taken or ['of another'])[0]!r}; choose another"
+            )
+        labels = [str(part) for label in self.labels for part in label]
+        texts = (self.text, self.family, self.frame, self.kind, self.answer, self.distractor, self.group)
+        for content in (*texts, *labels):
             if "\0" in content or any("\ud800" <= c <= "\udfff" for c in content):
                 raise InputError(f"a prompt's text and labels must be Unicode without NUL; got {content!r:.60}")
         if not len(self.values) == len(self.members) == len(self.spans):
@@ -62,6 +77,9 @@ class Prompt:
     def pair_key(self) -> str:
         """What matched prompts of two families have in common: frame, template, kind and shown ordinals."""
         return f"{self.frame}|{self.template}|{self.kind}|{','.join(map(str, self.values))}"
+
+
+_FIELDS = tuple(field.name for field in fields(Prompt))
 
 
 @dataclass(frozen=True)
@@ -146,6 +164,10 @@ class Prompts(Sequence[Prompt]):
         return keys
 
     def table(self) -> pd.DataFrame:
-        """A data frame with one row a prompt: the fields of `Prompt` and `pair_key`."""
-        columns = {field.name: [getattr(p, field.name) for p in self.items] for field in fields(Prompt)}
-        return pd.DataFrame(columns).assign(pair_key=[p.pair_key for p in self.items])
+        """A data frame with one row a prompt: the fields of `Prompt` and `pair_key`, and each further label."""
+        columns: dict[str, list[object]] = {
+            name: [getattr(p, name) for p in self.items] for name in _FIELDS if name != "labels"
+        }
+        labels = [dict(p.labels) for p in self.items]
+        further = {name: [one.get(name, "") for one in labels] for name in {n: 0 for one in labels for n in one}}
+        return pd.DataFrame({**columns, "pair_key": [p.pair_key for p in self.items], **further})

@@ -184,5 +184,5 @@ def joined_tables(groups: list[FileGroup]) -> tuple[pd.DataFrame, pd.DataFrame]:
         recorded = file.rows.iloc[group.recorded]
         rows.append(recorded.assign(prompt=recorded["prompt"] + first))
         first += len(file.prompts)
-    prompt_table = pd.concat(prompts, ignore_index=True)
+    prompt_table = pd.concat(prompts, ignore_index=True).fillna("")  # labels that prompts of another file have
     return prompt_table, join_labels(prompt_table, pd.concat(rows, ignore_index=True))

@@ -30,7 +30,10 @@ _LIBRARIES = ("h5py", "numpy", "torch", "transformer-lens", "transformers")
 def hard_fields(model: "LoadedModel", plan: "RecordingPlan") -> dict[str, Any]:
     """Everything that stored values or their meaning depend on; another value refuses to continue a store."""
     prompts = plan.tokenized.prompts
-    labels = [{name: value for name, value in asdict(prompt).items() if name != "text"} for prompt in prompts]
+    labels = [
+        {name: value for name, value in asdict(prompt).items() if name != "text" and (value or name != "labels")}
+        for prompt in prompts
+    ]
     return {
         "format version": SEALED_VERSION,
         "model weights": model.weights,

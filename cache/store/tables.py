@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Shaped
 
 from cache.errors import CorruptFileError
+from cache.prompts.prompt import ROW_LABELS
 from cache.sealed.layout import SealedLayout
 from cache.sealed.opening import read_attribute
 from cache.store.manifest import FORMAT, HARD_TYPES, canonical, fingerprint_of, hard_fields, soft_fields
@@ -39,6 +40,7 @@ def _pairs(value: Any) -> bool:
 
 _LIST_COLUMNS = {"values": _numbers, "members": _texts, "spans": _pairs}
 PROMPT_COLUMNS = ("template", *_TEXT_COLUMNS, *_LIST_COLUMNS)
+_TAKEN = frozenset((*PROMPT_COLUMNS, *ROW_LABELS, "labels"))
 
 
 def store_layout(model: "LoadedModel", plan: "RecordingPlan", *, command: str = "") -> SealedLayout:
@@ -53,6 +55,9 @@ def store_layout(model: "LoadedModel", plan: "RecordingPlan", *, command: str = 
     frozen["prompts/template"] = prompts["template"].to_numpy(np.int32)
     frozen |= {f"prompts/{name}": _bytes(prompts[name]) for name in _TEXT_COLUMNS}
     frozen |= {f"prompts/{name}": _bytes(map(json.dumps, prompts[name])) for name in _LIST_COLUMNS}
+    labels = [dict(prompt.labels) for prompt in plan.tokenized.prompts]
+    if any(labels):
+        frozen["prompts/labels"] = _bytes(map(json.dumps, labels))
     return SealedLayout(
         sites={f"activations/{hook.name}": (model.row_shape(hook), plan.dtype) for hook in plan.hooks},
         frozen=frozen,
@@ -108,7 +113,22 @@ def read_prompt_table(file: h5py.File) -> pd.DataFrame:
         table[name] = [_tuples(json.loads(text)) for text in table[name]]
         if not all(map(_LIST_COLUMNS[name], table[name])):
             raise CorruptFileError(f"{file.filename} has something else than lists in /prompts/{name}")
-    return table
+    return pd.concat([table, _further_labels(file, len(table))], axis=1)
+
+
+def _further_labels(file: h5py.File, n_prompts: int) -> pd.DataFrame:
+    """A column for each label that prompts have beside the known ones; empty where a prompt lacks it."""
+    lines = [json.loads(text) for text in _column(file, "prompts/labels")] if "labels" in file["prompts"] else []
+    for line in lines:
+        names = set(line) if isinstance(line, dict) else {""}
+        if "" in names or names & _TAKEN or not all(isinstance(line[name], (str, int, float)) for name in names):
+            raise CorruptFileError(f"{file.filename} has something else than labels in /prompts/labels")
+    if lines and len(lines) != n_prompts:
+        raise CorruptFileError(f"{file.filename} has labels of {len(lines)} prompts, and {n_prompts} prompts")
+    columns = {
+        name: [line.get(name, "") for line in lines] for name in dict.fromkeys(n for line in lines for n in line)
+    }
+    return pd.DataFrame(columns, index=range(n_prompts))
 
 
 def _row_columns(model: "LoadedModel", plan: "RecordingPlan") -> dict[str, Shaped[np.ndarray, "row"]]:
@@ -153,6 +173,7 @@ def _has_fields(hard: Any) -> bool:
 def join_labels(prompts: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with what their prompts say of them: the columns of `ActivationStore.rows`."""
     labels = ["family", "frame", "template", "kind", "group", "answer", "distractor", "pair_key"]
+    labels += [str(name) for name in prompts if name not in PROMPT_COLUMNS]
     pairs: list[tuple[Any, Any]] = list(zip(rows["prompt"], rows["member"], strict=True))
     value = [prompts["values"][p][m] if m >= 0 else -1 for p, m in pairs]
     shown = [prompts["members"][p][m] if m >= 0 else "" for p, m in pairs]

@@ -65,7 +65,7 @@ def families_text(store: ActivationStore) -> str:
     named = ", ".join(groups[:8]) + ", ..." * (len(groups) > 8)
     return (
         f"its prompts have groups ({named}) and no families; directions and sweeps lead between groups, all else needs "
-        "prompts with a column family"
+        "prompts with a column family or pair"
     )
 
 

@@ -43,8 +43,8 @@ class Contrast:
 def contrast(view: View, source: str, target: str) -> Contrast:
     """Match the rows of two families, or of two groups of a user's own prompts.
 
-    Rows match if their prompts have the same pair key (frame, template, kind, shown ordinals; the k-th prompt of one
-    group and the k-th of the other) and they are the same place in it.
+    Rows match if their prompts have the same pair key (frame, template, kind, shown ordinals; of own prompts those of
+    `pair`, `ordinal` or `member`) and they are the same place in it.
 
     Args:
         view: which rows; each prompt's last token where it asks for none. Its sites do not matter.
@@ -77,7 +77,7 @@ def contrast(view: View, source: str, target: str) -> Contrast:
     if not len(pairs):
         raise InputError(
             f"no row of {source!r} matches one of {target!r}: matched prompts share frame, template, kind and shown "
-            "ordinals"
+            "ordinals; own prompts say by a column pair, ordinal or member what belongs together"
         )
     prompts = store.prompts.iloc[pairs["prompt_target"]]
     table = pd.DataFrame(

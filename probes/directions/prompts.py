@@ -13,7 +13,7 @@ from cache.prompts.prompt import Prompt, Prompts
 
 def stored_prompts(store: ActivationStore, numbers: Sequence[int] | Int[np.ndarray, " prompt"]) -> Prompts:
     """Prompts of a store, by their row numbers in `store.prompts`."""
-    names = [field.name for field in fields(Prompt)]
+    names = [field.name for field in fields(Prompt) if field.name != "labels"]
     lines = store.prompts.iloc[list(numbers)][names].to_dict(orient="records")
     return Prompts(tuple(Prompt(**{str(name): value for name, value in line.items()}) for line in lines))
 

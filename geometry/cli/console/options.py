@@ -18,7 +18,7 @@ Dataset = Annotated[
     typer.Option(
         help="Families (digits numwords months days letters roman ordinals tens), controls (control:0-19 "
         "control:capitals:0-19 control:characters:0-19), family:FILE or control:FILE for your own list, or files of "
-        "prompts (.jsonl .csv .txt); comma-separated."
+        "prompts (.csv .tsv .jsonl .json .parquet .txt; by-line:FILE pairs by order); comma-separated."
     ),
 ]
 FrameNames = Annotated[

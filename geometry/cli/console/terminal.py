@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cache.models.model import LoadedModel
+    from cache.prompts.prompt import Prompts
 
 
 class _Messages(Console):
@@ -38,6 +39,9 @@ class _Messages(Console):
 
     def status(self, status: Any, **options: Any) -> Status:
         return super().status(escape(printable(status)) if isinstance(status, str) else status, **options)
+
+
+_MOST_PAIRINGS = 6
 
 
 def console(*, quiet: bool = False) -> Console:
@@ -53,6 +57,18 @@ def load_model_aloud(
         from cache import load_model
 
         return load_model(name, device=device, bos=bos, revision=revision, processing=processing)
+
+
+def say_own_prompts(prompts: "Prompts", *, quiet: bool) -> None:
+    """Tell how prompts of the user's own are paired, and which further labels they keep; of others nothing."""
+    from cache.prompts.own import pairings
+
+    said = pairings(prompts)
+    more = [f"and {len(said) - _MOST_PAIRINGS} more pairings"] if len(said) > _MOST_PAIRINGS else []
+    names = dict.fromkeys(name for prompt in prompts for name, _ in prompt.labels)
+    kept = [f"kept as labels: {', '.join(names)}"] if names else []
+    for text in [*said[:_MOST_PAIRINGS], *more, *kept]:
+        console(quiet=quiet).print(text)
 
 
 @contextmanager

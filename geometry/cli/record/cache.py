@@ -15,7 +15,7 @@ import typer
 from rich import filesize
 
 from geometry.cli.console import options
-from geometry.cli.console.terminal import console, load_model_aloud, progress, this_command
+from geometry.cli.console.terminal import console, load_model_aloud, progress, say_own_prompts, this_command
 
 if TYPE_CHECKING:
     from cache.models.model import LoadedModel
@@ -68,6 +68,7 @@ def cache(
         known = check_path(path, overwrite=overwrite)
 
         prompts = load_dataset(dataset, design)
+        say_own_prompts(prompts, quiet=quiet)
         loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
         from cache.store.plan import plan_recording
         from cache.store.recording import prepare_recording

@@ -11,7 +11,7 @@ import typer
 
 from cache.errors import InputError
 from geometry.cli.console import options
-from geometry.cli.console.terminal import console, intervals, load_model_aloud, print_table, progress
+from geometry.cli.console.terminal import console, intervals, load_model_aloud, print_table, progress, say_own_prompts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,6 +91,7 @@ def _show_prompts(made: "Prompts", out: Path | None, *, as_json: bool, quiet: bo
     counts = ", ".join(
         f"{count} {family or 'own'}" for family, count in table["family"].value_counts(sort=False).items()
     )
+    say_own_prompts(made, quiet=quiet)
     more = f"the first {_SHOWN} of " if len(made) > _SHOWN else ""
     console(quiet=quiet).print(f"{more}{len(made)} prompts: {counts}; --out FILE.jsonl saves them all")
 

@@ -100,7 +100,7 @@ def test_a_data_set_may_not_hold_the_same_prompts_twice(folder):
         ("", "no data set given; try digits,numwords,months or a file of prompts"),
         (" , ,", "no data set given"),
         ("digit", r"no family 'digit'; known are digits, control:K and family:FILE \(one member a line\)"),
-        ("digits,mine.json", r"no family 'mine\.json'"),
+        ("digits,mine.yaml", r"no family 'mine\.yaml'"),
         ("digits,digits", "a family is named twice: digits"),
         ("digits,family:digits.txt", "a family is named twice: digits"),
     ],

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import sys
 from contextlib import suppress
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,7 +100,7 @@ def test_a_member_is_marked_where_it_last_stands(tmp_path, name):
 def test_members_are_numbered_as_the_file_first_names_them_and_repetitions_are_templates(tmp_path):
     prompts = read_prompts(own_file(tmp_path / "own.jsonl", OWN))
     assert [prompt.values for prompt in prompts] == [(1,), (2,), (), (), (1,), (2,), (1,)]
-    assert [prompt.template for prompt in prompts] == [0, 0, 0, 0, 0, 0, 1]
+    assert [prompt.template for prompt in prompts] == [0, 0, 2, 3, 0, 0, 1]
 
 
 def test_groups_that_show_the_same_members_are_matched_member_by_member(tmp_path):
@@ -180,11 +182,8 @@ def test_only_line_ends_end_a_prompt(tmp_path, mark):
             r"own\.jsonl line 3: text: Input should be a valid string; known fields are",
         ),
         ('{"text": "a"}\n{"family": "x"}\n', r"own\.jsonl line 2: text: Field required"),
-        (
-            '{"text": "a", "txet": "b"}\n',
-            r"line 1: txet: Extra inputs are not permitted; known fields are text, family,",
-        ),
-        ('{"text": "a", "member": null}\n', r"line 1: member: Input should be a valid string"),
+        ('{"txet": "b"}\n', r"line 1: text: Field required; known fields are text, family, member, pair, ordinal"),
+        ('{"text": "a", "member": [1]}\n', r"line 1: member: Input should be a valid string"),
         ('{"text": "a"}\n["text"]\n', r"own\.jsonl line 2: line: Input should be a valid dictionary"),
         ('{"text": "a"}\n{"text": "b"\n', r"own\.jsonl line 2 is not JSON: Expecting ',' delimiter"),
         ("[" * 100_000, r"own\.jsonl line 1 is not JSON: maximum recursion depth exceeded"),
@@ -207,9 +206,9 @@ def test_a_json_line_that_is_no_prompt_is_named_by_its_number(tmp_path, content,
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("text,txet\na,b\n", r"own\.csv line 2: txet: Extra inputs are not permitted; known fields are text, family,"),
-        ("text, family\na,b\n", r"own\.csv line 2:  family: Extra inputs are not permitted"),
-        ("text;family\na;b\n", r"own\.csv line 2: text: Field required"),
+        ("txet,family\na,b\n", r"own\.csv line 2: text: Field required; known fields are text, family,"),
+        ("text|family\na|b\n", r"own\.csv line 2: text: Field required"),
+        ("text,text \na,b\n", r"own\.csv line 2 has two fields 'text'"),
         ("text\na\nb,c\n", r"own\.csv line 3 has not as many cells as there are columns"),
         ("text,family\n1,2,digits\n", r"own\.csv line 2 has not as many cells as there are columns"),
         ("text,family\na,x\n\nb\n", r"own\.csv line 4 has not as many cells as there are columns"),
@@ -282,9 +281,71 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 
 def test_other_suffixes_are_refused(tmp_path):
-    (tmp_path / "own.tsv").write_text("text\na\n")
-    with pytest.raises(InputError, match=r"prompts come as \.jsonl, \.csv, \.txt; got '.*own\.tsv'"):
-        read_prompts(tmp_path / "own.tsv")
+    (tmp_path / "own.xlsx").write_text("text\na\n")
+    with pytest.raises(InputError, match=r"prompts come as \.jsonl, \.json, .*\.txt, \.parquet; got '.*own\.xlsx'"):
+        read_prompts(tmp_path / "own.xlsx")
+
+
+FORMS = [
+    ("own.csv", "text;family\r\na, b;x\r\n"),
+    ("own.csv", "sep=;\r\ntext;family\r\na, b;x\r\n"),
+    ("own.csv", '"family";"text"\n"x";"a, b"\n'),
+    ("own.csv", ',text,family\n0,"a, b",x\n'),
+    ("own.csv", 'Unnamed: 0,Text,Family\n7,"a, b",x\n'),
+    ("own.tsv", "text\tfamily\na, b\tx\n"),
+    ("own.tsv", "\ttext\tfamily\n0\ta, b\tx\n"),
+    ("own.json", '[{"text": "a, b", "family": "x"}]'),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), FORMS)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_tables_are_read_as_programs_write_them(tmp_path, name, content, mark):
+    (tmp_path / name).write_bytes((mark + content).encode())
+    assert read_prompts(tmp_path / name) == Prompts((Prompt("a, b", family="x"),))
+
+
+def test_parquet_is_read_and_what_is_none_is_told(tmp_path, monkeypatch):
+    frame = pd.DataFrame({"text": ["a b", "c d"], "member": ["b", None], "size": [3, 4]}, index=[5, 6])
+    frame.to_parquet(tmp_path / "own.parquet")
+    found = read_prompts(tmp_path / "own.parquet")
+    assert [(p.text, p.members, dict(p.labels)) for p in found] == [
+        ("a b", ("b",), {"size": 3}),
+        ("c d", (), {"size": 4}),
+    ]
+    (tmp_path / "no.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(InputError, match=r"no\.parquet cannot be read as Parquet: "):
+        read_prompts(tmp_path / "no.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(NotAvailableError, match=r"own\.parquet takes pyarrow: pip install pyarrow"):
+        read_prompts(tmp_path / "own.parquet")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "a"}', r"own\.json holds a dict; give a list of objects with a field text, or of texts"),
+        ("[", r"own\.json is not JSON: "),
+        ("[[]]", r"own\.json item 1: line: Input should be a valid dictionary"),
+        ("[]", r"own\.json holds no prompts"),
+    ],
+)
+def test_json_that_is_no_list_of_prompts_is_told(tmp_path, content, message):
+    (tmp_path / "own.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_prompts(tmp_path / "own.json")
+
+
+def test_a_json_list_of_texts_is_prompts(tmp_path):
+    (tmp_path / "own.json").write_text('["a", "b c"]')
+    assert read_prompts(tmp_path / "own.json") == Prompts.from_texts(["a", "b c"])
+
+
+def test_further_labels_come_back_as_they_were(tmp_path):
+    (tmp_path / "own.csv").write_text("text,size,note\na,1.5,007\nb,2,x\n")
+    prompts = read_prompts(tmp_path / "own.csv")
+    write_prompts(prompts, tmp_path / "saved.jsonl")
+    assert read_prompts(tmp_path / "saved.jsonl") == prompts
 
 
 @pytest.mark.parametrize(
@@ -323,7 +384,7 @@ def test_own_lines_among_written_ones_are_refused(tmp_path, prompts):
 hostile = st.one_of(st.binary(max_size=60), st.text(alphabet='text,family"\n\r\0é{}[]:1', max_size=60).map(str.encode))
 
 
-@given(hostile, st.sampled_from([".txt", ".csv", ".jsonl"]))
+@given(hostile, st.sampled_from([".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet"]))
 @settings(deadline=None)
 def test_any_bytes_are_prompts_or_refused_in_a_sentence(tmp_path_factory, content, suffix):
     path = tmp_path_factory.mktemp("hostile") / f"own{suffix}"

@@ -233,6 +233,17 @@ def test_a_subset_keeps_the_order_given_and_the_seed(crossed):
 
 def test_the_table_has_a_row_a_prompt_and_a_column_a_field(crossed):
     table = crossed.table()
-    assert list(table.columns) == [*(field.name for field in fields(Prompt)), "pair_key"]
+    assert list(table.columns) == [*(field.name for field in fields(Prompt) if field.name != "labels"), "pair_key"]
     assert [Prompt(*row[:-1]) for row in table.itertuples(index=False)] == list(crossed)
     assert list(table["pair_key"]) == [prompt.pair_key for prompt in crossed]
+
+
+def test_further_labels_are_columns_empty_where_a_prompt_has_none():
+    table = Prompts((Prompt("a", labels=(("self", 1),)), Prompt("b", template=1, labels=(("note", "x"),)))).table()
+    assert table[["self", "note"]].to_numpy().tolist() == [[1, ""], ["", "x"]]
+
+
+@pytest.mark.parametrize("labels", [(("member", 1),), (("text", "a"),), (("", "a"),), (("a", 1), ("a", 2))])
+def test_a_label_has_a_name_of_its_own(labels):
+    with pytest.raises(InputError, match=r"^a label of prompts cannot have the name "):
+        Prompt("a", labels=labels)

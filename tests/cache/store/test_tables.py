@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cache import ActivationStore, Prompts, plan_recording
+from cache import ActivationStore, Prompts, load_dataset, open_stores, plan_recording
 from cache.errors import CorruptFileError, FingerprintError
 from cache.prompts.prompt import Prompt
 from cache.sealed.opening import safe_open
@@ -20,6 +20,8 @@ from cache.sealed.writer import create_sealed
 from cache.store.manifest import fingerprint_of, hard_fields, soft_fields
 from cache.store.tables import PROMPT_COLUMNS, ROW_COLUMNS, read_manifest, read_prompt_table, read_rows, store_layout
 from tests.cache.resealing import change
+from tests.recordings import recorded
+from tests.rerecording import rerecorded
 
 UNICODE = Prompts(
     (
@@ -118,12 +120,47 @@ def test_every_label_of_every_prompt_comes_back(gpt2, prompts, path):
         written(gpt2, chosen, path)
         with safe_open(path) as file:
             table = read_prompt_table(file)
-        assert set(table) == set(PROMPT_COLUMNS) == {field.name for field in fields(Prompt)} | {"pair_key"}
+        assert set(table) == set(PROMPT_COLUMNS) == {field.name for field in fields(Prompt)} - {"labels"} | {"pair_key"}
         for name, column in chosen.table().items():
             if name != "spans":
                 assert table[name].tolist() == column.tolist(), name
         rebuilt = [tuple(tuple(span) for span in spans) for spans in table["spans"]]
         assert rebuilt == chosen.table()["spans"].tolist()
+
+
+LABELLED = [
+    {"text": "one", "size": 1.5, "note": "x"},
+    {"text": "two", "size": 2, "note": "y"},
+    {"text": "three and four", "size": 3, "note": ""},
+]
+
+
+def test_further_labels_are_columns_of_prompts_and_rows_and_can_be_asked_for(gpt2, path):
+    with recorded(gpt2, plan_recording(gpt2, load_dataset(LABELLED), sites="resid"), path) as store:
+        assert store.prompts[["size", "note"]].to_numpy().tolist() == [[1.5, "x"], [2, "y"], [3, ""]]
+        assert store.rows["size"].tolist() == store.prompts["size"].iloc[store.rows["prompt"]].tolist()
+        assert set(store.select("size >= 2 and note != 'y'")["prompt"]) == {2}
+
+
+def test_files_with_other_labels_are_joined(gpt2, tmp_path):
+    for name, text in (("size", "one"), ("note", "two")):
+        plan = plan_recording(gpt2, load_dataset([{"text": text, name: 1}]), sites="resid")
+        recorded(gpt2, plan, tmp_path / f"{name}.h5").close()
+    with open_stores([tmp_path / "size.h5", tmp_path / "note.h5"]) as store:
+        assert store.prompts[["size", "note"]].to_numpy().tolist() == [[1, ""], ["", 1]]
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"size": [1]}', '{"text": "a"}', '{"": 1}', '{"member": 1}', "{", '{"a": null}']
+)
+def test_other_things_than_labels_are_refused(gpt2, path, text):
+    recorded(gpt2, plan_recording(gpt2, load_dataset(LABELLED), sites="resid"), path).close()
+    with rerecorded(path) as file:
+        content = file["prompts/labels"][:]
+        content[1] = text.encode()
+        file["prompts/labels"][:] = content
+    with pytest.raises(CorruptFileError), safe_open(path) as file:
+        read_prompt_table(file)
 
 
 def test_spans_come_back_as_tuples_of_tuples(gpt2, path):

@@ -128,19 +128,19 @@ def grouped(gpt2, tmp_path_factory):
     """Own prompts with groups and no families."""
     folder = tmp_path_factory.mktemp("grouped")
     lines = [
-        {"text": f"{word} is {what}", "member": word, "group": group}
+        {"text": f"{word} is {what}", "group": group}
         for group, what in (("1", "good"), ("0", "bad"))
         for word in ("one", "two", "three")
     ]
     (folder / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    plan = plan_recording(gpt2, load_dataset(str(folder / "own.jsonl")), sites="resid", positions="all")
+    plan = plan_recording(gpt2, load_dataset(f"by-line:{folder / 'own.jsonl'}"), sites="resid", positions="all")
     record(gpt2, plan, folder / "own.h5")
     return folder / "own.h5"
 
 
 GROUPS = (
     "its prompts have groups (1, 0) and no families; directions and sweeps lead between groups, all else needs prompts "
-    "with a column family"
+    "with a column family or pair"
 )
 
 

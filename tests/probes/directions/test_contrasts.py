@@ -48,7 +48,7 @@ def own(gpt2, folder):
     ]
     lines.append({"text": "Max is green", "group": "green"})
     (folder / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    prompts = load_dataset(str(folder / "own.jsonl"))
+    prompts = load_dataset(f"by-line:{folder / 'own.jsonl'}")
     with recorded(gpt2, plan_recording(gpt2, prompts, sites="resid_post"), folder / "own.h5") as store:
         yield store
 
@@ -91,7 +91,7 @@ def test_a_query_with_or_means_what_it_says(store):
     assert len(contrast(store.view(where="frame == 'list' and is_last or member == 0"), "digits", "months")) == 12
 
 
-def test_groups_of_ones_own_prompts_are_matched_in_their_order_and_the_rest_left_out(own):
+def test_groups_of_ones_own_prompts_are_matched_in_their_order_where_asked_and_the_rest_left_out(own):
     pairs = contrast(own.view(), "green", "blue")
     assert own.prompts["text"][pairs.table["source_prompt"]].tolist() == [
         f"{n} is green" for n in ("Tom", "Sam", "Ben")

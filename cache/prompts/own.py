@@ -1,0 +1,270 @@
+"""A user's own prompts: records of a text and its labels, and which of two families or groups belong together."""
+
+import itertools
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from cache.errors import InputError
+from cache.families.family import parse_families
+from cache.prompts.prompt import BY_LINE, OWN, Prompt, Prompts
+from cache.prompts.spans import last_span
+
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})([.][0-9]{1,17})?(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
+"""A number as tables write it; `007` is a text."""
+
+Record = tuple[str, Any]
+"""Where a record stands (`mine.csv line 3`), and what it says by name."""
+
+
+def _text(value: Any) -> Any:
+    """A label as text: nothing for what is missing, a whole number as it is written."""
+    value = value.item() if hasattr(value, "item") else value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, (int, float)) else value
+
+
+def _number(value: Any) -> Any:
+    """An ordinal, which tables may hold as text or as a fraction; None where it is missing."""
+    text = _text(value)
+    if not isinstance(text, str):
+        return value
+    return int(text) if re.fullmatch("-?[0-9]{1,9}", text) else text or None
+
+
+Label = Annotated[str, BeforeValidator(_text)]
+
+
+class _Line(BaseModel):
+    """A record of a user's; what has another name is kept as a further label."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    text: str
+    family: Label = ""
+    member: Label = ""
+    pair: Label = ""
+    ordinal: Annotated[int | None, BeforeValidator(_number)] = None
+    answer: Label = ""
+    group: Label = ""
+    frame: Label = ""
+    template: Label = ""
+
+
+KNOWN = tuple(_Line.model_fields)
+"""The names that mean something; all others are further labels."""
+
+
+_SIDES = ("group", "family")
+
+
+def own_prompts(records: Sequence[Record], *, by_line: bool = False) -> Prompts:
+    """Prompts of records, whose labels are all optional but `text`.
+
+    Which prompts of two families or groups belong together is said by `pair` (equal labels) or `ordinal` (equal
+    numbers; members are ordered by it), else by equal `member`s. Without any of them nothing is paired, unless
+    `by_line` pairs the k-th prompt of one with the k-th of the other. Where there are pairs and groups, and no
+    families, the groups are the families.
+
+    A member is marked where it last stands in its text as a whole word; of a prompt with a pair or an ordinal and
+    without a member, the whole text is the member. `template` numbers phrasings as they first come; without it,
+    prompts of equal labels are repetitions, numbered in turn.
+
+    Args:
+        records: where each stands, for messages, and what it says by name.
+        by_line: pair what nothing else pairs by its order.
+
+    Raises:
+        InputError: a record is none, its member does not stand in its text, a pair has two ordinals or an ordinal two
+            pairs, or a label has a name or a value that stores cannot keep.
+    """
+    lines = [(where, _validated(where, record)) for where, record in records]
+    ordinals = _ordinals(lines)
+    templates = _templates([line for _, line in lines], ordinals, by_line=by_line)
+    labels = _further_labels(lines)
+    of_groups = any(ordinal is not None for ordinal in ordinals) and not any(line.family for _, line in lines)
+    prompts = []
+    for (where, line), ordinal, template, further in zip(lines, ordinals, templates, labels, strict=True):
+        member = "" if ordinal is None else line.member or line.text
+        fields = {
+            "text": line.text,
+            "family": line.group if of_groups else line.family,
+            "frame": line.frame or OWN,
+            "template": template,
+            "kind": BY_LINE if by_line and ordinal is None else OWN,
+            "values": () if ordinal is None else (ordinal,),
+            "members": (member,) if member else (),
+            "spans": (_at(where, _span, line.text, line.member),) if member else (),
+            "answer": line.answer,
+            "group": line.group,
+            "labels": (*[("pair", line.pair)] * bool(line.pair), *further),
+        }
+        prompts.append(_at(where, Prompt, **fields))
+    return Prompts(tuple(prompts))
+
+
+def with_controls(prompts: Prompts, names: Sequence[str]) -> Prompts:
+    """Prompts of one's own, and controls that stand in their texts: random words at the places of the members.
+
+    A control has a prompt for each context (frame and template) and ordinal: the first such text, its member exchanged
+    for the control's word there.
+
+    Args:
+        prompts: of `own_prompts`.
+        names: controls as data sets name them (`control:0-19`, `control:capitals:0-19`, `control:FILE`).
+
+    Raises:
+        InputError: no such control, one that shares a word with a family at an ordinal, or a text of several words
+            that is a member as a whole, so that there is no place to exchange.
+    """
+    texts: dict[tuple[str, int, int], Prompt] = {}
+    words: dict[int, set[str]] = defaultdict(set)
+    for prompt in (one for one in prompts if one.kind == OWN and one.values):
+        texts.setdefault((prompt.frame, prompt.template, prompt.values[0]), prompt)
+        words[prompt.values[0]].add(prompt.members[0])
+        if prompt.members == (prompt.text,) and len(prompt.text.split()) > 1:
+            raise InputError(
+                f"controls take the place of members, and {prompt.text!r:.60} names none; give your prompts a column "
+                "member, or leave the controls out"
+            )
+    made = [
+        _exchanged(prompt, control.name, control.member(ordinal))
+        for control in parse_families(names, words)
+        for (*_, ordinal), prompt in texts.items()
+        if ordinal in control.ordinals
+    ]
+    return Prompts((*prompts, *made), prompts.seed)
+
+
+def _exchanged(prompt: Prompt, family: str, word: str) -> Prompt:
+    """A prompt with another member in the place of its first."""
+    ((start, end),) = prompt.spans
+    return Prompt(
+        prompt.text[:start] + word + prompt.text[end:],
+        family=family,
+        template=prompt.template,
+        frame=prompt.frame,
+        values=prompt.values,
+        members=(word,),
+        spans=((start, start + len(word)),),
+    )
+
+
+def pairings(prompts: Prompts) -> list[str]:
+    """How many prompts of each two groups (or families) of a user's own belong together, and by what, in words."""
+    mine = [prompt for prompt in prompts if prompt.kind in (OWN, BY_LINE)]
+    groups, families = (list(dict.fromkeys(filter(None, (getattr(p, name) for p in mine)))) for name in _SIDES)
+    labels = groups if len(groups) > 1 else families
+    return [f"{a} and {b}: {_pairing(Prompts(tuple(mine)), a, b)}" for a, b in itertools.combinations(labels, 2)]
+
+
+def _pairing(prompts: Prompts, a: str, b: str) -> str:
+    try:
+        both = [(prompts[i], prompts[j]) for i, j in prompts.pairs(a, b)]
+    except InputError as error:
+        return str(error)
+    if not both:
+        return "no pairs; give your prompts a column pair, or ask for by-line:FILE"
+    if any(one.kind == BY_LINE for one, _ in both):
+        return f"{len(both)} pairs by their order in the file alone"
+    if not any(one.values for one, _ in both):
+        return f"{len(both)} pairs of equal templates"
+    return f"{len(both)} pairs of equal {'members' if all(x.members == y.members for x, y in both) else 'pairs'}"
+
+
+def _validated(where: str, record: Any) -> _Line:
+    if isinstance(record, Mapping):
+        names = [_known(str(name)) for name in record]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise InputError(f"{where} has two fields {twice[0]!r}")
+        record = dict(zip(names, record.values(), strict=True))
+    try:
+        return _Line.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "line"
+        raise InputError(f"{where}: {place}: {first['msg']}; known fields are {', '.join(KNOWN)}") from error
+
+
+def _known(name: str) -> str:
+    """A field's name, in whatever letters and between whatever spaces a table has it."""
+    return name.strip().lower() if name.strip().lower() in KNOWN else name
+
+
+def _ordinals(lines: Sequence[tuple[str, _Line]]) -> list[int | None]:
+    """What each record is matched on, as a number; None for what is matched with nothing."""
+    keys = [("pair", line.pair) if line.pair else ("member", line.member) if line.member else None for _, line in lines]
+    if all(line.ordinal is None for _, line in lines):
+        number = {key: i for i, key in enumerate(dict.fromkeys(filter(None, keys)), 1)}
+        return [number.get(key) if key else None for key in keys]
+    first: dict[Hashable, Hashable] = {}
+    for (where, line), key in zip(lines, keys, strict=True):
+        if line.ordinal is None and key:
+            raise InputError(f"{where} has no ordinal, and others have; give every {key[0]} one")
+        if line.ordinal is not None and line.ordinal < 0:
+            raise InputError(f"{where}: an ordinal is 0 or more; got {line.ordinal}")
+        if line.pair:
+            ordinal, pair = (first.setdefault(("pair", line.pair), line.ordinal), line.pair)
+            if ordinal != line.ordinal or first.setdefault(line.ordinal, pair) != pair:
+                raise InputError(f"{where}: pair {pair!r} and ordinal {line.ordinal} belong to others before; use one")
+    return [line.ordinal for _, line in lines]
+
+
+def _templates(lines: Sequence[_Line], ordinals: Sequence[int | None], *, by_line: bool) -> list[int]:
+    if any(line.template for line in lines):
+        number = {name: i for i, name in enumerate(dict.fromkeys(line.template for line in lines))}
+        return [number[line.template] for line in lines]
+    seen: Counter[Hashable] = Counter()
+    templates = []
+    for i, (line, ordinal) in enumerate(zip(lines, ordinals, strict=True)):
+        labels = (line.family, line.group, line.frame, ordinal)
+        templates.append(i if ordinal is None and not by_line else seen[labels])
+        seen[labels] += 1
+    return templates
+
+
+def _span(text: str, member: str) -> tuple[int, int]:
+    return last_span(text, member) if member else (0, len(text))
+
+
+def _further_labels(lines: Sequence[tuple[str, _Line]]) -> list[tuple[tuple[str, Any], ...]]:
+    """The labels of each record under other names; numbers where a table of texts holds nothing but numbers."""
+    found: list[dict[str, Any]] = [{} for _ in lines]
+    for name in dict.fromkeys(name for _, line in lines for name in line.model_extra or ()):
+        values = [_plain(where, name, (line.model_extra or {}).get(name)) for where, line in lines]
+        numbers = [_as_number(value) for value in values]
+        for labels, value, number in zip(found, values, numbers, strict=True):
+            labels[name] = value if None in numbers else number
+    return [tuple(labels.items()) for labels in found]
+
+
+def _plain(where: str, name: str, value: Any) -> str | int | float:
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, (str, int, float)) and not (isinstance(value, float) and not math.isfinite(value)):
+        return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    raise InputError(f"{where}: {name}: a label is text or a finite number; got {value!r:.40}")
+
+
+def _as_number(value: str | int | float) -> int | float | None:
+    if not isinstance(value, str):
+        return value
+    if not _NUMBER.fullmatch(value):
+        return None
+    return int(value) if value.lstrip("-").isdigit() else float(value)
+
+
+def _at(where: str, make: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """What a function makes of a record; where it refuses, the message says which one."""
+    try:
+        return make(*given, **named)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
