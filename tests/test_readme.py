@@ -28,7 +28,7 @@ SMALLER = {
     "--measure cka,cca,svcca": "--measure cka,cca,svcca --layers 2",
     "--components 8": "--components 8 --layers 2",
     "control:0-19": "control:0-9",
-    "--templates 8": "--templates 3",
+    "--templates 8": "--templates 2",
     "0,4-7,-1": "0,1-2,-1",
     "--layer 24 ": "--layer 2 ",
     "--layer 10 ": "--layer 1 ",

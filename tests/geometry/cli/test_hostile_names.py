@@ -45,7 +45,7 @@ def store(gpt2, tmp_path_factory):
 
 
 COMMANDS = [
-    ("pca", "--layers", "2"),
+    pytest.param(("pca", "--layers", "2"), marks=pytest.mark.slow),
     pytest.param(("svd",), marks=pytest.mark.slow),  # drawn as pca is
     pytest.param(("nmf",), marks=pytest.mark.slow),
     pytest.param(("demix",), marks=pytest.mark.slow),
