@@ -140,7 +140,10 @@ def balance(plan: CellPlan, families: Sequence[str]) -> Balance:
             "frames, or a frame with several templates"
         )
     if len(members) < 2:
-        raise InputError(f"{names} have {len(members)} member(s) in common; a comparison needs 2, a claim 5")
+        raise InputError(
+            f"{names} have {len(members)} member(s) in common; a comparison needs 2, a claim 5 (members are matched by "
+            "their ordinals; your own by a column pair)"
+        )
     return Balance(tuple(map(int, contexts)), tuple(map(int, members)))
 
 

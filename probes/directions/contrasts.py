@@ -10,6 +10,7 @@ from torch import Tensor
 from cache import ActivationStore
 from cache.errors import InputError
 from cache.models.hooks import HookLike
+from cache.prompts.prompt import OWN
 from cache.store.view import View, check_view
 from probes.directions.prompts import contexts_of
 
@@ -23,8 +24,9 @@ class Contrast:
         target: the group that it leads to.
         rows: rows of the store, of `source` and of `target`.
         table: one line a pair: `context` (`contexts_of`), `answer` (the target prompt's), `source_answer`,
-            `shown` (the members that the target prompt shows), `source_prompt` and `target_prompt` (row numbers in
-            `store.prompts`).
+            `unit` and `source_unit` (what is left out together: the answers; of own prompts that name pairs or members,
+            the target's member of the pair), `shown` (the members that the target prompt shows), `source_prompt` and
+            `target_prompt` (row numbers in `store.prompts`).
     """
 
     source: str
@@ -80,17 +82,35 @@ def contrast(view: View, source: str, target: str) -> Contrast:
             "ordinals; own prompts say by a column pair, ordinal or member what belongs together"
         )
     prompts = store.prompts.iloc[pairs["prompt_target"]]
+    answers = [store.prompts["answer"].iloc[pairs[f"prompt_{side}"]].tolist() for side in ("target", "source")]
+    units = _pairs_named(prompts)
     table = pd.DataFrame(
         {
             "context": contexts_of(prompts),
-            "answer": prompts["answer"].tolist(),
-            "source_answer": store.prompts["answer"].iloc[pairs["prompt_source"]].tolist(),
+            "answer": answers[0],
+            "source_answer": answers[1],
+            "unit": units or answers[0],
+            "source_unit": units or answers[1],
             "shown": prompts["members"].tolist(),
             "source_prompt": pairs["prompt_source"].to_numpy(),
             "target_prompt": pairs["prompt_target"].to_numpy(),
         }
     )
     return Contrast(source, target, pairs[["row_source", "row_target"]].to_numpy(), table)
+
+
+def unit_name(table: pd.DataFrame) -> str:
+    """What is left out together in a table with columns `unit` and `answer`: an `answer`, or a `pair`."""
+    return "answer" if (table["unit"] == table["answer"]).all() else "pair"
+
+
+def _pairs_named(prompts: pd.DataFrame) -> list[str]:
+    """The pair of each of a user's own prompts, by its first member; none where prompts show no single member."""
+    if not (prompts["kind"].eq(OWN) & prompts["values"].map(len).eq(1)).all():
+        return []
+    first: dict[int, str] = {}
+    shown = zip(prompts["values"], prompts["members"], strict=True)
+    return [first.setdefault(ordinal, member) for (ordinal,), (member,) in shown]
 
 
 def load_pairs(

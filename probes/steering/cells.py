@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int
 
 from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import LEAST_MEMBERS, share_error, share_interval
+from probes.directions.contrasts import unit_name
 
 SUCCESSFUL = 0.9
 GRID = "mean_difference"
@@ -47,7 +48,8 @@ def nested_cells(result: LayerResult, method: str = GRID, positions: Sequence[st
     """For each answer the cell where the mean difference does best on the others, and how a method fares there.
 
     Every method is judged at the same layer, alpha and positions, which the mean difference chose without the answer.
-    Ties go to the cell that moves the other answers' probability more.
+    Ties go to the cell that moves the other answers' probability more. Of own prompts that name pairs the unit is the
+    pair, not the answer (`unit_name`).
 
     Args:
         result: of `sweep`.
@@ -55,15 +57,16 @@ def nested_cells(result: LayerResult, method: str = GRID, positions: Sequence[st
         positions: which cells to choose among; None for all tried.
 
     Returns:
-        One line an answer: `answer, layer, alpha, positions, success, within_families, probability_moved, old_rank,
-        top1_after` (the most frequent), `n_rows`; outcomes are missing where the method was not tried at the cell.
+        One line an answer (or pair): `answer` (or `pair`), `layer, alpha, positions, success, within_families,
+        probability_moved, old_rank, top1_after` (the most frequent), `n_rows`; outcomes are missing where the method
+        was not tried at the cell.
     """
     chosen = _settings(result, GRID, positions)
-    answers = result.rows["answer"].to_numpy()
+    units, name = result.rows["unit"].to_numpy(), unit_name(result.rows)
     lines = []
-    for answer in dict.fromkeys(answers):
-        hook, setting = _best(result, chosen, answers != answer)
-        lines.append({"answer": answer, **_outcome(result, hook, setting, answers == answer, method)})
+    for unit in dict.fromkeys(units):
+        hook, setting = _best(result, chosen, units != unit)
+        lines.append({name: unit, **_outcome(result, hook, setting, units == unit, method)})
     return pd.DataFrame(lines)
 
 
@@ -79,21 +82,21 @@ def modal_cell(cells: pd.DataFrame) -> tuple[int, float, str]:
 
 
 def success_by_layer(result: LayerResult, method: str = GRID, positions: Sequence[str] | None = None) -> pd.DataFrame:
-    """Success of each answer at every layer, at the alpha where the mean difference does best there on other answers.
+    """Success of each answer (or pair) at every layer, at the alpha where the mean difference does best on the others.
 
     Returns:
-        One line a layer and answer: `layer, answer, alpha, positions, success, n_rows`, of the layers where the method
+        One line a layer and answer: `layer, unit, alpha, positions, success, n_rows`, of the layers where the method
         was tried at the alphas of all answers.
     """
     chosen = _settings(result, GRID, positions)
-    answers = result.rows["answer"].to_numpy()
+    units = result.rows["unit"].to_numpy()
     lines = []
     for number, hook in enumerate(result.hooks):
-        for answer in dict.fromkeys(answers):
-            _, setting = _best(result, chosen, answers != answer, hook=number)
-            outcome = _outcome(result, number, setting, answers == answer, method)
+        for unit in dict.fromkeys(units):
+            _, setting = _best(result, chosen, units != unit, hook=number)
+            outcome = _outcome(result, number, setting, units == unit, method)
             kept = {name: outcome[name] for name in ("alpha", "positions", "success", "n_rows")}
-            lines.append({"layer": hook.table_layer, "answer": answer, **kept})
+            lines.append({"layer": hook.table_layer, "unit": unit, **kept})
     frame = pd.DataFrame(lines)
     return frame[~frame["layer"].isin(frame.loc[frame["success"].isna(), "layer"])].reset_index(drop=True)
 
@@ -162,11 +165,11 @@ def before_and_after(result: LayerResult, method: str = GRID) -> pd.DataFrame:
     Returns:
         Columns `prompt, answer, before, after, wanted` (texts) and `layer, alpha, positions` of the cell.
     """
-    cells = nested_cells(result, method).set_index("answer")
+    cells = nested_cells(result, method).set_index(unit_name(result.rows))
     settings = result.parameters["settings"]
     after = []
-    for trial, answer in enumerate(result.rows["answer"]):
-        cell = cells.loc[answer]
+    for trial, unit in enumerate(result.rows["unit"]):
+        cell = cells.loc[unit]
         hook = [hook.table_layer for hook in result.hooks].index(cell["layer"])
         setting = settings.index([method, cell["alpha"], cell["positions"]])
         after.append(result.parameters["tokens"][str(result.values("trial_top1")[hook, setting, trial])])
@@ -177,7 +180,7 @@ def before_and_after(result: LayerResult, method: str = GRID) -> pd.DataFrame:
             "before": result.rows["before"],
             "after": after,
             "wanted": result.rows["answer"],
-            **{name: result.rows["answer"].map(cells[name]) for name in ("layer", "alpha", "positions")},
+            **{name: result.rows["unit"].map(cells[name]) for name in ("layer", "alpha", "positions")},
         }
     )
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.store.view import View
-from probes.directions.contrasts import Contrast, contrast, load_pairs
+from probes.directions.contrasts import Contrast, contrast, load_pairs, unit_name
 from probes.directions.direction import unembedding_directions
 from probes.directions.estimators import METHODS, Estimator, mean_difference, mean_differences, random_steps
 
@@ -25,8 +25,8 @@ class Folds:
     """For every trial the pairs that its direction may be estimated on.
 
     Attributes:
-        strict: not its template, not its answer, and no prompt that shows its answer.
-        loose: not its template and not its answer.
+        strict: not its template, not its unit (answer, or pair), and no prompt that shows it.
+        loose: not its template and not its unit.
     """
 
     strict: Bool[np.ndarray, "trial pair"]
@@ -34,21 +34,22 @@ class Folds:
 
 
 def make_folds(pairs: Contrast) -> Folds:
-    """Leave each trial's answer and template out.
+    """Leave each trial's unit (`Contrast`) and template out.
 
     Raises:
-        InputError: nothing is left for a trial, because there is one template or too few answers.
+        InputError: nothing is left for a trial, because there is one template or too few units.
     """
     table = pairs.table
-    context, answer, source = (table[name].to_numpy() for name in ("context", "answer", "source_answer"))
-    loose = (context[:, None] != context[None]) & (answer[:, None] != answer[None]) & (source[:, None] != source[None])
-    shows = np.array([[word.strip() in shown for shown in table["shown"]] for word in answer])
+    context, unit, source = (table[name].to_numpy() for name in ("context", "unit", "source_unit"))
+    loose = (context[:, None] != context[None]) & (unit[:, None] != unit[None]) & (source[:, None] != source[None])
+    shows = np.array([[word.strip() in shown for shown in table["shown"]] for word in unit])
     strict = loose & ~shows
     if not strict.any(axis=1).all():
+        name = unit_name(table)
         raise InputError(
-            f"leaving out a trial's answer and template leaves nothing to estimate {pairs.source} -> {pairs.target} "
-            f"on: there are {len(set(context))} templates and {len(set(answer))} answers; record more, or show fewer "
-            "members a prompt"
+            f"leaving out a trial's {name} and template leaves nothing to estimate {pairs.source} -> {pairs.target} "
+            f"on: there are {len(set(context))} templates and {len(set(unit))} {name}s; record more, "
+            "or show fewer members a prompt"
         )
     return Folds(strict, loose)
 

@@ -11,6 +11,7 @@ from geometry.figures.legend import legend_below
 from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import PALETTE, layer_ticks
 from geometry.results.result import LayerResult
+from probes.directions.contrasts import unit_name
 
 _CONTROLS = {
     "unembedding_difference": ("#D55E00", "unembedding difference"),
@@ -28,7 +29,7 @@ def steering_by_layer(result: LayerResult, by_answer: Mapping[str, Mapping[str, 
 
     Args:
         result: of a sweep.
-        by_answer: for each position set and method a frame with columns `layer, answer, success`, alpha chosen for the
+        by_answer: for each position set and method a frame with columns `layer, unit, success`, alpha chosen for the
             mean difference and without the answer (`success_by_layer`).
     """
     figure = PlainFigure(figsize=(max(9.5, 6.2 * len(by_answer) + 0.3), 4.3), layout="constrained")
@@ -43,10 +44,10 @@ def steering_by_layer(result: LayerResult, by_answer: Mapping[str, Mapping[str, 
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("top-1 is the target's answer")
     legend_below(figure, axes)
-    first, parameters = result.table.iloc[0], result.parameters
+    first, parameters, unit = result.table.iloc[0], result.parameters, unit_name(result.rows)
     figure.suptitle(
         f"{parameters['source']} -> {parameters['target']} at {parameters['site']}: {first['n_rows']} prompts, "
-        f"{first['n_members']} answers, {first['n_templates']} templates; answer and template left out",
+        f"{first['n_members']} {unit}s, {first['n_templates']} templates; {unit} and template left out",
         fontsize=11,
     )
     return figure
@@ -77,8 +78,8 @@ def _answers(axis: Axes, frame: pd.DataFrame) -> None:
     """Dots beside each other where several answers succeed equally often, and their mean."""
     means = frame.groupby("layer")["success"].mean()
     axis.plot(means.index, means, color=PALETTE[0], linewidth=1.6, label="mean difference, mean over answers")
-    answers: Sequence[str] = list(dict.fromkeys(frame["answer"]))
-    shift = (frame["answer"].map(answers.index) - (len(answers) - 1) / 2) * 0.6 / max(len(answers), 1)
+    answers: Sequence[str] = list(dict.fromkeys(frame["unit"]))
+    shift = (frame["unit"].map(answers.index) - (len(answers) - 1) / 2) * 0.6 / max(len(answers), 1)
     axis.plot(
         frame["layer"] + shift,
         frame["success"],

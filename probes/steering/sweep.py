@@ -47,7 +47,7 @@ class _Steered:
     @property
     def rows(self) -> pd.DataFrame:
         """What is known of each trial."""
-        return self.trials.pairs.table[["context", "answer", "source_answer", "source_prompt", "target_prompt"]]
+        return self.trials.pairs.table[["context", "answer", "source_answer", "unit", "source_prompt", "target_prompt"]]
 
     def at(self, hook: Hook, settings: Sequence[Setting], chosen: Sequence[int]) -> Outcomes:
         """Outcomes of all settings at one site; settings not chosen stay empty."""
@@ -80,11 +80,12 @@ def sweep(
     """Steer every prompt of `source` towards `target`'s answer with a direction that has not seen that answer.
 
     A trial is a matched pair of prompts; its direction is estimated without its template, its answer, and prompts that
-    merely show its answer. `mean_difference` is tried over the whole grid of layers, alphas and positions, and chooses
-    for each answer the cell where it does best on the others. All other methods and controls are tried at those very
-    cells, so that methods are compared at the same strengths; beside them `mean_difference_loose`, which may see
-    prompts that show the answer. Controls are also tried at every third layer, at the alphas that the mean difference
-    would choose there; the unembedding difference at every layer and alpha, so that its best in hindsight is known too.
+    merely show its answer (of own prompts that name pairs, its pair: many may have one answer). `mean_difference` is
+    tried over the whole grid of layers, alphas and positions, and chooses for each answer the cell where it does best
+    on the others. All other methods and controls are tried at those very cells, so that methods are compared at the
+    same strengths; beside them `mean_difference_loose`, which may see prompts that show the answer. Controls are also
+    tried at every third layer, at the alphas that the mean difference would choose there; the unembedding difference at
+    every layer and alpha, so that its best in hindsight is known too.
 
     Args:
         view: sites between blocks (`resid_post`, with the embedding as layer -1, or `resid_pre`), and the rows that
@@ -195,21 +196,21 @@ def _outcomes(trials: Trials, logits: Sequence[Float[Tensor, "_ d_vocab"]]) -> d
 def _by_setting(
     outcomes: Mapping[str, Shaped[np.ndarray, "hook setting trial"]], rows: pd.DataFrame
 ) -> dict[str, Shaped[np.ndarray, "hook setting"]]:
-    """Outcomes over all trials; errors are over answers. `n_rows` is 0 where a setting was not tried."""
-    answer, context = rows["answer"].to_numpy(), rows["context"].to_numpy()
-    success, answers = outcomes["success"], np.unique(answer)
-    by_answer = np.stack([success[..., answer == one].mean(axis=-1) for one in answers], axis=-1)
-    enough = len(answers) >= LEAST_MEMBERS
-    se = by_answer.std(axis=-1, ddof=1) / len(answers) ** 0.5 if enough else np.full(success.shape[:2], np.nan)
+    """Outcomes over all trials; errors are over units. `n_rows` is 0 where a setting was not tried."""
+    unit, context = rows["unit"].to_numpy(), rows["context"].to_numpy()
+    success, units = outcomes["success"], np.unique(unit)
+    by_unit = np.stack([success[..., unit == one].mean(axis=-1) for one in units], axis=-1)
+    enough = len(units) >= LEAST_MEMBERS
+    se = by_unit.std(axis=-1, ddof=1) / len(units) ** 0.5 if enough else np.full(success.shape[:2], np.nan)
     tried = ~np.isnan(success).all(axis=-1)
     return {
         "success": success.mean(axis=-1),
-        "se": share_error(by_answer.mean(axis=-1), se),
-        "worst_answer": by_answer.min(axis=-1),
+        "se": share_error(by_unit.mean(axis=-1), se),
+        "worst_answer": by_unit.min(axis=-1),
         "within_families": outcomes["within_families"].mean(axis=-1),
         "probability_moved": outcomes["probability_moved"].mean(axis=-1),
         "old_rank": np.median(outcomes["old_rank"], axis=-1),
-        "n_members": np.where(tried, len(answers), 0),
+        "n_members": np.where(tried, len(units), 0),
         "n_templates": np.where(tried, len(np.unique(context)), 0),
         "n_rows": np.where(tried, len(rows), 0),
     }

@@ -100,8 +100,9 @@ def _said(numbers: dict[str, Any]) -> str:
     if not numbers:
         return ""
     steady = numbers["cosine_between_halves"]
+    members = f"{numbers['n_members']} {numbers['unit']}s"
     halves = "no halves to compare" if steady is None else f"cosine between halves of the templates {steady:.3f}"
-    return f", {numbers['n_pairs']} pairs, {numbers['n_members']} answers, {numbers['n_templates']} templates, {halves}"
+    return f", {numbers['n_pairs']} pairs, {members}, {numbers['n_templates']} templates, {halves}"
 
 
 def _between_groups(
@@ -114,14 +115,15 @@ def _between_groups(
     *,
     quiet: bool,
 ) -> _Ends:
-    from probes.directions.contrasts import contrast
+    from probes.directions.contrasts import contrast, unit_name
 
     pairs = contrast(store.view(hook.kind, where=where), *ends)
     found = _found(store, pairs, hook, method, model, quiet=quiet)
     numbers = {
         "cosine_between_halves": _stability(store, pairs, hook, method),
         "n_pairs": len(pairs),
-        "n_members": int(pairs.table["answer"].nunique()),
+        "n_members": int(pairs.table["unit"].nunique()),
+        "unit": unit_name(pairs.table),
         "n_templates": int(pairs.table["context"].nunique()),
     }
     return _Ends(found, numbers, _prompt(store, int(pairs.table["source_prompt"].iloc[0])))

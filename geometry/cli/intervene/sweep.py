@@ -59,19 +59,21 @@ def sweep(
 
 def _shown(result: "LayerResult", tables: "dict[str, pd.DataFrame]") -> "list[tuple[str, pd.DataFrame]]":
     """Tables to print, with their titles."""
-    counts = result.table.iloc[0]
+    from probes.directions.contrasts import unit_name
+
+    counts, unit = result.table.iloc[0], unit_name(result.rows)
     title = (
         f"{result.parameters['source']} -> {result.parameters['target']}: {counts['n_rows']} prompts, "
-        f"{counts['n_members']} answers, {counts['n_templates']} templates; all at the cells "
-        "that mean_difference chose without the answer"
+        f"{counts['n_members']} {unit}s, {counts['n_templates']} templates; all at the cells "
+        f"that mean_difference chose without the {unit}"
     )
-    one = tables["before_after"].drop_duplicates("answer").drop(columns="answer")
+    one = tables["before_after"][~result.rows["unit"].duplicated()].drop(columns="answer")
     return [
         (title, tables["summary"].drop(columns=["n_members", "n_templates", "n_rows"])),
-        ("mean_difference, answer by answer", tables["answers"]),
+        (f"mean_difference, {unit} by {unit}", tables["answers"]),
         ("other texts at the best cell: divergence of the next token, in nats", tables["collateral"]),
         (
-            "one prompt an answer",
+            f"one prompt for each {unit}",
             one.assign(**{name: one[name].map(repr) for name in ("prompt", "before", "after", "wanted")}),
         ),
     ]

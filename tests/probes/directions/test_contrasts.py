@@ -10,7 +10,8 @@ from cache import Hook, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
-from probes.directions.contrasts import contrast, load_pairs
+from probes.directions.contrasts import contrast, load_pairs, unit_name
+from probes.steering.directions import make_folds
 from tests.recordings import recorded
 
 HOOK = Hook("resid_post", 1)
@@ -98,6 +99,24 @@ def test_groups_of_ones_own_prompts_are_matched_in_their_order_where_asked_and_t
     ]
     assert own.prompts["text"][pairs.table["target_prompt"]].tolist() == [f"{n} is blue" for n in ("Tom", "Sam", "Ben")]
     assert pairs.table["answer"].tolist() == [""] * 3
+
+
+def test_own_prompts_that_name_pairs_are_left_out_pair_by_pair(gpt2, folder, store):
+    """Many pairs have one answer: it is no unit."""
+    records = [
+        {"text": f"{word}{end}", "group": group, "member": word, "pair": pair, "answer": answer, "template": end}
+        for end in (" went", " came")
+        for pair, *words in (("dog", "dog", "dogs"), ("cat", "cat", "cats"), ("car", "car", "cars"))
+        for word, group, answer in zip(words, ("one", "many"), (" is", " are"), strict=True)
+    ]
+    plan = plan_recording(gpt2, load_dataset(records), sites="resid_post", positions="last")
+    with recorded(gpt2, plan, folder / "paired.h5") as paired:
+        pairs = contrast(paired.view(), "one", "many")
+    assert unit_name(pairs.table) == "pair"
+    assert pairs.table["unit"].tolist() == pairs.table["source_unit"].tolist() == ["dogs", "cats", "cars"] * 2
+    apart = [[i // 3 != j // 3 and i % 3 != j % 3 for j in range(6)] for i in range(6)]
+    assert make_folds(pairs).strict.tolist() == apart
+    assert unit_name(contrast(store.view(), "digits", "months").table) == "answer"
 
 
 def test_a_subset_keeps_rows_and_table_together(store):

@@ -38,6 +38,7 @@ def planted(success, moved=None):
         {
             "answer": names,
             "source_answer": names,
+            "unit": names,
             "context": [f"quote|{i % 2}" for i in range(n_trials)],
             "text": [f"text {i}" for i in range(n_trials)],
             "before": "no",

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,12 +26,13 @@ def result():
     hooks = [Hook("resid_pre" if layer < 0 else "resid_post", max(layer, 0)) for layer in LAYERS]
     table = table.assign(n_rows=63, n_members=7, n_templates=9)
     parameters = {"source": "digits", "target": "numwords"}
-    return of_table("sweep", hooks, table, ["method", "alpha", "positions"], parameters=parameters)
+    made = of_table("sweep", hooks, table, ["method", "alpha", "positions"], parameters=parameters)
+    return replace(made, rows=pd.DataFrame({"unit": ["three"], "answer": ["three"]}))
 
 
 def by_answer():
     lines = [(layer, answer, (layer + 1) / 4) for layer in LAYERS for answer in ("three", "four", "five")]
-    return pd.DataFrame(lines, columns=["layer", "answer", "success"])
+    return pd.DataFrame(lines, columns=["layer", "unit", "success"])
 
 
 GRID = "mean_difference"
