@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook
 from cache.errors import InputError
+from cache.prompts.prompt import OWN
 from geometry.rows.analysed import families_text
 from probes.directions.contrasts import load_rows
 from probes.directions.prompts import contexts_of
@@ -83,12 +84,19 @@ class IndexCodes:
         return self.others(context).mean(dim=0)
 
 
-def shown_length(store: ActivationStore, kind: str = "increasing") -> int:
-    """How many members the longest prompts of a kind show.
+def index_kind(store: ActivationStore) -> str:
+    """The kind of the prompts that index codes are taken from: increasing ones, or where there are none one's own."""
+    there = set(store.prompts["kind"][store.prompts["values"].map(len) > 0])
+    return OWN if OWN in there and "increasing" not in there else "increasing"
+
+
+def shown_length(store: ActivationStore, kind: str | None = None) -> int:
+    """How many members the longest prompts of a kind (`index_kind` for None) show.
 
     Raises:
         InputError: the store has no prompts of that kind.
     """
+    kind = kind or index_kind(store)
     lengths = [len(v) for v, k in zip(store.prompts["values"], store.prompts["kind"], strict=True) if k == kind and v]
     if not lengths:
         kinds = ", ".join(map(repr, dict.fromkeys(store.prompts["kind"])))
@@ -101,7 +109,7 @@ def plan_codes(
     family: str,
     *,
     places: Sequence[int] = (LAST,),
-    kind: str = "increasing",
+    kind: str | None = None,
     length: int | None = None,
 ) -> CodePlan:
     """Find the rows of a family's index codes.
@@ -110,12 +118,13 @@ def plan_codes(
         store: the store.
         family: the family.
         places: shown members, and -1 for the last token.
-        kind: the kind of the prompts.
+        kind: the kind of the prompts; None for `index_kind`.
         length: how many members they show; None for the most.
 
     Raises:
         InputError: the store has no such family, kind or rows, or fewer than 2 indices that all contexts have.
     """
+    kind = kind or index_kind(store)
     length = shown_length(store, kind) if length is None else length
     prompts = store.prompts
     if family not in set(prompts["family"]):

@@ -6,7 +6,7 @@ import torch
 from cache import Hook, SequenceDesign, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
-from probes.directions.codes import IndexCodes, load_codes, plan_codes, shown_length
+from probes.directions.codes import IndexCodes, index_kind, load_codes, plan_codes, shown_length
 from tests.recordings import recorded
 
 HOOK = Hook("resid_post", 1)
@@ -95,3 +95,19 @@ def test_what_has_no_codes_is_told(store, gpt2, folder):
         pytest.raises(InputError, match="no rows of shown members; record it with positions members, or all"),
     ):
         plan_codes(last, "digits", places=(0,))
+
+
+def test_codes_of_ones_own_pairs_are_taken_where_there_are_no_increasing_prompts(gpt2, store, tmp_path):
+    records = [
+        {"text": f"{start} {word}", "family": family, "member": word, "pair": pair, "template": start}
+        for start in ("the", "a")
+        for family, words in (("one", ("dog", "cat", "car")), ("many", ("dogs", "cats", "cars")))
+        for pair, word in enumerate(words)
+    ]
+    prompts = load_dataset(records)
+    with recorded(gpt2, plan_recording(gpt2, prompts, sites="resid_post"), tmp_path / "own.h5") as own:
+        assert (index_kind(own), shown_length(own), index_kind(store)) == ("own", 1, "increasing")
+        plan = plan_codes(own, "many")
+        assert (plan.contexts, plan.members) == (("own|0", "own|1"), (1, 2, 3))
+        texts = own.prompts["text"].to_numpy()[plan.prompts]
+        assert texts.tolist() == [[f"{start} {word}" for word in ("dogs", "cats", "cars")] for start in ("the", "a")]
