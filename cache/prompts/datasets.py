@@ -10,7 +10,7 @@ import pandas as pd
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
 from cache.families.family import FAMILIES, parse_families
-from cache.prompts.files import SUFFIXES, read_prompts
+from cache.prompts.files import SUFFIXES, is_saved, read_prompts, read_records, saved_prompts
 from cache.prompts.own import own_prompts, with_controls
 from cache.prompts.prompt import OWN, Prompts
 from cache.prompts.sequences import SequenceDesign, make_prompts
@@ -51,7 +51,7 @@ def load_dataset(data: Any, design: SequenceDesign | None = None) -> Prompts:
     if not parts:
         raise InputError("no data set given; try digits,numwords,months or a file of prompts")
     design = design or SequenceDesign((FAMILIES["digits"],))
-    own = [read_prompts(one.removeprefix(_BY_LINE), by_line=one.startswith(_BY_LINE)) for one in files]
+    own = _from_files(files)
     mine = Prompts(tuple(prompt for prompts in own for prompt in prompts), own[0].seed) if own else None
     alone = mine is not None and all(name.startswith(CONTROL_PREFIX) for name in names)
     if mine is not None and names and alone and any(prompt.kind == OWN and prompt.values for prompt in mine):
@@ -61,6 +61,17 @@ def load_dataset(data: Any, design: SequenceDesign | None = None) -> Prompts:
     if len(sets) == 1:
         return sets[0]
     return Prompts(tuple(prompt for prompts in sets for prompt in prompts), design.seed)
+
+
+def _from_files(names: list[str]) -> list[Prompts]:
+    """Prompts of each file that `write_prompts` wrote, and of all others together: pairs may lie in two files."""
+    by_line = [one.startswith(_BY_LINE) for one in names]
+    if len(set(by_line)) > 1:
+        raise InputError(f"{_BY_LINE} is asked for one file and not for another; write it before all of them or none")
+    found = [read_records(one.removeprefix(_BY_LINE)) for one in names]
+    own = [record for records in found if not is_saved(records) for record in records]
+    saved = [saved_prompts(records) for records in found if is_saved(records)]
+    return saved + ([own_prompts(own, by_line=any(by_line))] if own else [])
 
 
 def _from_records(data: Any) -> Prompts:

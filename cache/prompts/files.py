@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -53,6 +53,17 @@ def read_prompts(path: str | Path, *, by_line: bool = False) -> Prompts:
         NotAvailableError: there is no such file, or nothing here that reads Parquet.
         InputError: a line cannot be read, or is no prompt; the message gives its number and what is wrong.
     """
+    records = read_records(path)
+    return saved_prompts(records) if is_saved(records) else own_prompts(records, by_line=by_line)
+
+
+def read_records(path: str | Path) -> list[Record]:
+    """The records of a file as `read_prompts` reads it, before they are prompts.
+
+    Raises:
+        NotAvailableError: there is no such file, or nothing here that reads Parquet.
+        InputError: a line cannot be read, or there is none.
+    """
     path = Path(path)
     if not path.is_file():
         raise NotAvailableError(f"no prompt file {str(path)!r}")
@@ -60,12 +71,12 @@ def read_prompts(path: str | Path, *, by_line: bool = False) -> Prompts:
     if suffix not in SUFFIXES:
         raise InputError(f"prompts come as {', '.join(SUFFIXES)}; got {str(path)!r}")
     if suffix == ".parquet":
-        return _from_records(path, list(_parquet_rows(path)), by_line=by_line)
+        return _some(path, list(_parquet_rows(path)))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: {error}") from error
-    return _from_records(path, list(_READERS[suffix](path, text)), by_line=by_line)
+    return _some(path, list(_READERS[suffix](path, text)))
 
 
 def write_prompts(prompts: Prompts, path: str | Path) -> None:
@@ -176,11 +187,23 @@ SUFFIXES = (*_READERS, ".parquet")
 """The names that files of prompts end with."""
 
 
-def _from_records(path: Path, records: list[Record], *, by_line: bool) -> Prompts:
+def _some(path: Path, records: list[Record]) -> list[Record]:
     if not records:
         raise InputError(f"{path} holds no prompts")
-    if not (isinstance(records[0][1], dict) and "spans" in records[0][1]):
-        return own_prompts(records, by_line=by_line)
+    return records
+
+
+def is_saved(records: Sequence[Record]) -> bool:
+    """Whether records are those of `write_prompts`."""
+    return isinstance(records[0][1], dict) and "spans" in records[0][1]
+
+
+def saved_prompts(records: Sequence[Record]) -> Prompts:
+    """The prompts that `write_prompts` wrote.
+
+    Raises:
+        InputError: a record lacks a field, or is no prompt.
+    """
     prompts, seeds = [], set()
     for where, record in records:
         try:

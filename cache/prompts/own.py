@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from cache.errors import InputError
+from cache.families.controls import CONTROL_PREFIX
 from cache.families.family import parse_families
 from cache.prompts.prompt import BY_LINE, OWN, Prompt, Prompts
 from cache.prompts.spans import last_span
@@ -36,7 +37,7 @@ def _number(value: Any) -> Any:
     text = _text(value)
     if not isinstance(text, str):
         return value
-    return int(text) if re.fullmatch("-?[0-9]{1,9}", text) else text or None
+    return int(text.removesuffix(".0")) if re.fullmatch("-?[0-9]{1,9}(?:[.]0)?", text) else text or None
 
 
 Label = Annotated[str, BeforeValidator(_text)]
@@ -156,12 +157,22 @@ def _exchanged(prompt: Prompt, family: str, word: str) -> Prompt:
     )
 
 
-def pairings(prompts: Prompts) -> list[str]:
-    """How many prompts of each two groups (or families) of a user's own belong together, and by what, in words."""
-    mine = [prompt for prompt in prompts if prompt.kind in (OWN, BY_LINE)]
+def pairings(prompts: Prompts, *, most: int = 6) -> list[str]:
+    """How many prompts of two groups (or families) of a user's own belong together, and by what, in words.
+
+    Args:
+        prompts: the prompts; of those that are not a user's own nothing is said.
+        most: so many pairs of groups, at most, are looked at; of others it is said how many there are.
+    """
+    mine = tuple(prompt for prompt in prompts if prompt.kind in (OWN, BY_LINE))
     groups, families = (list(dict.fromkeys(filter(None, (getattr(p, name) for p in mine)))) for name in _SIDES)
-    labels = groups if len(groups) > 1 else families
-    return [f"{a} and {b}: {_pairing(Prompts(tuple(mine)), a, b)}" for a, b in itertools.combinations(labels, 2)]
+    labels = [name for name in (groups if len(groups) > 1 else families) if not name.startswith(CONTROL_PREFIX)]
+    if len(labels) < 2:
+        return []
+    own = Prompts(mine)
+    both = itertools.islice(itertools.combinations(labels, 2), most)
+    more = len(labels) * (len(labels) - 1) // 2 - most
+    return [*(f"{a} and {b}: {_pairing(own, a, b)}" for a, b in both), *[f"and {more} more"] * (more > 0)]
 
 
 def _pairing(prompts: Prompts, a: str, b: str) -> str:

@@ -1,5 +1,6 @@
 """Prompts: texts with labels that come from their construction, and the key that matches them over families."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
@@ -12,7 +13,10 @@ from cache.errors import InputError
 OWN, BY_LINE = "own", "by line"
 """The kinds of a user's own prompts; those of the second are paired by nothing but their order."""
 
-ROW_LABELS = ("prompt", "position", "token", "token_text", "member", "is_last", "value", "shown", "unit", "pair_key")
+_NAME = re.compile(r"[^\s/](?:[^/\n]*[^\s/])?")
+"""A label's name, as files of results can hold it: no slash, no space around."""
+
+ROW_LABELS = tuple("row prompt position token token_text member is_last value shown unit pair_key".split())
 """What stores say of a row beside the labels of its prompt: names that no further label may have."""
 
 
@@ -52,7 +56,7 @@ class Prompt:
     def __post_init__(self) -> None:
         if not self.text:
             raise InputError("a prompt has no text; give one or leave its line out")
-        taken = [name for name, _ in self.labels if not name or name in _FIELDS or name in ROW_LABELS]
+        taken = [name for name, _ in self.labels if name in (*_FIELDS, *ROW_LABELS) or not _NAME.fullmatch(name)]
         if taken or len(dict(self.labels)) < len(self.labels):
             raise InputError(
                 f"a label of prompts cannot have the name {(taken or ['of another'])[0]!r}; choose another"

@@ -41,9 +41,6 @@ class _Messages(Console):
         return super().status(escape(printable(status)) if isinstance(status, str) else status, **options)
 
 
-_MOST_PAIRINGS = 6
-
-
 def console(*, quiet: bool = False) -> Console:
     """Where messages go: standard error, so that standard output holds results alone."""
     return _Messages(stderr=True, quiet=quiet, soft_wrap=True, highlight=False, emoji=False)
@@ -63,11 +60,9 @@ def say_own_prompts(prompts: "Prompts", *, quiet: bool) -> None:
     """Tell how prompts of the user's own are paired, and which further labels they keep; of others nothing."""
     from cache.prompts.own import pairings
 
-    said = pairings(prompts)
-    more = [f"and {len(said) - _MOST_PAIRINGS} more pairings"] if len(said) > _MOST_PAIRINGS else []
     names = dict.fromkeys(name for prompt in prompts for name, _ in prompt.labels)
     kept = [f"kept as labels: {', '.join(names)}"] if names else []
-    for text in [*said[:_MOST_PAIRINGS], *more, *kept]:
+    for text in [*pairings(prompts), *kept]:
         console(quiet=quiet).print(text)
 
 

@@ -42,6 +42,31 @@ def test_ordinals_order_members_and_match_them_too():
     assert prompts.pairs("a", "b").tolist() == [[0, 1]]
 
 
+def test_ordinals_may_be_written_as_pandas_writes_columns_with_gaps():
+    assert [p.values for p in made([{"text": "big", "ordinal": "3.0"}, {"text": "x", "ordinal": ""}])] == [(3,), ()]
+
+
+def test_pairs_may_lie_in_two_files(tmp_path):
+    for family, order in (("country", 1), ("capital", -1)):
+        mine = [one for one in COUNTRIES if one["family"] == family]
+        pd.DataFrame(mine[::order]).to_csv(tmp_path / f"{family}.csv")
+    prompts = load_dataset(f"{tmp_path / 'country.csv'},{tmp_path / 'capital.csv'}")
+    both = [(prompts[i].members[0], prompts[j].members[0]) for i, j in prompts.pairs("country", "capital")]
+    assert both == [("France", "Paris"), ("Italy", "Rome")] * 2
+
+
+def test_order_is_asked_for_of_all_files_or_none(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text("x\n")
+    with pytest.raises(InputError, match=r"^by-line: is asked for one file and not for another"):
+        load_dataset(f"by-line:{tmp_path / 'a.txt'},{tmp_path / 'b.txt'}")
+
+
+def test_of_many_groups_some_pairings_are_told_and_how_many_there_are():
+    said = pairings(made([{"text": "a", "group": str(i), "pair": 1} for i in range(1000)]))
+    assert (len(said), said[0], said[-1]) == (7, "0 and 1: 1 pairs of equal members", "and 499494 more")
+
+
 def test_without_a_member_the_whole_text_is_the_member_and_groups_are_families():
     prompts = made([{"text": "hot", "group": "warm", "pair": 1}, {"text": "cold", "group": "cool", "pair": 1.0}])
     assert [(p.members, p.spans, p.family) for p in prompts] == [

@@ -243,7 +243,9 @@ def test_further_labels_are_columns_empty_where_a_prompt_has_none():
     assert table[["self", "note"]].to_numpy().tolist() == [[1, ""], ["", "x"]]
 
 
-@pytest.mark.parametrize("labels", [(("member", 1),), (("text", "a"),), (("", "a"),), (("a", 1), ("a", 2))])
+@pytest.mark.parametrize(
+    "labels", [(("member", 1),), (("text", "a"),), (("", "a"),), (("a/b", 1),), ((" a", 1),), (("a", 1), ("a", 2))]
+)
 def test_a_label_has_a_name_of_its_own(labels):
     with pytest.raises(InputError, match=r"^a label of prompts cannot have the name "):
         Prompt("a", labels=labels)
