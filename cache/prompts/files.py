@@ -123,7 +123,7 @@ def _json_list(path: Path, text: str) -> Iterator[Record]:
 
 
 def _table_lines(path: Path, text: str) -> Iterator[Record]:
-    delimiter, skipped, text = _delimiter(text)
+    delimiter, skipped, text = _delimiter(text, "\t" if path.suffix.lower() == ".tsv" else ",")
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True, delimiter=delimiter)
     try:
         columns = list(reader.fieldnames or ())
@@ -144,7 +144,7 @@ def _table_lines(path: Path, text: str) -> Iterator[Record]:
         raise InputError(f"{path} line {number} cannot be read as csv: {error}") from error
 
 
-def _delimiter(text: str) -> tuple[str, int, str]:
+def _delimiter(text: str, usual: str) -> tuple[str, int, str]:
     """What divides the cells of a table, the lines before its header, and the table."""
     first, _, rest = text.partition("\n")
     if first.lower().startswith(_EXCEL_SAYS) and first[len(_EXCEL_SAYS) :].rstrip("\r") in _DELIMITERS:
@@ -153,7 +153,7 @@ def _delimiter(text: str) -> tuple[str, int, str]:
         names = first.rstrip("\r").split(delimiter)
         if len(names) > 1 and _have_text(name.strip('"') for name in names):
             return delimiter, 0, text
-    return ",", 0, text
+    return usual, 0, text
 
 
 def _have_text(names: Iterable[str]) -> bool:

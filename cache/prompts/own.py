@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from cache.errors import InputError
@@ -24,7 +25,7 @@ Record = tuple[str, Any]
 
 def _text(value: Any) -> Any:
     """A label as text: nothing for what is missing, a whole number as it is written."""
-    value = value.item() if hasattr(value, "item") else value
+    value = value.item() if isinstance(value, np.generic) else value
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -251,13 +252,14 @@ def _further_labels(lines: Sequence[tuple[str, _Line]]) -> list[tuple[tuple[str,
     for name in dict.fromkeys(name for _, line in lines for name in line.model_extra or ()):
         values = [_plain(where, name, (line.model_extra or {}).get(name)) for where, line in lines]
         numbers = [_as_number(value) for value in values]
-        for labels, value, number in zip(found, values, numbers, strict=True):
-            labels[name] = value if None in numbers else number
+        kept = values if None in numbers else numbers
+        for labels, value in zip(found, kept, strict=True):
+            labels[name] = value
     return [tuple(labels.items()) for labels in found]
 
 
 def _plain(where: str, name: str, value: Any) -> str | int | float:
-    value = value.item() if hasattr(value, "item") else value
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, (str, int, float)) and not (isinstance(value, float) and not math.isfinite(value)):
         return value
     if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -83,6 +83,18 @@ class Prompt:
         return f"{self.frame}|{self.template}|{self.kind}|{','.join(map(str, self.values))}"
 
 
+def _check_pairs(prompts: Iterable["Prompt"]) -> None:
+    """Refuse own prompts whose pairs were numbered apart, as those of two saved files may be."""
+    pairs: dict[int, object] = {}
+    for prompt in prompts:
+        pair = dict(prompt.labels).get("pair") if prompt.kind == OWN and prompt.values else None
+        if pair is not None and pairs.setdefault(prompt.values[-1], pair) != pair:
+            raise InputError(
+                f"pairs {pairs[prompt.values[-1]]!r} and {pair!r} have the same number, since they were read apart; "
+                "read the tables that they come from at once"
+            )
+
+
 _FIELDS = tuple(field.name for field in fields(Prompt))
 
 
@@ -111,6 +123,7 @@ class Prompts(Sequence[Prompt]):
     def __post_init__(self) -> None:
         if not self.items:
             raise InputError("no prompts; give at least one")
+        _check_pairs(self.items)
         seen: dict[tuple[str, str, str], Prompt] = {}
         for prompt in self.items:
             if prompt.values:

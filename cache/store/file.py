@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from cache.errors import CorruptFileError, FingerprintError, InputError
 from cache.models.hooks import Hook, in_order, layers_by_kind
+from cache.prompts.prompt import OWN
 from cache.sealed.log import Log, read_log
 from cache.sealed.opening import open_beside, read_attribute, safe_open
 from cache.sealed.reader import SiteReader
@@ -185,4 +186,18 @@ def joined_tables(groups: list[FileGroup]) -> tuple[pd.DataFrame, pd.DataFrame]:
         rows.append(recorded.assign(prompt=recorded["prompt"] + first))
         first += len(file.prompts)
     prompt_table = pd.concat(prompts, ignore_index=True).fillna("")  # labels that prompts of another file have
+    _check_pairs(prompt_table)
     return prompt_table, join_labels(prompt_table, pd.concat(rows, ignore_index=True))
+
+
+def _check_pairs(prompts: pd.DataFrame) -> None:
+    """Refuse own prompts of several files whose pairs were numbered apart."""
+    if "pair" not in prompts:
+        return
+    mine = prompts[prompts["kind"].eq(OWN) & prompts["pair"].ne("") & prompts["values"].map(len).gt(0)]
+    n_pairs = mine["pair"].astype(str).groupby(mine["values"].str[-1]).nunique()
+    if (n_pairs > 1).any():
+        raise InputError(
+            f"pairs were numbered apart in these files ({n_pairs.idxmax()} is {n_pairs.max()} different ones); record "
+            "the prompts of both together"
+        )

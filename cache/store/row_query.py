@@ -67,6 +67,8 @@ def evaluate(query: str, table: pd.DataFrame) -> Bool[np.ndarray, " row"]:
     tree = _parse(query)
     try:
         found = _truth(tree, table)
+    except TypeError as error:
+        raise InputError("it compares a column that holds both texts and numbers") from error
     except OverflowError as error:
         raise InputError("a number is too large to be compared with a column of fractions") from error
     if not any(isinstance(node, ast.Name) for node in ast.walk(tree)):

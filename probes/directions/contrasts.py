@@ -110,7 +110,9 @@ def _pairs_named(prompts: pd.DataFrame) -> list[str]:
         return []
     first: dict[int, str] = {}
     shown = zip(prompts["values"], prompts["members"], strict=True)
-    return [first.setdefault(ordinal, member) for (ordinal,), (member,) in shown]
+    ordinals = [ordinal for (ordinal,), (member,) in shown if first.setdefault(ordinal, member)]
+    alike = len(set(first.values())) < len(first)  # one word may belong to several pairs
+    return [f"{ordinal} {first[ordinal]}" if alike else first[ordinal] for ordinal in ordinals]
 
 
 def load_pairs(

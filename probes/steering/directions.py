@@ -42,7 +42,8 @@ def make_folds(pairs: Contrast) -> Folds:
     table = pairs.table
     context, unit, source = (table[name].to_numpy() for name in ("context", "unit", "source_unit"))
     loose = (context[:, None] != context[None]) & (unit[:, None] != unit[None]) & (source[:, None] != source[None])
-    shows = np.array([[word.strip() in shown for shown in table["shown"]] for word in unit])
+    words = [{own, answer.strip()} for own, answer in zip(unit, table["answer"], strict=True)]
+    shows = np.array([[not mine.isdisjoint(shown) for shown in table["shown"]] for mine in words])
     strict = loose & ~shows
     if not strict.any(axis=1).all():
         name = unit_name(table)

@@ -8,6 +8,7 @@ import pytest
 from cache import load_dataset
 from cache.errors import InputError
 from cache.families.controls import control_members
+from cache.prompts.files import write_prompts
 from cache.prompts.own import own_prompts, pairings, with_controls
 from cache.prompts.prompt import Prompts
 
@@ -53,6 +54,20 @@ def test_pairs_may_lie_in_two_files(tmp_path):
     prompts = load_dataset(f"{tmp_path / 'country.csv'},{tmp_path / 'capital.csv'}")
     both = [(prompts[i].members[0], prompts[j].members[0]) for i, j in prompts.pairs("country", "capital")]
     assert both == [("France", "Paris"), ("Italy", "Rome")] * 2
+
+
+def test_pairs_that_were_numbered_apart_are_refused(tmp_path):
+    for family, order in (("country", 1), ("capital", -1)):
+        mine = [one for one in COUNTRIES if one["family"] == family]
+        write_prompts(made(mine[::order]), tmp_path / f"{family}.jsonl")
+    with pytest.raises(InputError, match=r"^pairs 'fr' and 'it' have the same number, since they were read apart"):
+        load_dataset(f"{tmp_path / 'country.jsonl'},{tmp_path / 'capital.jsonl'}")
+
+
+def test_a_list_in_a_table_is_no_label(tmp_path):
+    pd.DataFrame({"text": ["a", "b"], "choices": [["x", "y"], ["z"]]}).to_parquet(tmp_path / "own.parquet")
+    with pytest.raises(InputError, match="row 1: choices: a label is text or a finite number"):
+        load_dataset(str(tmp_path / "own.parquet"))
 
 
 def test_order_is_asked_for_of_all_files_or_none(tmp_path):

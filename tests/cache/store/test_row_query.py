@@ -390,3 +390,8 @@ def test_thousands_of_queries_give_what_python_gives_row_by_row_or_are_refused(n
     assert accepted > n_queries // 50
     assert set(sys.modules) == loaded
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_column_of_texts_and_numbers_is_told():
+    with pytest.raises(InputError, match="it compares a column that holds both texts and numbers"):
+        query_rows(pd.DataFrame({"size": [0.1, "", 0.9]}), "size > 'a'")

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cache import ActivationStore, Prompts, load_dataset, open_stores, plan_recording
-from cache.errors import CorruptFileError, FingerprintError
+from cache.errors import CorruptFileError, FingerprintError, InputError
 from cache.prompts.prompt import Prompt
 from cache.sealed.opening import safe_open
 from cache.sealed.writer import create_sealed
@@ -161,6 +161,14 @@ def test_other_things_than_labels_are_refused(gpt2, path, text):
         file["prompts/labels"][:] = content
     with pytest.raises(CorruptFileError), safe_open(path) as file:
         read_prompt_table(file)
+
+
+def test_files_whose_pairs_were_numbered_apart_are_not_joined(gpt2, tmp_path):
+    for name, pairs in (("a", "xy"), ("b", "yx")):
+        records = [{"text": f"{name} {pair}", "family": name, "pair": pair} for pair in pairs]
+        recorded(gpt2, plan_recording(gpt2, load_dataset(records), sites="resid"), tmp_path / f"{name}.h5").close()
+    with pytest.raises(InputError, match=r"^pairs were numbered apart in these files \(1 is 2 different ones\)"):
+        open_stores([tmp_path / "a.h5", tmp_path / "b.h5"])
 
 
 def test_spans_come_back_as_tuples_of_tuples(gpt2, path):

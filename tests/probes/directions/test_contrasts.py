@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ from cache import Hook, load_dataset, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from cache.prompts.sequences import SequenceDesign
-from probes.directions.contrasts import contrast, load_pairs, unit_name
+from probes.directions.contrasts import _pairs_named, contrast, load_pairs, unit_name
 from probes.steering.directions import make_folds
 from tests.recordings import recorded
 
@@ -117,6 +118,11 @@ def test_own_prompts_that_name_pairs_are_left_out_pair_by_pair(gpt2, folder, sto
     apart = [[i // 3 != j // 3 and i % 3 != j % 3 for j in range(6)] for i in range(6)]
     assert make_folds(pairs).strict.tolist() == apart
     assert unit_name(contrast(store.view(), "digits", "months").table) == "answer"
+
+
+def test_pairs_that_show_one_word_are_units_of_their_own():
+    prompts = pd.DataFrame({"kind": "own", "values": [(1,), (2,), (1,)], "members": [("film",)] * 3})
+    assert _pairs_named(prompts) == ["1 film", "2 film", "1 film"]
 
 
 def test_a_subset_keeps_rows_and_table_together(store):
