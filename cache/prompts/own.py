@@ -63,14 +63,11 @@ KNOWN = tuple(_Line.model_fields)
 """The names that mean something; all others are further labels."""
 
 
-_SIDES = ("group", "family")
-
-
 def own_prompts(records: Sequence[Record], *, by_line: bool = False) -> Prompts:
     """Prompts of records, whose labels are all optional but `text`.
 
     Which prompts of two families or groups belong together is said by `pair` (equal labels) or `ordinal` (equal
-    numbers; members are ordered by it), else by equal `member`s. Without any of them nothing is paired, unless
+    numbers; members are ordered by it), else by equal `member`s, or equal `template`s. Nothing else is paired, unless
     `by_line` pairs the k-th prompt of one with the k-th of the other. Where there are pairs and groups, and no
     families, the groups are the families.
 
@@ -166,7 +163,9 @@ def pairings(prompts: Prompts, *, most: int = 6) -> list[str]:
         most: so many pairs of groups, at most, are looked at; of others it is said how many there are.
     """
     mine = tuple(prompt for prompt in prompts if prompt.kind in (OWN, BY_LINE))
-    groups, families = (list(dict.fromkeys(filter(None, (getattr(p, name) for p in mine)))) for name in _SIDES)
+    groups, families = (
+        list(dict.fromkeys(filter(None, (getattr(p, name) for p in mine)))) for name in ("group", "family")
+    )
     labels = [name for name in (groups if len(groups) > 1 else families) if not name.startswith(CONTROL_PREFIX)]
     if len(labels) < 2:
         return []
@@ -223,9 +222,14 @@ def _ordinals(lines: Sequence[tuple[str, _Line]]) -> list[int | None]:
         if line.ordinal is not None and line.ordinal < 0:
             raise InputError(f"{where}: an ordinal is 0 or more; got {line.ordinal}")
         if line.pair:
-            ordinal, pair = (first.setdefault(("pair", line.pair), line.ordinal), line.pair)
-            if ordinal != line.ordinal or first.setdefault(line.ordinal, pair) != pair:
-                raise InputError(f"{where}: pair {pair!r} and ordinal {line.ordinal} belong to others before; use one")
+            ordinal, pair = (
+                first.setdefault(("pair", line.pair), line.ordinal),
+                first.setdefault(line.ordinal, line.pair),
+            )
+            if (ordinal, pair) != (line.ordinal, line.pair):
+                raise InputError(
+                    f"{where}: pair {line.pair!r} and ordinal {line.ordinal} belong to others before; use one"
+                )
     return [line.ordinal for _, line in lines]
 
 

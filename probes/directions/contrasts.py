@@ -109,10 +109,10 @@ def _pairs_named(prompts: pd.DataFrame) -> list[str]:
     if not (prompts["kind"].eq(OWN) & prompts["values"].map(len).eq(1)).all():
         return []
     first: dict[int, str] = {}
-    shown = zip(prompts["values"], prompts["members"], strict=True)
-    ordinals = [ordinal for (ordinal,), (member,) in shown if first.setdefault(ordinal, member)]
+    for (ordinal,), (member,) in zip(prompts["values"], prompts["members"], strict=True):
+        first.setdefault(ordinal, member)
     alike = len(set(first.values())) < len(first)  # one word may belong to several pairs
-    return [f"{ordinal} {first[ordinal]}" if alike else first[ordinal] for ordinal in ordinals]
+    return [f"{ordinal} {first[ordinal]}" if alike else first[ordinal] for (ordinal,) in prompts["values"]]
 
 
 def load_pairs(
