@@ -1,6 +1,7 @@
 """Data sets: families, controls and files by name, as one comma-separated string; and tables and lists as they are."""
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
 from cache.families.family import FAMILIES, parse_families
 from cache.prompts.files import SUFFIXES, is_saved, read_prompts, read_records, saved_prompts
-from cache.prompts.own import own_prompts, with_controls
-from cache.prompts.prompt import OWN, Prompts
+from cache.prompts.own import own_prompts
+from cache.prompts.prompt import OWN, Prompt, Prompts
 from cache.prompts.sequences import SequenceDesign, make_prompts
 
 _BY_LINE = "by-line:"
@@ -61,6 +62,53 @@ def load_dataset(data: Any, design: SequenceDesign | None = None) -> Prompts:
     if len(sets) == 1:
         return sets[0]
     return Prompts(tuple(prompt for prompts in sets for prompt in prompts), design.seed)
+
+
+def with_controls(prompts: Prompts, names: Sequence[str]) -> Prompts:
+    """Prompts of one's own, and controls that stand in their texts: random words at the places of the members.
+
+    A control has a prompt for each context (frame and template) and ordinal: the first such text, its member exchanged
+    for the control's word there.
+
+    Args:
+        prompts: of `own_prompts`.
+        names: controls as data sets name them (`control:0-19`, `control:capitals:0-19`, `control:FILE`).
+
+    Raises:
+        InputError: no such control, one that shares a word with a family at an ordinal, or a text of several words
+            that is a member as a whole, so that there is no place to exchange.
+    """
+    texts: dict[tuple[str, int, int], Prompt] = {}
+    words: dict[int, set[str]] = defaultdict(set)
+    for prompt in (one for one in prompts if one.kind == OWN and one.values):
+        texts.setdefault((prompt.frame, prompt.template, prompt.values[0]), prompt)
+        words[prompt.values[0]].add(prompt.members[0])
+        if prompt.members == (prompt.text,) and len(prompt.text.split()) > 1:
+            raise InputError(
+                f"controls take the place of members, and {prompt.text!r:.60} names none; give your prompts a column "
+                "member, or leave the controls out"
+            )
+    made = [
+        _exchanged(prompt, control.name, control.member(ordinal))
+        for control in parse_families(names, words)
+        for (*_, ordinal), prompt in texts.items()
+        if ordinal in control.ordinals
+    ]
+    return Prompts((*prompts, *made), prompts.seed)
+
+
+def _exchanged(prompt: Prompt, family: str, word: str) -> Prompt:
+    """A prompt with another member in the place of its first."""
+    ((start, end),) = prompt.spans
+    return Prompt(
+        prompt.text[:start] + word + prompt.text[end:],
+        family=family,
+        template=prompt.template,
+        frame=prompt.frame,
+        values=prompt.values,
+        members=(word,),
+        spans=((start, start + len(word)),),
+    )
 
 
 def _from_files(names: list[str]) -> list[Prompts]:

@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -12,7 +12,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
-from cache.families.family import parse_families
 from cache.prompts.prompt import BY_LINE, OWN, Prompt, Prompts
 from cache.prompts.spans import last_span
 
@@ -102,57 +101,10 @@ def own_prompts(records: Sequence[Record], *, by_line: bool = False) -> Prompts:
             "spans": (_at(where, _span, line.text, line.member),) if member else (),
             "answer": line.answer,
             "group": line.group,
-            "labels": (*[("pair", line.pair)] * bool(line.pair), *further),
+            "labels": (*_pair_label(line, ordinal), *further),
         }
         prompts.append(_at(where, Prompt, **fields))
     return Prompts(tuple(prompts))
-
-
-def with_controls(prompts: Prompts, names: Sequence[str]) -> Prompts:
-    """Prompts of one's own, and controls that stand in their texts: random words at the places of the members.
-
-    A control has a prompt for each context (frame and template) and ordinal: the first such text, its member exchanged
-    for the control's word there.
-
-    Args:
-        prompts: of `own_prompts`.
-        names: controls as data sets name them (`control:0-19`, `control:capitals:0-19`, `control:FILE`).
-
-    Raises:
-        InputError: no such control, one that shares a word with a family at an ordinal, or a text of several words
-            that is a member as a whole, so that there is no place to exchange.
-    """
-    texts: dict[tuple[str, int, int], Prompt] = {}
-    words: dict[int, set[str]] = defaultdict(set)
-    for prompt in (one for one in prompts if one.kind == OWN and one.values):
-        texts.setdefault((prompt.frame, prompt.template, prompt.values[0]), prompt)
-        words[prompt.values[0]].add(prompt.members[0])
-        if prompt.members == (prompt.text,) and len(prompt.text.split()) > 1:
-            raise InputError(
-                f"controls take the place of members, and {prompt.text!r:.60} names none; give your prompts a column "
-                "member, or leave the controls out"
-            )
-    made = [
-        _exchanged(prompt, control.name, control.member(ordinal))
-        for control in parse_families(names, words)
-        for (*_, ordinal), prompt in texts.items()
-        if ordinal in control.ordinals
-    ]
-    return Prompts((*prompts, *made), prompts.seed)
-
-
-def _exchanged(prompt: Prompt, family: str, word: str) -> Prompt:
-    """A prompt with another member in the place of its first."""
-    ((start, end),) = prompt.spans
-    return Prompt(
-        prompt.text[:start] + word + prompt.text[end:],
-        family=family,
-        template=prompt.template,
-        frame=prompt.frame,
-        values=prompt.values,
-        members=(word,),
-        spans=((start, start + len(word)),),
-    )
 
 
 def pairings(prompts: Prompts, *, most: int = 6) -> list[str]:
@@ -244,6 +196,12 @@ def _templates(lines: Sequence[_Line], ordinals: Sequence[int | None], *, by_lin
         templates.append(i if ordinal is None and not by_line else seen[labels])
         seen[labels] += 1
     return templates
+
+
+def _pair_label(line: _Line, ordinal: int | None) -> list[tuple[str, str]]:
+    """The name of a prompt's pair, by which numbers that were given apart are known; a member may be its own."""
+    name = line.pair or (line.member if ordinal is not None and line.ordinal is None else "")
+    return [("pair", name)] if name else []
 
 
 def _span(text: str, member: str) -> tuple[int, int]:

@@ -83,15 +83,21 @@ class Prompt:
         return f"{self.frame}|{self.template}|{self.kind}|{','.join(map(str, self.values))}"
 
 
-def _check_pairs(prompts: Iterable["Prompt"]) -> None:
-    """Refuse own prompts whose pairs were numbered apart, as those of two saved files may be."""
-    pairs: dict[int, object] = {}
-    for prompt in prompts:
-        pair = dict(prompt.labels).get("pair") if prompt.kind == OWN and prompt.values else None
-        if pair is not None and pairs.setdefault(prompt.values[-1], pair) != pair:
+def check_pairs(numbered: Iterable[tuple[int, object]]) -> None:
+    """Refuse own prompts whose pairs were numbered apart, as those of two saved files or stores may be.
+
+    Args:
+        numbered: the number of each prompt's pair, and the pair's name.
+
+    Raises:
+        InputError: two pairs have one number.
+    """
+    pairs: dict[int, str] = {}
+    for number, pair in numbered:
+        if pairs.setdefault(number, str(pair)) != str(pair):
             raise InputError(
-                f"pairs {pairs[prompt.values[-1]]!r} and {pair!r} have the same number, since they were read apart; "
-                "read the tables that they come from at once"
+                f"pairs {pairs[number]!r} and {str(pair)!r} have the same number, since they were read apart; read the "
+                "tables that they come from at once, and record them together"
             )
 
 
@@ -123,7 +129,8 @@ class Prompts(Sequence[Prompt]):
     def __post_init__(self) -> None:
         if not self.items:
             raise InputError("no prompts; give at least one")
-        _check_pairs(self.items)
+        paired = [(p.values[-1], dict(p.labels).get("pair", "")) for p in self.items if p.kind == OWN and p.values]
+        check_pairs((number, pair) for number, pair in paired if pair != "")
         seen: dict[tuple[str, str, str], Prompt] = {}
         for prompt in self.items:
             if prompt.values:

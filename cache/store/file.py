@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from cache.errors import CorruptFileError, FingerprintError, InputError
 from cache.models.hooks import Hook, in_order, layers_by_kind
-from cache.prompts.prompt import OWN
+from cache.prompts.prompt import OWN, check_pairs
 from cache.sealed.log import Log, read_log
 from cache.sealed.opening import open_beside, read_attribute, safe_open
 from cache.sealed.reader import SiteReader
@@ -186,18 +186,8 @@ def joined_tables(groups: list[FileGroup]) -> tuple[pd.DataFrame, pd.DataFrame]:
         rows.append(recorded.assign(prompt=recorded["prompt"] + first))
         first += len(file.prompts)
     prompt_table = pd.concat(prompts, ignore_index=True).fillna("")  # labels that prompts of another file have
-    _check_pairs(prompt_table)
+    if "pair" in prompt_table:
+        paired = prompt_table[prompt_table["kind"].eq(OWN) & prompt_table["pair"].ne("")]
+        paired = paired[paired["values"].map(len).gt(0)]
+        check_pairs(zip(paired["values"].str[-1], paired["pair"], strict=True))
     return prompt_table, join_labels(prompt_table, pd.concat(rows, ignore_index=True))
-
-
-def _check_pairs(prompts: pd.DataFrame) -> None:
-    """Refuse own prompts of several files whose pairs were numbered apart."""
-    if "pair" not in prompts:
-        return
-    mine = prompts[prompts["kind"].eq(OWN) & prompts["pair"].ne("") & prompts["values"].map(len).gt(0)]
-    n_pairs = mine["pair"].astype(str).groupby(mine["values"].str[-1]).nunique()
-    if (n_pairs > 1).any():
-        raise InputError(
-            f"pairs were numbered apart in these files ({n_pairs.idxmax()} is {n_pairs.max()} different ones); record "
-            "the prompts of both together"
-        )

@@ -312,7 +312,7 @@ def test_parquet_is_read_and_what_is_none_is_told(tmp_path, monkeypatch):
     frame.to_parquet(tmp_path / "own.parquet")
     found = read_prompts(tmp_path / "own.parquet")
     assert [(p.text, p.members, dict(p.labels)) for p in found] == [
-        ("a b", ("b",), {"size": 3}),
+        ("a b", ("b",), {"pair": "b", "size": 3}),
         ("c d", (), {"size": 4}),
     ]
     (tmp_path / "no.parquet").write_bytes(b"PAR1 nothing")

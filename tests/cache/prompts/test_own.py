@@ -8,8 +8,9 @@ import pytest
 from cache import load_dataset
 from cache.errors import InputError
 from cache.families.controls import control_members
+from cache.prompts.datasets import with_controls
 from cache.prompts.files import write_prompts
-from cache.prompts.own import own_prompts, pairings, with_controls
+from cache.prompts.own import own_prompts, pairings
 from cache.prompts.prompt import Prompts
 
 COUNTRIES = [
@@ -56,11 +57,14 @@ def test_pairs_may_lie_in_two_files(tmp_path):
     assert both == [("France", "Paris"), ("Italy", "Rome")] * 2
 
 
-def test_pairs_that_were_numbered_apart_are_refused(tmp_path):
+@pytest.mark.parametrize(("column", "both"), [("pair", "'fr' and 'it'"), ("member", "'France' and 'Rome'")])
+def test_pairs_that_were_numbered_apart_are_refused(tmp_path, column, both):
+    """Pairs by their names, or members that are matched with the same member."""
     for family, order in (("country", 1), ("capital", -1)):
         mine = [one for one in COUNTRIES if one["family"] == family]
-        write_prompts(made(mine[::order]), tmp_path / f"{family}.jsonl")
-    with pytest.raises(InputError, match=r"^pairs 'fr' and 'it' have the same number, since they were read apart"):
+        given = [{name: one[name] for name in ("text", "family", "member", column)} for one in mine[::order]]
+        write_prompts(made(given), tmp_path / f"{family}.jsonl")
+    with pytest.raises(InputError, match=f"^pairs {both} have the same number, since they were read apart"):
         load_dataset(f"{tmp_path / 'country.jsonl'},{tmp_path / 'capital.jsonl'}")
 
 

@@ -163,11 +163,12 @@ def test_other_things_than_labels_are_refused(gpt2, path, text):
         read_prompt_table(file)
 
 
-def test_files_whose_pairs_were_numbered_apart_are_not_joined(gpt2, tmp_path):
+@pytest.mark.parametrize("column", ["pair", "member"])
+def test_files_whose_pairs_were_numbered_apart_are_not_joined(gpt2, tmp_path, column):
     for name, pairs in (("a", "xy"), ("b", "yx")):
-        records = [{"text": f"{name} {pair}", "family": name, "pair": pair} for pair in pairs]
+        records = [{"text": f"{name} {pair}", "family": name, column: pair} for pair in pairs]
         recorded(gpt2, plan_recording(gpt2, load_dataset(records), sites="resid"), tmp_path / f"{name}.h5").close()
-    with pytest.raises(InputError, match=r"^pairs were numbered apart in these files \(1 is 2 different ones\)"):
+    with pytest.raises(InputError, match=r"^pairs 'x' and 'y' have the same number, since they were read apart"):
         open_stores([tmp_path / "a.h5", tmp_path / "b.h5"])
 
 
