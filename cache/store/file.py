@@ -189,5 +189,5 @@ def joined_tables(groups: list[FileGroup]) -> tuple[pd.DataFrame, pd.DataFrame]:
     if "pair" in prompt_table:
         paired = prompt_table[prompt_table["kind"].eq(OWN) & prompt_table["pair"].ne("")]
         paired = paired[paired["values"].map(len).gt(0)]
-        check_pairs(zip(paired["values"].str[-1], paired["pair"], strict=True))
+        check_pairs(zip([values[-1] for values in paired["values"]], paired["pair"], strict=True))
     return prompt_table, join_labels(prompt_table, pd.concat(rows, ignore_index=True))
