@@ -34,17 +34,17 @@ def steering_by_layer(result: LayerResult, by_answer: Mapping[str, Mapping[str, 
     """
     figure = PlainFigure(figsize=(max(9.5, 6.2 * len(by_answer) + 0.3), 4.3), layout="constrained")
     axes = figure.subplots(1, len(by_answer), squeeze=False, sharey=True)[0]
+    first, parameters, unit = result.table.iloc[0], result.parameters, unit_name(result.rows)
     for axis, (positions, frames) in zip(axes, by_answer.items(), strict=True):
         frame = frames["mean_difference"]
         _controls(axis, frames, result.table[result.table["positions"] == positions])
-        _answers(axis, frame)
+        _answers(axis, frame, unit)
         layer_ticks(axis, sorted(frame["layer"].unique().tolist()))
         axis.set_title(f"positions: {positions}", fontsize=10)
         axis.set_ylim(-0.04, 1.06)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("top-1 is the target's answer")
     legend_below(figure, axes)
-    first, parameters, unit = result.table.iloc[0], result.parameters, unit_name(result.rows)
     figure.suptitle(
         f"{parameters['source']} -> {parameters['target']} at {parameters['site']}: {first['n_rows']} prompts, "
         f"{first['n_members']} {unit}s, {first['n_templates']} templates; {unit} and template left out",
@@ -74,10 +74,10 @@ def steering_grid(result: LayerResult, *, method: str = "mean_difference") -> Fi
     return figure
 
 
-def _answers(axis: Axes, frame: pd.DataFrame) -> None:
-    """Dots beside each other where several answers succeed equally often, and their mean."""
+def _answers(axis: Axes, frame: pd.DataFrame, unit: str) -> None:
+    """Dots beside each other where several answers (or pairs) succeed equally often, and their mean."""
     means = frame.groupby("layer")["success"].mean()
-    axis.plot(means.index, means, color=PALETTE[0], linewidth=1.6, label="mean difference, mean over answers")
+    axis.plot(means.index, means, color=PALETTE[0], linewidth=1.6, label=f"mean difference, mean over {unit}s")
     answers: Sequence[str] = list(dict.fromkeys(frame["unit"]))
     shift = (frame["unit"].map(answers.index) - (len(answers) - 1) / 2) * 0.6 / max(len(answers), 1)
     axis.plot(
@@ -88,7 +88,7 @@ def _answers(axis: Axes, frame: pd.DataFrame) -> None:
         markersize=2.6,
         linestyle="none",
         alpha=0.55,
-        label="each left-out answer",
+        label=f"each left-out {unit}",
     )
 
 

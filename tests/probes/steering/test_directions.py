@@ -1,14 +1,17 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
-from cache import Hook
+from cache import Hook, load_dataset, plan_recording
 from cache.errors import InputError
 from probes.directions.contrasts import contrast, load_pairs
 from probes.directions.direction import unembedding_difference
 from probes.directions.estimators import METHODS
 from probes.steering.directions import CONTROLS, _balanced_signs, gather_material, make_folds, steps_at
 from tests.probes.sweeps import small_store
+from tests.recordings import recorded
 
 HOOK = Hook("resid_post", 1)
 
@@ -47,6 +50,26 @@ def test_a_trial_leaves_out_its_template_its_answer_and_who_shows_it(pairs, stri
     for trial in range(len(pairs)):
         assert np.flatnonzero(mine[trial]).tolist() == allowed(pairs, trial, strict=strict)
     assert (folds.strict <= folds.loose).all()
+    assert folds.strict.sum() < folds.loose.sum()
+
+
+def test_of_own_pairs_those_whose_member_is_a_trials_answer_are_left_out(gpt2, tmp_path):
+    """A chain: what one pair's prompt is continued by is the next pair's member."""
+    words = ["one", "two", "three", "four", "five"]
+    records = [
+        {"text": f"{text} {word}", "member": word, "pair": i, "family": family, "answer": after, "template": template}
+        for family, texts in (("a", ("so", "now")), ("b", ("thus", "then")))
+        for template, text in enumerate(texts, start=1)
+        for i, (word, after) in enumerate(itertools.pairwise(words))
+    ]
+    with recorded(gpt2, plan_recording(gpt2, load_dataset(records), sites="resid"), tmp_path / "chain.h5") as store:
+        table = contrast(store.view(), "a", "b")
+        folds = make_folds(table)
+    context, answer = (table.table[name].to_numpy() for name in ("context", "answer"))
+    member = table.table["shown"].str[0].to_numpy()
+    apart = (context[:, None] != context) & (member[:, None] != member)
+    np.testing.assert_array_equal(folds.loose, apart)
+    np.testing.assert_array_equal(folds.strict, apart & (answer[:, None] != member))
     assert folds.strict.sum() < folds.loose.sum()
 
 
