@@ -5,6 +5,7 @@ What takes long to import is imported where it is used: the process that hands t
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +72,16 @@ def nothing_found_before(tmp_path_factory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cache.models.findings._folder", lambda: folder)
         yield
+
+
+@pytest.fixture(autouse=True)
+def readable_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every figure that a test draws shows its texts whole."""
+    plain = sys.modules.get("geometry.figures.plain")
+    if plain is not None and plain.PlainFigure.draw.__module__ == plain.__name__:
+        from tests.figure_extents import checked
+
+        monkeypatch.setattr(plain.PlainFigure, "draw", checked(plain.PlainFigure.draw))
 
 
 @pytest.fixture(scope="session")

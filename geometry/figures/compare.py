@@ -31,6 +31,7 @@ def shared_index_by_layer(result: LayerResult, *, measure: str = "matched_cosine
     table = _plain(result.table[result.table["measure"] == measure])
     pairs = [(a, b) for a, b in _pairs(table) if private not in (a, b)] or _pairs(table)
     figure, axes = panels(len(pairs), most_columns=3, each=(4.2, 2.9), beside=(0.3, 1.0), sharey=True)
+    axes[0].set_ylim(min(-0.45, float(table["value"].fillna(0).min()) - 0.1), 1.1)  # of all panels, which share it
     for number, ((a, b), axis) in enumerate(zip(pairs, axes, strict=False)):
         mine = _of(table, a, b)
         colour = PALETTE[number % len(PALETTE)]
@@ -46,7 +47,6 @@ def shared_index_by_layer(result: LayerResult, *, measure: str = "matched_cosine
         controls = f"{first['n_controls']} controls" + (" (too few)" if first["n_controls"] < LEAST_CONTROLS else "")
         axis.set_title(f"{a} - {b}: {first['n_members']} members, {controls}", fontsize=10)
         layer_ticks(axis, mine["layer"].tolist())
-    axes[0].set_ylim(min(-0.45, float(table["value"].fillna(0).min()) - 0.1), 1.1)  # of all panels, which share it
     legend_below(figure, axes[:1])
     figure.suptitle(f"{result.parameters['site']}: {measure} of matched members, across templates", fontsize=12)
     return figure
@@ -138,13 +138,29 @@ def _reference(axis: Axes, tables: Sequence[pd.DataFrame], name: str) -> None:
         axis.plot(mean.index, mean, color="black", linestyle=":", linewidth=1.1, label=f"with {name}")
 
 
+def _freest(axis: Axes, size: float) -> tuple[float, float]:
+    """Of some places for a square inset the one under which the curves have least of their length."""
+    places = [(x, y) for y in (0.66, 0.09) for x in (0.08, 0.38, 0.68)]
+    axis.autoscale_view()
+    under = np.zeros(len(places))
+    for line in axis.lines:
+        if line.get_transform() == axis.transData and len(np.asarray(line.get_xdata())):  # not one across the panel
+            ends = axis.transAxes.inverted().transform(axis.transData.transform(line.get_xydata()))
+            between = np.linspace(0, len(ends) - 1, 20 * len(ends))
+            way = np.stack([np.interp(between, range(len(ends)), ends[:, i]) for i in (0, 1)], axis=1)
+            under += [
+                (np.abs(way - place - size / 2) < size / 2 + 0.03).all(axis=1).sum() for place in np.array(places)
+            ]
+    return places[int(np.argmin(under))]
+
+
 def _lag_inset(axis: Axes, result: LayerResult, measure: str, pair: str, mine: pd.DataFrame, colour: str) -> None:
     if mine["value"].isna().all():
         return
     best = mine.index.get_loc(loudest(mine).name)
     index = (best, result.parameters["pairs"].index(pair), 0, result.parameters["measures"].index(measure))
     profile = result.values("lag_profile")[index]
-    inset = axis.inset_axes((0.08, 0.66, 0.3, 0.3))
+    inset = axis.inset_axes((*_freest(axis, 0.28), 0.28, 0.28))
     inset.bar(range(-MAX_LAG, MAX_LAG + 1), np.nan_to_num(profile), color=colour, width=0.7)
     inset.axhline(0, color="black", linewidth=0.4)
     inset.set_xticks([-MAX_LAG, 0, MAX_LAG], [f"-{MAX_LAG}", "lag 0", f"+{MAX_LAG}"], fontsize=6)

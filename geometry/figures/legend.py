@@ -8,13 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
+from geometry.figures.plain import shortened
 from geometry.printable import printable
+
+LONGEST = 60
+"""Characters of a name, at most."""
 
 
 def legend_below(figure: Figure, axes: Iterable[Axes], *, fontsize: float = 9) -> Legend:
     """Name what the panels show under them, each name once, as the first panel that has it shows it.
 
-    The names stand in as few lines as the figure's width allows, so that none is cut off.
+    The names stand in as few lines as the figure's width allows, so that none is cut off; a name that is longer than
+    `LONGEST` ends in an ellipsis.
 
     Args:
         figure: the figure, with constrained layout.
@@ -33,7 +38,7 @@ def legend_below(figure: Figure, axes: Iterable[Axes], *, fontsize: float = 9) -
     named: dict[str, Artist] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            named.setdefault(printable(str(label), keep="\n"), handle)
+            named.setdefault(shortened(printable(str(label), keep="\n"), LONGEST), handle)
     style: dict[str, Any] = {"loc": "outside lower center", "fontsize": fontsize, "frameon": False}
     for n_lines in range(1, len(named) + 1):
         legend = figure.legend([*named.values()], [*named], ncols=-(-len(named) // n_lines), **style)

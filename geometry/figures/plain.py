@@ -1,5 +1,7 @@
-"""Figures that show every text as it stands: families, members and tokens may hold `$`, which begins no formula."""
+"""Figures that show every text as it stands, and whole: `$` begins no formula, and titles take the lines they need."""
 
+import re
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,12 +26,35 @@ class PlainFigure(Figure):
         for text in self._texts():
             text.set_parse_math(False)
             text.set_text(_shown(text.get_text()))
+        for title, width in self._titles():
+            _fit(title, width, renderer)
         super().draw(renderer)
 
     def _texts(self) -> Iterator[Text]:
         yield from self.findobj(Text)
         for table in self.findobj(Table):  # whose cells do not show their texts to findobj
             yield from (cell.get_text() for cell in table.get_celld().values())
+
+    def _titles(self) -> Iterator[tuple[Text, float]]:
+        """The titles of the figure and of its panels, and the width that each has, in pixels."""
+        yield from ((text, self.bbox.width) for text in self.texts)
+        for axis in self.axes:
+            if (spec := axis.get_subplotspec()) is not None:
+                yield axis.title, self.bbox.width * len(spec.colspan) / spec.get_gridspec().ncols
+
+
+def _fit(title: Text, width: float, renderer: Any) -> None:
+    """Break a title that is wider than its place into lines as even as they can be; a word without room is cut."""
+    words, taken = title.get_text(), title.get_window_extent(renderer).width
+    if taken > width:
+        most = int(0.8 * width / taken * max(map(len, words.split("\n"))))
+        words = re.sub(r"\S+", lambda word: shortened(word[0], most), words)
+    for n_lines in range(1, words.count(" ") + 2):
+        if taken <= width:
+            return
+        lines = (textwrap.wrap(line, -(-len(line) // n_lines), break_long_words=False) for line in words.split("\n"))
+        title.set_text("\n".join(part for line in lines for part in line))
+        taken = title.get_window_extent(renderer).width
 
 
 def _escape_ticks(axis: Any) -> None:
@@ -38,13 +63,13 @@ def _escape_ticks(axis: Any) -> None:
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
     labels = [label.get_text() for label in axis.get_ticklabels()]
-    if labels != (shown := [_shortened(_shown(label)) for label in labels]):
+    if labels != (shown := [shortened(_shown(label)) for label in labels]):
         axis.set_ticklabels(shown)
 
 
-def _shortened(text: str) -> str:
-    """The text, or its beginning where it is too long for an axis."""
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+def shortened(text: str, most: int = _LONGEST) -> str:
+    """The text, or its beginning where it is longer than so many characters."""
+    return text if len(text) <= most else text[: max(most, 2) - 1] + "…"
 
 
 def _shown(text: str) -> str:

@@ -5,10 +5,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import geometry
 from geometry.figures.plain import PlainFigure
+from tests.figure_extents import checked, unreadable
 
 TEXT = r"$\frac$ $x_1$"
 
@@ -45,6 +47,41 @@ def test_long_labels_of_an_axis_are_cut_and_leave_room_for_it():
     axis.set_yticks([0, 1], ["a" * 300, "b" * 40])
     figure.draw_without_rendering()
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a" * 39 + "…", "b" * 40]
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_titles_take_the_lines_that_they_need(columns):
+    figure = PlainFigure(figsize=(2 * columns, 4), layout="constrained")
+    panels = figure.subplots(1, columns, squeeze=False)[0]
+    for axis in panels:
+        axis.set_title("a title that is wider than its panel")
+    figure.suptitle(f"{'b' * 300} and more words than a figure so narrow has room for in a line")
+    figure.draw_without_rendering()
+    FigureCanvasAgg(figure).draw()
+    assert unreadable(figure) == []
+    assert panels[0].get_title().split() == "a title that is wider than its panel".split()
+    long, *rest = figure.get_suptitle().split()
+    assert long.strip("b") == "…"
+    assert rest == "and more words than a figure so narrow has room for in a line".split()
+
+
+def test_a_title_that_has_room_stands_in_one_line():
+    figure = PlainFigure(layout="constrained")
+    figure.suptitle("a short title of " + "c" * 50)
+    figure.draw_without_rendering()
+    assert figure.get_suptitle() == "a short title of " + "c" * 50
+
+
+def test_what_cannot_be_read_is_found():
+    """The check of every figure that a test draws."""
+    figure = PlainFigure(figsize=(3, 2))
+    left, right = figure.subplots(1, 2)
+    left.set_ylabel("cut off", labelpad=60)
+    left.set_title("x" * 30)
+    right.set_title("y" * 30)
+    FigureCanvasAgg(figure)
+    with pytest.raises(AssertionError, match="cut off"):
+        Figure.draw(figure, figure.canvas.get_renderer()) or checked(lambda *_: None)(figure, None)
 
 
 def test_numbers_of_a_logarithmic_axis_are_no_formulas():
