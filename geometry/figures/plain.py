@@ -14,6 +14,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from geometry.printable import printable
 
 _LONGEST = 40  # characters of a label
+_FREE = 0.88  # of a panel's width is for its title: what stands at its left moves it
 
 
 class PlainFigure(Figure):
@@ -40,7 +41,7 @@ class PlainFigure(Figure):
         yield from ((text, self.bbox.width) for text in self.texts)
         for axis in self.axes:
             if (spec := axis.get_subplotspec()) is not None:
-                yield axis.title, self.bbox.width * len(spec.colspan) / spec.get_gridspec().ncols
+                yield axis.title, _FREE * self.bbox.width * len(spec.colspan) / spec.get_gridspec().ncols
 
 
 def _fit(title: Text, width: float, renderer: Any) -> None:
