@@ -35,8 +35,8 @@ def reference(server, gpt2, tmp_path_factory):
     return made
 
 
-def kill_once(server, reference, folder, random):
-    """One killed run; None if it was done before the blow."""
+def kill_once(server, reference, folder, random, number=1):
+    """The `number`th killed run; None if it was done before the blow. Each may end with a block not yet reported."""
     path, log = folder / "store" / "a.h5", folder / "log"
     left = 1 - acknowledged(log) / len(reference.blocks)
     after = random.uniform(0, reference.seconds * left)
@@ -44,14 +44,14 @@ def kill_once(server, reference, folder, random):
     if ended["code"] == 0:
         return None
     assert ended["code"] == -signal.SIGKILL, ended["err"]
-    return reference.state(path, acknowledged(log))
+    return reference.state(path, acknowledged(log), acknowledged(log) + number)
 
 
 def trial(server, reference, folder, n_kills, random):
     """States after each kill, and whether going on ended in the same bytes with nothing left beside them."""
     store = folder / "store"
     store.mkdir(parents=True)
-    states = [kill_once(server, reference, folder, random) for _ in range(n_kills)]
+    states = [kill_once(server, reference, folder, random, number) for number in range(1, n_kills + 1)]
     at_kill = acknowledged(folder / "log")
     ended = server.run("record", store, path=str(store / "a.h5"), log=str(folder / "log"))
     identical = ended["code"] == 0 and reference.same(store / "a.h5") and names_in(store) == ["a.h5"]
