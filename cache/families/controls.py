@@ -69,11 +69,12 @@ def control_name(draw: int, token_class: str = "words") -> str:
 
 
 def control_members(draw: int, ordinals: range, token_class: str = "words") -> tuple[str, ...]:
-    """The words of a draw at these ordinals, or at as many of the first as its category has words.
+    """The words of a draw at these ordinals, or at as many of the first as its class has words for.
 
-    Draws take the categories of their class in turn. Within a category they are the rows of a Latin square whose
-    rows, columns and words are each in random order: every draw has every word once, and no two draws have the same
-    word at the same ordinal. A word depends on the draw and its ordinal alone.
+    Draws take the categories of their class in turn, and the next one after every so many ordinals as the smallest has
+    words. Within a category they are the rows of a Latin square whose rows, columns and words are each in random order:
+    a draw has no word twice, and no two draws have the same word at the same ordinal. A word depends on the draw and
+    its ordinal alone.
 
     Args:
         draw: which draw, from 0.
@@ -88,13 +89,20 @@ def control_members(draw: int, ordinals: range, token_class: str = "words") -> t
         ('ox', 'bat', 'worm')
     """
     check_draw(draw, token_class)
-    categories = CONTROL_CLASSES[token_class]
-    name = list(categories)[draw % len(categories)]
-    words, row = categories[name], draw // len(categories)
-    rng = np.random.default_rng([_SEED, zlib.crc32(name.encode())])
+    names = list(CONTROL_CLASSES[token_class])
+    size = n_controls(token_class) // len(names)
+    most = size * len(names) - ordinals.start % size
+    chosen = [names[(draw + ordinal // size) % len(names)] for ordinal in ordinals[:most]]
+    rows = {name: _row(token_class, name, draw // len(names)) for name in dict.fromkeys(chosen)}
+    return tuple(rows[name][ordinal % len(rows[name])] for name, ordinal in zip(chosen, ordinals, strict=False))
+
+
+def _row(token_class: str, category: str, number: int) -> list[str]:
+    """A row of a category's Latin square."""
+    words = CONTROL_CLASSES[token_class][category]
+    rng = np.random.default_rng([_SEED, zlib.crc32(category.encode())])
     rows, columns, symbols = (rng.permutation(len(words)) for _ in range(3))
-    places = [(rows[row] + columns[o % len(words)]) % len(words) for o in ordinals[: len(words)]]
-    return tuple(words[symbols[place]] for place in places)
+    return [words[symbols[(rows[number] + column) % len(words)]] for column in columns]
 
 
 def check_draw(draw: int, token_class: str = "words") -> None:

@@ -86,7 +86,8 @@ def control_family(draw: int, ordinals: range, token_class: str = "words") -> Fa
     `capitals` lands, peoples, persons and other nouns (the class of months and days), of `characters` symbols and
     accented letters (the class of digits and letters). A member depends on the draw and on its ordinal alone, so
     that `control:4` is the same family in every data set; no two draws have the same word at the same ordinal, nor
-    has a built-in family any of their words. A category with fewer words than ordinals gives as many as it has.
+    has a built-in family any of their words. From so many ordinals on as the smallest category has words, the next
+    category's come, and so on.
 
     Args:
         draw: which draw, from 0; it is the seed.
