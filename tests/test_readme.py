@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cache.families.family import FAMILIES
+from cache.families.relations import RELATIONS
 from geometry.cli import main
 from tests.geometry.cli.every_command import COMMANDS
 
@@ -140,6 +142,12 @@ def test_readme_and_help_name_the_same_commands_and_options(capsys):
     everything = overview + "".join(helps.values())
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--no-deps", "--help"}:
         assert option in everything, option
+
+
+def test_readme_and_help_name_every_family_and_relation(capsys):
+    told = " ".join(re.sub("[│─]", " ", help_of(capsys, "cache")).split())
+    for text in (told, README):
+        assert {name for name in (*FAMILIES, *RELATIONS) if not re.search(rf"\b{name}\b", text)} == set()
 
 
 def test_the_study_and_its_script_run(place, circles, no_pictures, monkeypatch, capsys):

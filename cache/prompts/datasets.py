@@ -11,8 +11,9 @@ import pandas as pd
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
 from cache.families.family import FAMILIES, parse_families
+from cache.families.relations import RELATION_PREFIX, parse_relation
 from cache.prompts.files import SUFFIXES, is_saved, read_prompts, read_records, saved_prompts
-from cache.prompts.own import own_prompts
+from cache.prompts.own import Record, own_prompts
 from cache.prompts.prompt import OWN, Prompt, Prompts
 from cache.prompts.sequences import SequenceDesign, make_prompts
 
@@ -48,11 +49,12 @@ def load_dataset(data: Any, design: SequenceDesign | None = None) -> Prompts:
         return _from_records(data)
     parts = [part.strip() for part in data.split(",") if part.strip()]
     files = [part for part in parts if part.lower().endswith(SUFFIXES) and not part.startswith(("family:", "control:"))]
-    names = [part for part in parts if part not in files]
+    relations = [part for part in parts if part.startswith(RELATION_PREFIX) and part not in files]
+    names = [part for part in parts if part not in files + relations]
     if not parts:
         raise InputError("no data set given; try digits,numwords,months or a file of prompts")
     design = design or SequenceDesign((FAMILIES["digits"],))
-    own = _from_files(files)
+    own = _own(files, [(name, record) for name in relations for record in parse_relation(name).records()])
     mine = Prompts(tuple(prompt for prompts in own for prompt in prompts), own[0].seed) if own else None
     alone = mine is not None and all(name.startswith(CONTROL_PREFIX) for name in names)
     if mine is not None and names and alone and any(prompt.kind == OWN and prompt.values for prompt in mine):
@@ -68,7 +70,7 @@ def with_controls(prompts: Prompts, names: Sequence[str]) -> Prompts:
     """Prompts of one's own, and controls that stand in their texts: random words at the places of the members.
 
     A control has a prompt for each context (frame and template) and ordinal: the first such text, its member exchanged
-    for the control's word there.
+    for the control's word there. Ordinals with gaps are counted up first, so that controls have words for all.
 
     Args:
         prompts: of `own_prompts`.
@@ -88,11 +90,13 @@ def with_controls(prompts: Prompts, names: Sequence[str]) -> Prompts:
                 f"controls take the place of members, and {prompt.text!r:.60} names none; give your prompts a column "
                 "member, or leave the controls out"
             )
+    rank = {ordinal: min(words) + i for i, ordinal in enumerate(sorted(words))}
+    controls = parse_families(names, {rank[ordinal]: own for ordinal, own in words.items()})
     made = [
-        _exchanged(prompt, control.name, control.member(ordinal))
-        for control in parse_families(names, words)
+        _exchanged(prompt, control.name, control.member(rank[ordinal]))
+        for control in controls
         for (*_, ordinal), prompt in texts.items()
-        if ordinal in control.ordinals
+        if rank[ordinal] in control.ordinals
     ]
     return Prompts((*prompts, *made), prompts.seed)
 
@@ -111,14 +115,14 @@ def _exchanged(prompt: Prompt, family: str, word: str) -> Prompt:
     )
 
 
-def _from_files(names: list[str]) -> list[Prompts]:
-    """Prompts of each file that `write_prompts` wrote, and of all others together: pairs may lie in two files."""
+def _own(names: list[str], records: list[Record]) -> list[Prompts]:
+    """Prompts of each file that `write_prompts` wrote, and of all others with further records: pairs may lie in two."""
     by_line = [one.startswith(_BY_LINE) for one in names]
     if len(set(by_line)) > 1:
         raise InputError(f"{_BY_LINE} is asked for one file and not for another; write it before all of them or none")
     found = [read_records(one.removeprefix(_BY_LINE)) for one in names]
-    own = [record for records in found if not is_saved(records) for record in records]
-    saved = [saved_prompts(records) for records in found if is_saved(records)]
+    own = records + [record for file in found if not is_saved(file) for record in file]
+    saved = [saved_prompts(file) for file in found if is_saved(file)]
     return saved + ([own_prompts(own, by_line=any(by_line))] if own else [])
 
 

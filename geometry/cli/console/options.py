@@ -17,7 +17,8 @@ Dataset = Annotated[
     str,
     typer.Option(
         help="Families (digits numwords months days letters roman ordinals tens), controls (control:0-19 "
-        "control:capitals:0-19 control:characters:0-19), family:FILE or control:FILE for your own list, or files of "
+        "control:capitals:0-19 control:characters:0-19), relations (relation:plural; also gender capitals comparatives "
+        "antonyms greater kinds sizes languages scripts), family:FILE or control:FILE for your own list, or files of "
         "prompts (.csv .tsv .jsonl .json .parquet .txt; by-line:FILE pairs by order); comma-separated."
     ),
 ]

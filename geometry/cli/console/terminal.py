@@ -60,7 +60,7 @@ def say_own_prompts(prompts: "Prompts", *, quiet: bool) -> None:
     """Tell how prompts of the user's own are paired, and which further labels they keep; of others nothing."""
     from cache.prompts.own import pairings
 
-    names = dict.fromkeys(name for prompt in prompts for name, _ in prompt.labels)
+    names = dict.fromkeys(name for prompt in prompts for name, _ in prompt.labels if name != "pair")
     kept = [f"kept as labels: {', '.join(names)}"] if names else []
     for text in [*pairings(prompts), *kept]:
         console(quiet=quiet).print(text)

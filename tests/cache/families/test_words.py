@@ -2,7 +2,6 @@
 
 import pytest
 
-from cache.errors import NotAvailableError
 from cache.families.controls import control_name, n_controls
 from cache.families.family import FAMILIES, parse_families
 from cache.families.words import CONTROL_CAPITALS, CONTROL_CHARACTERS, CONTROL_CLASSES, CONTROL_WORDS, NAMES, OBJECTS
@@ -12,19 +11,6 @@ from cache.prompts.sequences import SequenceDesign, make_prompts
 SPACED = {"NAMES": NAMES, "OBJECTS": OBJECTS, **CONTROL_WORDS, **CONTROL_CAPITALS}
 LISTS = {**SPACED, **CONTROL_CHARACTERS}
 NO_SPACE = ("list", "lines", "quote", "paren", "eq")
-
-
-@pytest.fixture(scope="module")
-def smollm2_tokenizer():
-    from transformers import AutoTokenizer
-
-    from cache.loading.gguf import convert_once, demo_gguf
-
-    try:
-        gguf = demo_gguf()
-    except NotAvailableError as error:
-        pytest.skip(str(error))
-    return AutoTokenizer.from_pretrained(convert_once(gguf), local_files_only=True)
 
 
 @pytest.mark.parametrize("lead", ["", " "], ids=["bare", "with a space before"])

@@ -227,6 +227,19 @@ def test_a_control_with_a_word_of_ones_own_at_its_place_is_named(tmp_path):
         load_dataset(f"{tmp_path / 'a.csv'},control:0-9")
 
 
+@pytest.mark.parametrize("ordinals", [range(1, 61), [3, 100, 20_000, 4_000_000]])
+def test_controls_have_a_word_for_each_of_many_pairs_and_of_ordinals_with_gaps(ordinals):
+    records = [
+        {"text": f"say {side}{i}", "member": f"{side}{i}", "family": side, "ordinal": i}
+        for side in "ab"
+        for i in ordinals
+    ]
+    prompts = with_controls(made(records), ["control:0-19"])
+    for draw in range(20):
+        both = [prompts[j].members[0] for _, j in prompts.pairs("a", f"control:{draw}")]
+        assert len(both) == len(set(both)) == len(ordinals)
+
+
 def test_texts_without_a_place_for_a_control_are_told():
     with pytest.raises(InputError, match="and 'no place here' names none; give your prompts a column member"):
         with_controls(made([{"text": "no place here", "family": "a", "pair": 1}]), ["control:0"])
