@@ -128,6 +128,9 @@ def _own(names: list[str], records: list[Record]) -> list[Prompts]:
 
 def _from_records(data: Any) -> Prompts:
     """Prompts of a table or list that is in memory."""
+    if isinstance(data, pd.DataFrame) and not data.columns.is_unique:
+        twice = data.columns[data.columns.duplicated()][0]
+        raise InputError(f"a table's columns have names of their own; {str(twice)!r} comes twice")
     rows = data.to_dict(orient="records") if isinstance(data, pd.DataFrame) else data
     if isinstance(rows, Prompts):
         return rows

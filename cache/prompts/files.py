@@ -146,14 +146,16 @@ def _table_lines(path: Path, text: str) -> Iterator[Record]:
 
 def _delimiter(text: str, usual: str) -> tuple[str, int, str]:
     """What divides the cells of a table, the lines before its header, and the table."""
-    first, _, rest = text.partition("\n")
+    begun = text.lstrip("\r\n")
+    blank = text[: len(text) - len(begun)].count("\n")
+    first, _, rest = begun.partition("\n")
     if first.lower().startswith(_EXCEL_SAYS) and first[len(_EXCEL_SAYS) :].rstrip("\r") in _DELIMITERS:
-        return first[len(_EXCEL_SAYS)], 1, rest
+        return first[len(_EXCEL_SAYS)], blank + 1, rest
     for delimiter in _DELIMITERS:
         names = first.rstrip("\r").split(delimiter)
         if len(names) > 1 and _have_text(name.strip('"') for name in names):
-            return delimiter, 0, text
-    return usual, 0, text
+            return delimiter, blank, begun
+    return usual, blank, begun
 
 
 def _have_text(names: Iterable[str]) -> bool:
@@ -194,8 +196,8 @@ def _some(path: Path, records: list[Record]) -> list[Record]:
 
 
 def is_saved(records: Sequence[Record]) -> bool:
-    """Whether records are those of `write_prompts`."""
-    return isinstance(records[0][1], dict) and "spans" in records[0][1]
+    """Whether records are those of `write_prompts`; a table may have a column of the name `spans`."""
+    return isinstance(records[0][1], dict) and isinstance(records[0][1].get("spans"), list)
 
 
 def saved_prompts(records: Sequence[Record]) -> Prompts:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from cache import SequenceDesign, load_dataset
@@ -125,3 +126,8 @@ def test_names_that_mean_nothing_are_refused(folder, names, message):
 def test_files_that_are_not_there_are_named(folder, names, message):
     with pytest.raises(NotAvailableError, match=message):
         load_dataset(names)
+
+
+def test_a_frame_that_names_a_column_twice_is_refused():
+    with pytest.raises(InputError, match=r"^a table's columns have names of their own; 'text' comes twice$"):
+        load_dataset(pd.DataFrame([["a", "b"]], columns=["text", "text"]))

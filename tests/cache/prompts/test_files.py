@@ -399,3 +399,18 @@ def test_a_number_beyond_python_s_limit_is_refused_in_a_sentence(tmp_path):
     (tmp_path / "own.jsonl").write_text('{"text": ' + "9" * 5000 + "}")
     with pytest.raises(InputError, match="line 1"):
         read_prompts(tmp_path / "own.jsonl")
+
+
+@pytest.mark.parametrize("lead", ["\n", "\r\n\r\n", "\nsep=;\n"])
+def test_blank_lines_before_a_table_are_no_lines_of_it(tmp_path, lead):
+    (tmp_path / "own.csv").write_text(f"{lead}text;family\nso big;a\n;\n", newline="")
+    with pytest.raises(InputError, match=rf"line {lead.count(chr(10)) + 3}: "):
+        read_prompts(tmp_path / "own.csv")
+    (tmp_path / "own.csv").write_text(f"{lead}text;family\nso big;a\n", newline="")
+    assert [(p.text, p.family) for p in read_prompts(tmp_path / "own.csv")] == [("so big", "a")]
+
+
+def test_a_column_called_spans_makes_a_table_no_saved_file(tmp_path):
+    (tmp_path / "own.csv").write_text("text,spans\na b,3\n")
+    with pytest.raises(InputError, match="line 2: a label of prompts cannot have the name 'spans'; choose another"):
+        read_prompts(tmp_path / "own.csv")
