@@ -53,9 +53,14 @@ def _fit(title: Text, width: float, renderer: Any) -> None:
     for n_lines in range(1, words.count(" ") + 2):
         if taken <= width:
             return
-        lines = (textwrap.wrap(line, -(-len(line) // n_lines), break_long_words=False) for line in words.split("\n"))
-        title.set_text("\n".join(part for line in lines for part in line))
+        title.set_text("\n".join(part for line in words.split("\n") for part in _even(line, n_lines)))
         taken = title.get_window_extent(renderer).width
+
+
+def _even(line: str, n_lines: int) -> list[str]:
+    """A text in so many lines, the longest of which is as short as it can be."""
+    wraps = (textwrap.wrap(line, most, break_long_words=False) for most in range(-(-len(line) // n_lines), len(line)))
+    return next((lines for lines in wraps if len(lines) <= n_lines), [line])
 
 
 def _escape_ticks(axis: Any) -> None:

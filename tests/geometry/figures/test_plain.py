@@ -65,6 +65,14 @@ def test_titles_take_the_lines_that_they_need(columns):
     assert rest == "and more words than a figure so narrow has room for in a line".split()
 
 
+def test_a_title_takes_no_more_lines_than_it_needs():
+    """Greedy lines of half its characters would be three."""
+    figure = PlainFigure(figsize=(4.5, 4), layout="constrained")
+    figure.suptitle("resid_post: matched_cosine of matched members, across templates")
+    figure.draw_without_rendering()
+    assert figure.get_suptitle() == "resid_post: matched_cosine of\nmatched members, across templates"
+
+
 def test_a_title_that_has_room_stands_in_one_line():
     figure = PlainFigure(layout="constrained")
     figure.suptitle("a short title of " + "c" * 50)
