@@ -56,7 +56,7 @@ def demix_by_layer(
 
     Args:
         view: the sites and rows; each prompt's last token where it asks for none.
-        families: which; None for all but the controls.
+        families: which; None for all that the view has rows of, but the controls.
         k: most index directions.
         seed: seeds the draws.
         loop: who watches, and where finished sites are kept.
@@ -117,7 +117,8 @@ def _of_shared_index(values: Float[np.ndarray, " hook"]) -> tuple[tuple[str, str
 def _material(view: View, families: Sequence[str] | None) -> Material:
     own = plan_cells(view, families).families
     plan = set_apart(plan_cells(view))
-    names = tuple(name for name in own if families is not None or name not in view.store.controls)
+    counted = dict(zip(plan.families, plan.counts.any(axis=(1, 2)), strict=True))
+    names = tuple(name for name in own if families is not None or (counted[name] and name not in view.store.controls))
     if len(names) < 2:
         raise InputError(f"demix needs 2 families that are not controls; got {len(names)}")
     common = balance(plan, names)

@@ -135,6 +135,13 @@ def test_controls_are_split_where_they_are_asked_for_and_not_otherwise(store, re
     np.testing.assert_allclose(chosen.values("share")[-1], truth.share, atol=1e-9)
 
 
+def test_families_that_a_query_leaves_out_are_not_split(store):
+    view = store.view(layers=1, where="family != 'days' and is_last")
+    found, named = demix_by_layer(view), demix_by_layer(store.view(layers=1), ["digits", "months"])
+    assert found.parameters["families"] == ["digits", "months"]
+    np.testing.assert_array_equal(found.values("share"), named.values("share"))
+
+
 def test_the_seed_changes_the_draws_and_nothing_else(store):
     one, other = (demix_by_layer(store.view(layers="1"), seed=seed) for seed in (0, 1))
     for name in arrays_of(one):
