@@ -117,7 +117,7 @@ def _of_shared_index(values: Float[np.ndarray, " hook"]) -> tuple[tuple[str, str
 def _material(view: View, families: Sequence[str] | None) -> Material:
     own = plan_cells(view, families).families
     plan = set_apart(plan_cells(view))
-    counted = dict(zip(plan.families, plan.counts.any(axis=(1, 2)), strict=True))
+    counted = {name: counts.any() for name, counts in zip(plan.families, plan.counts, strict=True)}
     names = tuple(name for name in own if families is not None or (counted[name] and name not in view.store.controls))
     if len(names) < 2:
         raise InputError(f"demix needs 2 families that are not controls; got {len(names)}")
