@@ -7,24 +7,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache import ActivationStore, LoadedModel
-from cache.errors import InputError
 from cache.models.model import check_loaded
 
 
 def readout_directions(model: LoadedModel, words: Iterable[str]) -> Float[Tensor, "token d_model"]:
     """Unembedding directions of words, as the residual stream meets them: with the final norm's gain in.
 
-    A word counts in each form that is one token: by itself and after a space. The norm's scale, which differs from
-    row to row, is left out: it changes no direction.
-
-    Raises:
-        InputError: no word is one token.
+    A word counts in each form that is one token: by itself and after a space; of words that are several tokens there
+    is none. The norm's scale, which differs from row to row, is left out: it changes no direction.
     """
     forms = [form for word in dict.fromkeys(words) for form in (word, " " + word)]
     encoded = [model.tokenizer.encode(form, add_special_tokens=False) for form in forms]
     tokens = sorted({ids[0] for ids in encoded if len(ids) == 1})
-    if not tokens:
-        raise InputError(f"none of {', '.join(map(repr, dict.fromkeys(words)))} is one token of {model.name}")
     return readout_map(model)[:, tokens].T.contiguous()
 
 

@@ -398,6 +398,22 @@ def test_with_the_readout_removed_the_value_is_that_of_cells_projected_by_hand(l
     assert result.table["variant"].tolist() == (["plain"] * 3 + ["readout removed"] * 3) * 2
 
 
+def test_of_members_of_several_tokens_no_readout_is_removed_and_it_is_said_how_little(gpt2, folder):
+    records = [
+        {"text": f"{text} {side}-unheard-of-{i}", "member": f"{side}-unheard-of-{i}", "family": side, "ordinal": i}
+        | {"template": text}
+        for text in ("so", "now", "then")
+        for side in "ab"
+        for i in range(1, 6)
+    ]
+    plan = plan_recording(gpt2, load_dataset(records), sites="resid_post", layers="1", positions="last")
+    with recorded(gpt2, plan, folder / "several.h5") as store:
+        result = between_families(store.view(), "a", "b", model=gpt2, measures=["matched_cosine"])
+    plain, removed = result.values("value")[0, 0, :, 0]
+    assert removed == pytest.approx(plain, nan_ok=True)
+    assert result.table["index_removed"].tolist()[1] == pytest.approx(0, abs=1e-9)
+
+
 def test_a_code_in_the_readout_disappears_and_one_beside_it_stays(gpt2, folder):
     path = folder / "in-readout.h5"
     stored(gpt2, prompts_of("digits,months", range(1, 6)), path).close()

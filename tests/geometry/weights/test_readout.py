@@ -6,7 +6,6 @@ import torch
 from transformers import GemmaConfig, GemmaForCausalLM
 
 from cache import Prompts, load_dataset, load_model, plan_recording
-from cache.errors import InputError
 from cache.families.family import FAMILIES
 from cache.prompts.prompt import Prompt
 from cache.prompts.sequences import SequenceDesign
@@ -83,8 +82,7 @@ def test_a_word_counts_in_each_form_that_is_one_token_and_once(gpt2):
 
 
 def test_words_of_many_tokens_have_no_direction(gpt2):
-    with pytest.raises(InputError, match=r"none of 'unheard-of', 'words unknown' is one token of .*tiny-gpt2"):
-        readout_directions(gpt2, ["unheard-of", "words unknown", "unheard-of"])
+    assert readout_directions(gpt2, ["unheard-of", "words unknown", "unheard-of"]).shape == (0, 33)
 
 
 @pytest.fixture(scope="module")
