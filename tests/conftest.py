@@ -132,3 +132,18 @@ def user_cache(tmp_path, monkeypatch) -> Path:
     """An empty user cache and Hugging Face cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer() -> "PreTrainedTokenizerFast":
+    """The real model's tokenizer, where the model is installed."""
+    from transformers import AutoTokenizer
+
+    from cache.errors import NotAvailableError
+    from cache.loading.gguf import convert_once, demo_gguf
+
+    try:
+        gguf = demo_gguf()
+    except NotAvailableError as error:
+        pytest.skip(str(error))
+    return AutoTokenizer.from_pretrained(convert_once(gguf), local_files_only=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from cache import SequenceDesign
-from cache.errors import NotAvailableError
 from cache.families.family import FAMILIES, parse_families, read_family
 from cache.models.tokens import token_faults, tokenize
 from cache.prompts.sequences import make_prompts
@@ -26,19 +25,6 @@ def script():
     finally:
         sys.path.pop(0)
     return verdict_study
-
-
-@pytest.fixture(scope="module")
-def smollm2_tokenizer():
-    from transformers import AutoTokenizer
-
-    from cache.loading.gguf import convert_once, demo_gguf
-
-    try:
-        gguf = demo_gguf()
-    except NotAvailableError as error:
-        pytest.skip(str(error))
-    return AutoTokenizer.from_pretrained(convert_once(gguf), local_files_only=True)
 
 
 def test_there_are_the_pairs_that_are_asked_for(script):

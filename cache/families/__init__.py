@@ -1,1 +1,1 @@
-"""Families of words that stand in an order, and controls that stand in none."""
+"""Families of words that stand in an order, relations of words in pairs, and controls."""

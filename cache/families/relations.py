@@ -47,6 +47,8 @@ class Relation:
         counts = {len(side.words) for side in self.sides}
         if len(counts) > 1 or any(len(set(side.words)) < len(side.words) for side in self.sides):
             raise InputError(f"the sides of relation {self.name!r} need as many words as each other, all different")
+        if any(len(side.answers) not in (0, 1, *counts) for side in self.sides):
+            raise InputError(f"a side of relation {self.name!r} needs no answer, one for all words, or one a word")
         if any(text.count("{}") != 1 for text in self.texts):
             raise InputError(f"every text of relation {self.name!r} needs one {{}}, where its member stands")
 
@@ -69,19 +71,15 @@ class Relation:
         ]
 
 
-def _words(text: str, answers: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return tuple(text.split()), tuple(f" {word}" for word in answers.split())
+def _sides(families: str, rows: str, *answers: str) -> tuple[Side, ...]:
+    """Families side by side, a pair a row; of each the answers, if any."""
+    given = [tuple(f" {word}" for word in side.split()) for side in answers] or [()] * len(families.split())
+    columns = zip(*(row.split() for row in rows.split(",")), strict=True)
+    return tuple(Side(*side) for side in zip(families.split(), columns, given, strict=True))
 
 
-_LANGUAGES = (
-    Side("french", *_words("un deux trois quatre cinq six sept huit neuf dix")),
-    Side("spanish", *_words("uno dos tres cuatro cinco seis siete ocho nueve diez")),
-    Side("german", *_words("eins zwei drei vier fünf sechs sieben acht neun zehn")),
-)
-_TONGUES = "French Italian Spanish Japanese German Russian Chinese Arabic Greek Polish Swedish Portuguese"
-_COLD = "small cold low short slow weak poor light narrow shallow empty thin"
-_HOT = "big hot high long fast strong rich heavy wide deep full thick"
-_KINDS = "bird insect fish gem tool flower fruit vegetable tree furniture clothing instrument"
+_LANGUAGES = "French Italian Spanish Japanese German Russian Chinese Arabic Greek Polish Swedish Portuguese"
+_SIZES = "small small small small small big big big big big"
 
 RELATIONS = MappingProxyType(
     {
@@ -89,27 +87,23 @@ RELATIONS = MappingProxyType(
         for relation in (
             Relation(
                 "plural",
-                (
-                    Side(
-                        "singular", *_words("boy girl book tree house horse door king road student teacher game", "is")
-                    ),
-                    Side(
-                        "plural",
-                        *_words(
-                            "boys girls books trees houses horses doors kings roads students teachers games", "are"
-                        ),
-                    ),
+                _sides(
+                    "singular plural",
+                    "boy boys, girl girls, book books, tree trees, house houses, horse horses, door doors, king kings, "
+                    "road roads, student students, teacher teachers, game games",
+                    "is",
+                    "are",
                 ),
                 ("The {} near the window", "I think the {} on the left", "Everyone knows that the {} in the picture"),
             ),
             Relation(
                 "gender",
-                (
-                    Side("male", *_words("king man boy father brother son uncle husband actor prince lord Tom", "he")),
-                    Side(
-                        "female",
-                        *_words("queen woman girl mother sister daughter aunt wife actress princess lady Mary", "she"),
-                    ),
+                _sides(
+                    "male female",
+                    "king queen, man woman, boy girl, father mother, brother sister, son daughter, uncle aunt, "
+                    "husband wife, actor actress, prince princess, lord lady, dad mom",
+                    "he",
+                    "she",
                 ),
                 (
                     "The {} went home because",
@@ -120,21 +114,12 @@ RELATIONS = MappingProxyType(
             ),
             Relation(
                 "capitals",
-                (
-                    Side(
-                        "country",
-                        *_words(
-                            "France Italy Spain Japan Germany Russia China Egypt Greece Poland Sweden Portugal",
-                            _TONGUES,
-                        ),
-                    ),
-                    Side(
-                        "capital",
-                        *_words(
-                            "Paris Rome Madrid Tokyo Berlin Moscow Beijing Cairo Athens Warsaw Stockholm Lisbon",
-                            _TONGUES,
-                        ),
-                    ),
+                _sides(
+                    "country capital",
+                    "France Paris, Italy Rome, Spain Madrid, Japan Tokyo, Germany Berlin, Russia Moscow, "
+                    "China Beijing, Egypt Cairo, Greece Athens, Poland Warsaw, Sweden Stockholm, Portugal Lisbon",
+                    _LANGUAGES,
+                    _LANGUAGES,
                 ),
                 (
                     "Most people in {} speak",
@@ -145,80 +130,74 @@ RELATIONS = MappingProxyType(
             ),
             Relation(
                 "comparatives",
-                (
-                    Side("plain", *_words("small large tall old strong fast cheap deep dark rich soft loud", "and")),
-                    Side(
-                        "comparative",
-                        *_words(
-                            "smaller larger taller older stronger faster cheaper deeper darker richer softer louder",
-                            "than",
-                        ),
-                    ),
+                _sides(
+                    "plain comparative",
+                    "small smaller, large larger, tall taller, old older, strong stronger, fast faster, cheap cheaper, "
+                    "deep deeper, dark darker, rich richer, soft softer, loud louder",
+                    "and",
+                    "than",
                 ),
                 ("This one is {}", "The first of them was {}", "Everyone says that it is {}"),
             ),
             Relation(
                 "antonyms",
-                (Side("word", *_words(_HOT, _COLD)), Side("opposite", *_words(_COLD, _HOT))),
+                _sides(
+                    "word opposite",
+                    "big small, hot cold, high low, long short, fast slow, strong weak, rich poor, heavy light, "
+                    "wide narrow, deep shallow, full empty, thick thin",
+                    "small cold low short slow weak poor light narrow shallow empty thin",
+                    "big hot high long fast strong rich heavy wide deep full thick",
+                ),
                 ("The opposite of {} is", "If it is not {}, it is", "Some of them are {} and others are"),
             ),
             Relation(
                 "greater",
-                (
-                    Side(
-                        "greater",
-                        *_words(
-                            "more bigger higher longer older heavier faster stronger wider richer harder brighter",
-                            "than",
-                        ),
-                    ),
-                    Side(
-                        "less",
-                        *_words(
-                            "less smaller lower shorter younger lighter slower weaker closer poorer softer darker",
-                            "than",
-                        ),
-                    ),
+                _sides(
+                    "greater less",
+                    "more less, bigger smaller, higher lower, longer shorter, older younger, heavier lighter, "
+                    "faster slower, stronger weaker, hotter colder, richer poorer, harder softer, brighter darker",
+                    "than",
+                    "than",
                 ),
                 ("The first one is {}", "This year it was {}", "Nothing here is {}"),
             ),
             Relation(
                 "kinds",
-                (
-                    Side(
-                        "thing",
-                        *_words("eagle ant salmon diamond hammer rose apple carrot oak chair shirt piano", _KINDS),
-                    ),
-                    Side("kind", *_words(_KINDS)),
+                _sides(
+                    "thing kind",
+                    "eagle bird, ant insect, salmon fish, diamond gem, hammer tool, rose flower, apple fruit, "
+                    "carrot vegetable, oak tree, chair furniture, shirt clothing, piano instrument",
+                    "bird insect fish gem tool flower fruit vegetable tree furniture clothing instrument",
+                    "",
                 ),
                 ("The {} is a kind of", "They call the {} a sort of", "Like every {}, it is some"),
             ),
             Relation(
                 "sizes",
-                (
-                    Side(
-                        "animal",
-                        *_words("ant bee mouse rat cat fox wolf bear elephant whale", f"{'small ' * 5}{'big ' * 5}"),
-                    ),
-                    Side(
-                        "thing",
-                        *_words("seed coin ring cup book chair table car bus castle", f"{'small ' * 5}{'big ' * 5}"),
-                    ),
+                _sides(
+                    "animal thing",
+                    "ant seed, bee coin, mouse ring, rat cup, cat book, fox chair, wolf table, bear car, elephant bus, "
+                    "whale castle",
+                    _SIZES,
+                    _SIZES,
                 ),
                 ("Compared with a person, the {} is very", "To a child the {} looks so", "The {} over there is too"),
             ),
             Relation(
                 "languages",
-                (Side("english", *_words("one two three four five six seven eight nine ten")), *_LANGUAGES),
+                _sides(
+                    "english french spanish german",
+                    "one un uno eins, two deux dos zwei, three trois tres drei, four quatre cuatro vier, "
+                    "five cinq cinco fünf, six six seis sechs, seven sept siete sieben, eight huit ocho acht, "
+                    "nine neuf nueve neun, ten dix diez zehn",
+                ),
                 ("They counted up to {}", "The word on the wall was {}", "Her number is {}"),
             ),
             Relation(
                 "scripts",
-                (
-                    Side("western", tuple("123456789")),
-                    Side("arabic", tuple("١٢٣٤٥٦٧٨٩")),
-                    Side("devanagari", tuple("१२३४५६७८९")),
-                    Side("chinese", tuple("一二三四五六七八九")),
+                _sides(
+                    "western arabic devanagari chinese",
+                    "1 ١ १ 一, 2 ٢ २ 二, 3 ٣ ३ 三, 4 ٤ ४ 四, 5 ٥ ५ 五, 6 ٦ ६ 六, 7 ٧ ७ 七, 8 ٨ ८ 八, 9 ٩ ९ 九",  # noqa: RUF001
                 ),
                 ('The sign says "{}', "Her number is ({}", "The list begins:\n{}"),
             ),

@@ -58,6 +58,12 @@ def test_a_relation_stands_beside_a_file_of_ones_own(tmp_path):
     assert len(prompts.pairs("singular", "plural")) == 36
 
 
+def test_the_answer_of_a_word_is_its_opposite():
+    word, opposite = RELATIONS["antonyms"].sides
+    assert [word.answer(k) for k in range(len(word.words))] == [f" {one}" for one in opposite.words]
+    assert [opposite.answer(k) for k in range(len(word.words))] == [f" {one}" for one in word.words]
+
+
 def test_answers_are_one_a_word_or_one_for_all():
     assert [Side("a", ("x", "y"), answers).answer(1) for answers in ((), (" z",), (" u", " v"))] == ["", " z", " v"]
 
@@ -71,6 +77,8 @@ def test_answers_are_one_a_word_or_one_for_all():
     ],
 )
 def test_what_is_no_relation_is_refused(sides, text, message):
+    with pytest.raises(InputError, match="no answer, one for all words, or one a word"):
+        Relation("mine", (Side("a", ("x", "y", "z"), (" u", " v")),), ("{}",))
     with pytest.raises(InputError, match=message):
         Relation("mine", tuple(Side(str(i), words) for i, words in enumerate(sides)), (text,))
 

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from cache import SequenceDesign, load_dataset
-from cache.errors import InputError, NotAvailableError
+from cache.errors import InputError
 from cache.families.family import FAMILIES, Family
 from cache.models.tokens import bos_token_id, drop_unusable, tokenize
 from cache.prompts.frames import FRAMES
@@ -35,19 +35,6 @@ def merging(*merges: str, vocabulary: str = "0123456789,:") -> PreTrainedTokeniz
     tokens = [*vocabulary, *merges]
     backend = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, [(m[0], m[1]) for m in merges]))
     return PreTrainedTokenizerFast(tokenizer_object=backend)
-
-
-@pytest.fixture(scope="module")
-def smollm2_tokenizer():
-    from transformers import AutoTokenizer
-
-    from cache.loading.gguf import convert_once, demo_gguf
-
-    try:
-        gguf = demo_gguf()
-    except NotAvailableError as error:
-        pytest.skip(str(error))
-    return AutoTokenizer.from_pretrained(convert_once(gguf), local_files_only=True)
 
 
 def in_frame(frame: str, families: str, **fields) -> Prompts:
