@@ -184,7 +184,6 @@ print(json.dumps(said))
 
 TALKATIVE = """
 import json
-import numpy as np
 import torch
 import geometry, probes
 from cache import plan_recording
@@ -194,7 +193,7 @@ from geometry.similarity.of_rows import linear_cka
 from probes.directions.direction import direction_of
 from probes.edits.positions import member_positions
 
-x = np.zeros((5, 3), dtype=np.float32)
+x = None
 direction = direction_of(torch.ones(3), ("resid_post", 1), "by hand")
 calls = {
     "generate": lambda: probes.generate("gpt2", "1,2,", 3),
@@ -236,7 +235,7 @@ def unchecked():
 def test_a_model_s_name_and_an_array_are_told_what_is_taken(unchecked):
     said = dict(unchecked[1])
     arrays = {"pca", "linear_cka", "cca", "nmf"}
-    sentence = "activations come as torch tensors, such as torch.as_tensor(x); got ndarray"
+    sentence = "x: numbers in an array, a tensor or a data frame are wanted; got NoneType"
     assert {name: said.pop(name) for name in arrays} == dict.fromkeys(arrays, sentence)
     assert said.pop("plan_recording of nothing") == "this takes a loaded model, as from load_model; got NoneType"
     assert said.pop("sweep") == "alphas must be finite numbers in a list; got 1.0"

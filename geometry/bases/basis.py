@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from cache.arrays import ArrayLike, as_tensor
 from cache.models.hooks import Hook, HookLike, as_hook
 
 
@@ -86,12 +87,14 @@ class LinearBasis:
         if self.hook is not None:
             object.__setattr__(self, "hook", as_hook(self.hook))
 
-    def encode(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows feature"]:
-        """Feature values: inner products of (x - offset) with the readers."""
+    def encode(self, x: ArrayLike) -> Float[Tensor, "*rows feature"]:
+        """Feature values: inner products of (x - offset) with the readers; x is (..., d)."""
+        x = as_tensor(x)
         return (x - self.offset.to(x)) @ self.readers.to(x).T
 
-    def decode(self, features: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows d"]:
-        """`features @ directions + offset`."""
+    def decode(self, features: ArrayLike) -> Float[Tensor, "*rows d"]:
+        """`features @ directions + offset`; features are (..., feature)."""
+        features = as_tensor(features, "features")
         return features @ self.directions.to(features) + self.offset.to(features)
 
 

@@ -5,6 +5,7 @@ without the same number for permuted rows (the nulls of `geometry.similarity.fam
 """
 
 import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from cache.arrays import ArrayLike, as_pair
 from cache.errors import InputError
 from geometry.bases.basis import LinearBasis
-from geometry.stats.linalg import centre, check_finite, eigen, entry_signs, row_space
+from geometry.stats.linalg import centre, eigen, entry_signs, row_space
 from geometry.stats.moments import JointMoments
 
 KEEP = 0.99
@@ -36,14 +38,12 @@ class CanonicalCorrelation:
     y_basis: LinearBasis
 
 
-def cca(
-    x: Float[Tensor, "row dx"], y: Float[Tensor, "row dy"], *, k: int | None = None, ridge: float = 0.0
-) -> CanonicalCorrelation:
+def cca(x: ArrayLike, y: ArrayLike, *, k: int | None = None, ridge: float = 0.0) -> CanonicalCorrelation:
     """Canonical correlation analysis, by the singular value decomposition of each side (Bjorck and Golub).
 
     Args:
-        x: activations.
-        y: others of the same rows.
+        x: activations (row, dx).
+        y: others of the same rows (row, dy).
         k: how many components; None for all, which is the smaller rank.
         ridge: added to each side's covariance, as a share of its mean variance. 0 leaves directions without variance
             out (singular values below 1e-6 of the largest) and changes nothing else.
@@ -66,7 +66,8 @@ def cca(
     """
     if not 0 <= ridge < math.inf:
         raise InputError(f"ridge must be a finite number of 0 or more; got {ridge}")
-    left, right = (_whitened(z, ridge) for z in _checked(x, y))
+    x, y = _checked(x, y)
+    left, right = _whitened(x, ridge), _whitened(y, ridge)
     most = min(len(left.scale), len(right.scale))
     if k is not None and not 1 <= k <= most:
         raise InputError(f"these rows have {most} canonical components; got k = {k}")
@@ -77,12 +78,12 @@ def cca(
     return CanonicalCorrelation(correlations[:k].clip(0, 1), x_basis, y_basis)
 
 
-def svcca(x: Float[Tensor, "row dx"], y: Float[Tensor, "row dy"], *, keep: float = KEEP) -> float:
+def svcca(x: ArrayLike, y: ArrayLike, *, keep: float = KEEP) -> float:
     """Mean canonical correlation of the principal components that reach a share of each side's variance.
 
     Args:
-        x: activations.
-        y: others of the same rows.
+        x: activations (row, dx).
+        y: others of the same rows (row, dy).
         keep: the share that the components kept must reach, in (0, 1].
 
     Returns:
@@ -116,7 +117,7 @@ def svcca_of_moments(moments: JointMoments, *, keep: float = KEEP) -> float:
     return float(np.linalg.svd(readers[0] @ moments.cross @ readers[1].T, compute_uv=False).clip(0, 1).mean())
 
 
-def pwcca(x: Float[Tensor, "row dx"], y: Float[Tensor, "row dy"]) -> float:
+def pwcca(x: ArrayLike, y: ArrayLike) -> float:
     """Canonical correlations weighted by how much of x each of x's canonical variates accounts for.
 
     Not symmetric: the weights are x's, the sum over x's dimensions of the magnitude of its product with the variate.
@@ -130,6 +131,7 @@ def pwcca(x: Float[Tensor, "row dx"], y: Float[Tensor, "row dy"]) -> float:
 
     References: Morcos et al. 2018, eq. 2 (arXiv:1806.05759).
     """
+    x, y = _checked(x, y)
     result = cca(x, y)
     variates = result.x_basis.encode(x.double()).numpy()
     weights = np.abs(variates.T @ centre(x.numpy())).sum(axis=1)
@@ -137,9 +139,9 @@ def pwcca(x: Float[Tensor, "row dx"], y: Float[Tensor, "row dy"]) -> float:
 
 
 def held_out_cca(
-    x: Float[Tensor, "row dx"],
-    y: Float[Tensor, "row dy"],
-    units: Shaped[np.ndarray, " row"],
+    x: ArrayLike,
+    y: ArrayLike,
+    units: Sequence[Hashable] | Shaped[np.ndarray, " row"],
     *,
     k: int = 1,
 ) -> float:
@@ -150,8 +152,8 @@ def held_out_cca(
     projected; variates of unrelated sides correlate 0 on average, not above.
 
     Args:
-        x: activations.
-        y: others of the same rows.
+        x: activations (row, dx).
+        y: others of the same rows (row, dy).
         units: the member of each row.
         k: how many components.
 
@@ -162,17 +164,20 @@ def held_out_cca(
         InputError: fewer than 5 units a component, or as for `cca`.
         NumbersError: a value is not finite.
     """
-    labels = np.unique(units)
+    members = np.asarray(units)
+    labels = np.unique(members)
     if len(labels) < 5 * k:
         raise InputError(f"held-out CCA needs 5 members a component: {5 * k} for k = {k}; got {len(labels)}")
     # in the coordinates of their own row space all inner products stay, and folds are cheap
     sides = [u * s for u, s, _ in map(_row_space, _checked(x, y))]
+    if members.shape != (len(sides[0]),):
+        raise InputError(f"each of {len(sides[0])} rows needs its member in units; got the shape {members.shape}")
     most = min(side.shape[1] for side in sides)
     if not 1 <= k <= most:
         raise InputError(f"these rows have {most} canonical components; got k = {k}")
-    left_out = [np.zeros((len(units), k)), np.zeros((len(units), k))]
+    left_out = [np.zeros((len(members), k)), np.zeros((len(members), k))]
     for label in labels:
-        train = units != label
+        train = members != label
         whitened = [_train(side[train], k) for side in sides]
         u, _, v = np.linalg.svd(whitened[0][2].T @ whitened[1][2])
         for scores, side, (mean, reader, _), turn in zip(left_out, sides, whitened, (u, v.T), strict=True):
@@ -245,10 +250,8 @@ def _train(
     return mean, reader, (x - mean) @ reader
 
 
-def _checked(x: Float[Tensor, "row dx"], y: Float[Tensor, "row_y dy"]) -> tuple[Tensor, Tensor]:
-    if len(x) != len(y):
-        raise InputError(f"the two sides need the same rows; got {len(x)} and {len(y)}")
+def _checked(x: ArrayLike, y: ArrayLike) -> tuple[Float[Tensor, "row dx"], Float[Tensor, "row dy"]]:
+    x, y = as_pair(x, y)
     if len(x) < 3:
         raise InputError(f"a correlation needs 3 rows; got {len(x)}")
-    check_finite(x, y)
     return x, y

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cache.errors import InputError, NumbersError
+from cache.arrays import ArrayLike, as_rows
+from cache.errors import InputError
 from geometry.bases.basis import LinearBasis, deviations_of, orthonormal_basis
 from geometry.bases.principal import subspace_overlap
 from geometry.stats.limits import p_at_least
@@ -58,7 +59,7 @@ class Demixed:
         return dict(zip(PARTS, self.share.tolist(), strict=True))
 
 
-def demix(x: Float[Tensor, "family context member d"], *, k: int = 4, directions: Directions | None = None) -> Demixed:
+def demix(x: ArrayLike, *, k: int = 4, directions: Directions | None = None) -> Demixed:
     """Split the variance of balanced activations into parts, each estimated from products that noise cannot enter.
 
     Shared index: products of the same member in *different families and contexts*. Index x family: products in the
@@ -67,7 +68,7 @@ def demix(x: Float[Tensor, "family context member d"], *, k: int = 4, directions
     repeat.
 
     Args:
-        x: cell means; every family has every member in every context.
+        x: cell means (family, context, member, d); every family has every member in every context.
         k: most index directions; at most n_members - 1.
         directions: what codes of unrelated families are drawn along (`unrelated_codes.draw_directions`, from control
             families in the same contexts); None for no null.
@@ -88,13 +89,12 @@ def demix(x: Float[Tensor, "family context member d"], *, k: int = 4, directions
     """
     if k < 1:
         raise InputError(f"k must be 1 or more; got {k}")
+    x = as_rows(x, axes=("family", "context", "member", "d"))
     n_families, n_contexts, n_members, d = x.shape
     if n_families < 2 or n_contexts < 4 or n_members < 3:
         raise InputError(
             f"demix needs 2 families, 4 contexts and 3 members; got {n_families}, {n_contexts} and {n_members}"
         )
-    if not torch.isfinite(x).all():
-        raise NumbersError("the activations are not all finite; every family needs every member in every context")
     wide = x.double() - x.double().mean(dim=(0, 1, 2))
     if not wide.any():
         raise InputError("all activations are equal; there is no variance to split")

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from sklearn.manifold import trustworthiness
 from torch import Tensor
 
+from cache.arrays import ArrayLike, as_rows
 from cache.errors import InputError, NotAvailableError
 from cache.seeds import check_seed
 from geometry.bases.principal import pca
@@ -32,13 +33,13 @@ class Embedding:
     n_neighbors: int
 
 
-def umap(x: Float[Tensor, "row d"], *, n_neighbors: int = 15, min_dist: float = 0.1, seed: int = 0) -> Embedding:
+def umap(x: ArrayLike, *, n_neighbors: int = 15, min_dist: float = 0.1, seed: int = 0) -> Embedding:
     """UMAP of rows, on their first 50 principal components, seeded and therefore on one thread.
 
     The same seed gives the same picture on the same machine; another machine or version may give another.
 
     Args:
-        x: activations.
+        x: activations (row, d).
         n_neighbors: neighbours that count as near; fewer where there are fewer rows.
         min_dist: how close points may come.
         seed: seeds the layout.
@@ -55,7 +56,7 @@ def umap(x: Float[Tensor, "row d"], *, n_neighbors: int = 15, min_dist: float = 
         >>> umap(rows, n_neighbors=5).coordinates.shape
         torch.Size([30, 2])
     """
-    seed = check_seed(seed)
+    seed, x = check_seed(seed), as_rows(x)
     n_rows, d = x.shape
     if n_rows < 5 or n_neighbors < 2:
         raise InputError(f"UMAP needs 5 rows and 2 neighbours; got {n_rows} and {n_neighbors}")

@@ -8,12 +8,13 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from cache.arrays import ArrayLike, as_rows, as_tensor
 from cache.errors import InputError
 from cache.models.hooks import Hook
 from cache.seeds import check_seed
 from geometry.bases.basis import deviations_of
 from geometry.bases.principal import Decomposition
-from geometry.stats.linalg import check_finite, normalised
+from geometry.stats.linalg import normalised
 
 MOST_RUNS = 1_000
 _INNER = 3  # sweeps over the components for each product with the data, which is what costs
@@ -45,15 +46,17 @@ class NonnegativeBasis:
             return self.parts
         return self.parts[:, : self.d] - self.parts[:, self.d :]
 
-    def encode(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows feature"]:
-        """The non-negative values whose parts come nearest to each row, the parts being fixed."""
+    def encode(self, x: ArrayLike) -> Float[Tensor, "*rows feature"]:
+        """The non-negative values whose parts come nearest to each row of x (..., d), the parts being fixed."""
+        x = as_tensor(x)
         flat = x.reshape(-1, x.shape[-1]).detach().float().cpu().numpy()
         columns = flat if self.parts.shape[1] == self.d else split_by_sign(flat)
         values = _solve(columns, self.parts.numpy())
         return torch.from_numpy(values).to(x).reshape(*x.shape[:-1], len(self.parts))
 
-    def decode(self, features: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows d"]:
-        """`features @ directions`."""
+    def decode(self, features: ArrayLike) -> Float[Tensor, "*rows d"]:
+        """`features @ directions`; features are (..., feature)."""
+        features = as_tensor(features, "features")
         return features @ self.directions.to(features)
 
 
@@ -77,13 +80,13 @@ class Factorization:
 
 
 def nmf(
-    x: Float[Tensor, "row d"], *, k: int, n_runs: int = 5, seed: int = 0, max_iter: int = 200, tol: float = 1e-4
+    x: ArrayLike, *, k: int, n_runs: int = 5, seed: int = 0, max_iter: int = 200, tol: float = 1e-4
 ) -> Factorization:
     """Non-negative factorisation of activations; negative values are split off into columns of their own.
 
     Args:
-        x: activations. Neurons after a ReLU are taken as they are; anything with a negative value is split by sign:
-            `[max(x, 0), max(-x, 0)]`.
+        x: activations (row, d). Neurons after a ReLU are taken as they are; anything with a negative value is split
+            by sign: `[max(x, 0), max(-x, 0)]`.
         k: how many components.
         n_runs: random starts; the best is kept.
         seed: seeds the starts.
@@ -103,13 +106,12 @@ def nmf(
         >>> bool((found.directions >= 0).all()), found.reconstruction_error < 1e-6
         (True, True)
     """
-    seed = check_seed(seed)
+    seed, x = check_seed(seed), as_rows(x)
     n_rows, d = x.shape
     if not 1 <= k <= min(n_rows, d):
         raise InputError(f"{n_rows} rows of width {d} have at most {min(n_rows, d)} components; got k = {k}")
     if not 1 <= n_runs <= MOST_RUNS:
         raise InputError(f"n_runs must be 1 to {MOST_RUNS:,}; got {n_runs:,}")
-    check_finite(x)
     rows = x.float().numpy()
     split = bool((rows < 0).any())
     columns = split_by_sign(rows) if split else rows

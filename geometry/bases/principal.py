@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cache.arrays import ArrayLike, as_pair, as_rows
 from cache.errors import InputError
 from geometry.bases.basis import FeatureBasis, deviations_of, orthonormal_basis
-from geometry.stats.linalg import check_finite, eigen, fix_signs
+from geometry.stats.linalg import eigen, fix_signs
 from geometry.stats.moments import Moments
 
 
@@ -44,16 +45,21 @@ class Decomposition:
         """What the basis decodes where every feature is 0: the mean that was subtracted (0 for `svd`)."""
         return self.basis.decode(torch.zeros(len(self.basis.directions)))
 
-    def scores(self, x: Float[Tensor, "row d"]) -> Float[Tensor, "row component"]:
-        """Feature values of rows."""
-        return self.basis.encode(x.float())
+    @property
+    def n_components(self) -> int:
+        """How many components were kept."""
+        return len(self.directions)
+
+    def scores(self, x: ArrayLike) -> Float[Tensor, "row component"]:
+        """Feature values of rows (row, d)."""
+        return self.basis.encode(as_rows(x).float())
 
 
-def pca(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
+def pca(x: ArrayLike, *, k: int) -> Decomposition:
     """Principal components of rows, computed in float64 from the smaller side.
 
     Args:
-        x: activations; their mean is removed here.
+        x: activations (row, d); their mean is removed here.
         k: how many components.
 
     Raises:
@@ -68,9 +74,9 @@ def pca(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
         >>> found.explained_variance_ratio.round(4), found.directions
         (array([1.]), tensor([[0.4472, 0.8944]]))
     """
+    x = as_rows(x)
     n_rows, d = x.shape
     _check_k(k, n_rows, d, min(n_rows - 1, d))
-    check_finite(x)
     mean = x.double().mean(dim=0)
     values, directions = _principal((x.double() - mean).numpy(), k)
     if values[0] <= 0:
@@ -79,13 +85,13 @@ def pca(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
     return _decomposition(mean, directions, spectrum, n_rows, np.sqrt(spectrum[:k].clip(0)))
 
 
-def svd(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
+def svd(x: ArrayLike, *, k: int) -> Decomposition:
     """Right singular vectors of rows: as `pca`, with no mean removed, so that the first one is mostly the mean.
 
     `explained_variance` is a mean square: the singular value squared, divided by n_rows.
 
     Args:
-        x: activations.
+        x: activations (row, d).
         k: how many components.
 
     Raises:
@@ -98,9 +104,9 @@ def svd(x: Float[Tensor, "row d"], *, k: int) -> Decomposition:
         >>> svd(torch.tensor([[3.0, 0.0], [0.0, 4.0]]), k=2).explained_variance
         array([8. , 4.5])
     """
+    x = as_rows(x)
     n_rows, d = x.shape
     _check_k(k, n_rows, d, min(n_rows, d))
-    check_finite(x)
     values, directions = _principal(x.double().numpy(), k)
     if values[0] <= 0:
         raise InputError("all activations are 0; there is nothing to decompose")
@@ -141,15 +147,22 @@ def svd_of_moments(moments: Moments, *, k: int) -> Decomposition:
     return _decomposition(torch.zeros(d, dtype=torch.float64), kept, spectrum, moments.n_rows, deviations)
 
 
-def subspace_overlap(
-    a: Float[Tensor, "component d"], b: Float[Tensor, "component d"]
-) -> Float[np.ndarray, " component"]:
+def subspace_overlap(a: ArrayLike, b: ArrayLike) -> Float[np.ndarray, " component"]:
     """How far the first j directions of two sets span the same subspace, for every j.
+
+    Args:
+        a: orthonormal directions (component, d).
+        b: as many others.
 
     Returns:
         Mean squared cosine of the principal angles, in [0, 1]; about j / d for unrelated subspaces of d
         dimensions, and meaningful only beside that.
+
+    Raises:
+        InputError: they differ in number or width.
+        NumbersError: a value is not finite.
     """
+    a, b = as_pair(a, b, ("a", "b"), axes=("component", "d"), same_shape=True)
     products = (a.double() @ b.double().T).square().numpy()
     k = len(products)
     return np.array([products[:j, :j].sum() / j for j in range(1, k + 1)])

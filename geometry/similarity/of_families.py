@@ -9,21 +9,23 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from cache.arrays import ArrayLike, as_rows
 from cache.errors import InputError
 from geometry.stats.linalg import normalised
 
+CELLS = ("context", "member", "d")
 MAX_LAG = 3
 LARGEST_LAG = 1_000
 
 
-def matched_cosine(x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]) -> float:
+def matched_cosine(x: ArrayLike, y: ArrayLike) -> float:
     """Similarity of two families' index codes across contexts, corrected for how well each agrees with itself.
 
     `c_xy / sqrt(c_xx c_yy)` with `c_xy` the mean over members and over pairs of different contexts of the inner
     product of x's member in one context with y's same member in the other.
 
     Args:
-        x: one family's activations.
+        x: one family's activations (context, member, d).
         y: the other's; the same contexts and members.
 
     Returns:
@@ -41,7 +43,7 @@ def matched_cosine(x: Float[Tensor, "context member d"], y: Float[Tensor, "conte
     return _ratio(*matched_products(x, y))
 
 
-def shared_share(x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]) -> float:
+def shared_share(x: ArrayLike, y: ArrayLike) -> float:
     """Share of two families' index variance that they have in common: `mean(c_xy, c_yx) / mean(c_xx, c_yy)`.
 
     Unlike `matched_cosine` it falls where the same code is larger in one family than in the other.
@@ -57,7 +59,7 @@ def shared_share(x: Float[Tensor, "context member d"], y: Float[Tensor, "context
     return float(2 * cross / (own_x + own_y)) if own_x + own_y > 0 else float("nan")
 
 
-def retrieval(x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]) -> float:
+def retrieval(x: ArrayLike, y: ArrayLike) -> float:
     """How often a member of one family lies nearest to the same member of the other, by cosine, with no map fitted.
 
     Each member in each context of one family is looked up among the members of the other, averaged over all other
@@ -69,12 +71,11 @@ def retrieval(x: Float[Tensor, "context member d"], y: Float[Tensor, "context me
     Raises:
         InputError: as for `matched_cosine`.
     """
-    return float(np.trace(nearest_members(x, y)) / x.shape[1])
+    nearest = nearest_members(x, y)
+    return float(np.trace(nearest) / len(nearest))
 
 
-def lag_profile(
-    x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"], max_lag: int = MAX_LAG
-) -> Float[np.ndarray, " lag"]:
+def lag_profile(x: ArrayLike, y: ArrayLike, max_lag: int = MAX_LAG) -> Float[np.ndarray, " lag"]:
     """`matched_cosine` of each member of x with the member of y that comes 0, 1, 2, ... places later or earlier.
 
     Returns:
@@ -96,38 +97,34 @@ def lag_profile(
     return profile
 
 
-def matched_products(
-    x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]
-) -> tuple[float, float, float]:
+def matched_products(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
     """`c_xy`, `c_xx` and `c_yy`, each summed over members: the traces of `member_products`, without the rest.
 
     Raises:
         InputError: as for `matched_cosine`.
     """
-    n, sides = len(x), _sides(x, y)
+    sides = _sides(x, y)
+    n = len(sides[0])
     sums = [side.sum(axis=0) for side in sides]
     pairs = ((0, 1), (0, 0), (1, 1))
     c_xy, c_xx, c_yy = (float(np.vdot(sums[i], sums[j]) - np.vdot(sides[i], sides[j])) for i, j in pairs)
     return c_xy / (n * (n - 1)), c_xx / (n * (n - 1)), c_yy / (n * (n - 1))
 
 
-def member_products(
-    x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]
-) -> Float[np.ndarray, "member member"]:
+def member_products(x: ArrayLike, y: ArrayLike) -> Float[np.ndarray, "member member"]:
     """Mean over ordered pairs of different contexts of the inner products of x's members with y's.
 
     Raises:
         InputError: as for `matched_cosine`.
     """
-    n, (left, right) = len(x), _sides(x, y)
+    left, right = _sides(x, y)
+    n = len(left)
     everything = left.sum(axis=0) @ right.sum(axis=0).T
     products: Float[np.ndarray, "member member"] = everything - np.tensordot(left, right, axes=((0, 2), (0, 2)))
     return products / (n * (n - 1))
 
 
-def context_products(
-    x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]
-) -> Float[np.ndarray, "context context"]:
+def context_products(x: ArrayLike, y: ArrayLike) -> Float[np.ndarray, "context context"]:
     """Sum over members of the inner products of x's in one context with y's in another, for all pairs of contexts.
 
     Raises:
@@ -137,9 +134,7 @@ def context_products(
     return left @ right.T
 
 
-def nearest_members(
-    x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"]
-) -> Float[np.ndarray, "member member"]:
+def nearest_members(x: ArrayLike, y: ArrayLike) -> Float[np.ndarray, "member member"]:
     """How often x's member (row) lies nearest to y's member (column), and the reverse, averaged.
 
     Raises:
@@ -164,9 +159,10 @@ def _ratio(cross: float, own_x: float, own_y: float) -> float:
 
 
 def _sides(
-    x: Float[Tensor, "context_x member_x d_x"], y: Float[Tensor, "context_y member_y d_y"]
+    x: ArrayLike, y: ArrayLike
 ) -> tuple[Float[np.ndarray, "context member d"], Float[np.ndarray, "context member d"]]:
     """Both families less each context's mean, in float64, after a look at their shapes."""
+    x, y = as_rows(x, "x", axes=CELLS), as_rows(y, "y", axes=CELLS)
     if x.shape != y.shape:
         raise InputError(f"two families need the same contexts, members and width; got {_size(x)} and {_size(y)}")
     if x.shape[0] < 2 or x.shape[1] < 2:

@@ -7,20 +7,20 @@ Overlapping windows alone make them high for unrelated members: read them beside
 import numpy as np
 import scipy.linalg
 import scipy.stats
-import torch
 from jaxtyping import Float
 from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 
-from cache.errors import InputError, NumbersError
-from geometry.stats.linalg import centre, check_finite, row_space
+from cache.arrays import ArrayLike, as_pair, as_rows
+from cache.errors import InputError
+from geometry.stats.linalg import centre, row_space
 from geometry.stats.moments import JointMoments
 
 DEBIASED_ROWS = 10
 """Debiased CKA needs so many rows; below, its noise is as large as its range."""
 
 
-def linear_cka(x: Float[Tensor, "row d1"], y: Float[Tensor, "row d2"]) -> float:
+def linear_cka(x: ArrayLike, y: ArrayLike) -> float:
     """Similarity of two representations of the same rows, blind to rotation and scale.
 
     Biased: independent noise of n rows in d dimensions gives about d / (d + n). See `linear_cka_debiased`.
@@ -37,7 +37,7 @@ def linear_cka(x: Float[Tensor, "row d1"], y: Float[Tensor, "row d2"]) -> float:
     return matrix_cosine(*(centred_gram(z) for z in _checked(x, y)))
 
 
-def linear_cka_debiased(x: Float[Tensor, "row d1"], y: Float[Tensor, "row d2"]) -> float:
+def linear_cka_debiased(x: ArrayLike, y: ArrayLike) -> float:
     """Linear CKA from an estimator whose mean is 0 for independent rows, however few.
 
     Returns:
@@ -67,12 +67,12 @@ def matrix_cosine(x: Float[np.ndarray, "row row"], y: Float[np.ndarray, "row row
     return float(np.vdot(x, y) / own) if own > 0 else float("nan")
 
 
-def rsa(x: Float[Tensor, "row d1"], y: Float[Tensor, "row d2"], *, distance: str = "correlation") -> float:
+def rsa(x: ArrayLike, y: ArrayLike, *, distance: str = "correlation") -> float:
     """Rank correlation of two representations' dissimilarities between rows.
 
     Args:
-        x: activations.
-        y: others of the same rows.
+        x: activations (row, d1).
+        y: others of the same rows (row, d2).
         distance: correlation, cosine or euclidean, between rows.
 
     Returns:
@@ -84,9 +84,10 @@ def rsa(x: Float[Tensor, "row d1"], y: Float[Tensor, "row d2"], *, distance: str
 
     References: Kriegeskorte, Mur and Bandettini 2008; the default of rsatoolbox's `calc_rdm` is squared euclidean.
     """
+    x, y = _checked(x, y)
     if len(x) < 4:
         raise InputError(f"RSA needs 4 rows; got {len(x)}")
-    return matrix_cosine(*(dissimilarity_ranks(z, distance) for z in _checked(x, y)))
+    return matrix_cosine(dissimilarity_ranks(x, distance), dissimilarity_ranks(y, distance))
 
 
 def dissimilarity_ranks(x: Float[Tensor, "row d"], distance: str = "correlation") -> Float[np.ndarray, "row row"]:
@@ -103,7 +104,7 @@ def dissimilarity_ranks(x: Float[Tensor, "row d"], distance: str = "correlation"
     return squareform(ranks - ranks.mean())
 
 
-def procrustes(x: Float[Tensor, "row d1"], y: Float[Tensor, "row d2"]) -> float:
+def procrustes(x: ArrayLike, y: ArrayLike) -> float:
     """How well one representation can be turned (rotated, reflected, scaled) onto the other.
 
     Returns:
@@ -125,10 +126,12 @@ def turned_cosine(x: Float[np.ndarray, "row _"], y: Float[np.ndarray, "row _"]) 
     return float(np.linalg.svd(x.T @ y, compute_uv=False).sum() / own) if own > 0 else float("nan")
 
 
-def principal_angles(
-    a: Float[Tensor, "direction_a d_a"], b: Float[Tensor, "direction_b d_b"]
-) -> Float[np.ndarray, " angle"]:
+def principal_angles(a: ArrayLike, b: ArrayLike) -> Float[np.ndarray, " angle"]:
     """Angles between the subspaces that two sets of directions span, from the smallest to the largest.
+
+    Args:
+        a: directions (direction, d), which need not be orthogonal.
+        b: others (direction, d), of the same width.
 
     Returns:
         `min(rank a, rank b)` angles in radians, in [0, pi / 2].
@@ -139,12 +142,12 @@ def principal_angles(
 
     References: Knyazev and Argentati 2002; scipy.linalg.subspace_angles (which gives the largest first).
     """
-    if a.shape[1] != b.shape[1]:
-        raise InputError(f"the directions need the same width; got {a.shape[1]} and {b.shape[1]}")
+    axes = ("direction", "d")
+    first, second = as_rows(a, "the first directions", axes=axes), as_rows(b, "the second directions", axes=axes)
+    if first.shape[1] != second.shape[1]:
+        raise InputError(f"the directions need the same width; got {first.shape[1]} and {second.shape[1]}")
     spans = []
-    for name, directions in (("first", a), ("second", b)):
-        if not torch.isfinite(directions).all():
-            raise NumbersError(f"the {name} directions are not all finite")
+    for name, directions in (("first", first), ("second", second)):
         spans.append(row_space(directions.numpy())[2].T)
         if not spans[-1].shape[1]:
             raise InputError(f"the {name} directions are all 0; they span nothing")
@@ -179,10 +182,8 @@ def u_centred_gram(x: Float[Tensor, "row d"]) -> Float[np.ndarray, "row row"]:
     return gram
 
 
-def _checked(x: Float[Tensor, "row_x d1"], y: Float[Tensor, "row_y d2"]) -> tuple[Tensor, Tensor]:
-    if len(x) != len(y):
-        raise InputError(f"the two representations need the same rows; got {len(x)} and {len(y)}")
+def _checked(x: ArrayLike, y: ArrayLike) -> tuple[Float[Tensor, "row d1"], Float[Tensor, "row d2"]]:
+    x, y = as_pair(x, y)
     if len(x) < 3:
         raise InputError(f"a similarity needs 3 rows; got {len(x)}")
-    check_finite(x, y)
     return x, y

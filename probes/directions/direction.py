@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
+from cache.arrays import ArrayLike, as_rows
 from cache.errors import InputError
 from cache.models.hooks import HookLike, as_hook
 from cache.seeds import check_seed
@@ -81,7 +82,7 @@ class Direction:
 
 
 def direction_of(
-    step: Float[Tensor, " d"],
+    step: ArrayLike,
     hook: HookLike,
     method: str,
     *,
@@ -92,7 +93,7 @@ def direction_of(
     weights: str = "",
     seed: int = 0,
 ) -> Direction:
-    """A direction along a vector of any length, whose length is its norm unless one is given.
+    """A direction along a vector (d,) of any length, whose length is its norm unless one is given.
 
     Raises:
         InputError: the vector is zero.
@@ -100,7 +101,7 @@ def direction_of(
     """
     seed = check_seed(seed)
     site = as_hook(hook)
-    check_finite(step)
+    step = as_rows(step, "the step", axes=("d",))
     length = float(step.double().norm())
     if length == 0:
         raise InputError(f"{method} from {source or 'the source'} to {target or 'the target'} is zero at {site.name}")

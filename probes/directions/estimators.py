@@ -9,18 +9,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from cache.arrays import ArrayLike, as_pair
 from cache.errors import InputError
 from geometry.stats.draws import gaussian_combinations
 from geometry.stats.linalg import row_space
 
-Estimator = Callable[[Float[Tensor, "pair d"], Float[Tensor, "pair d"]], Float[Tensor, " d"]]
+Estimator = Callable[[ArrayLike, ArrayLike], Float[Tensor, " d"]]
+"""From rows (pair, d) of one group and of another, matched in their order, to a step."""
 
 
-def mean_difference(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
+def mean_difference(x: ArrayLike, y: ArrayLike) -> Float[Tensor, " d"]:
     """The mean of `y - x` over pairs.
 
     References: Rimsky et al. 2023, section 3 (arXiv:2312.06681).
     """
+    x, y = _pairs(x, y)
     return mean_differences(x, y, np.ones((1, len(x)), dtype=bool))[0].float()
 
 
@@ -40,19 +43,20 @@ def random_steps(
     return gaussian_combinations(rows, (n,), rng)
 
 
-def principal_difference(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
+def principal_difference(x: ArrayLike, y: ArrayLike) -> Float[Tensor, " d"]:
     """The direction along which the pairs' differences are largest, turned the way most of them point.
 
     The differences are not centred: that would remove what they have in common.
 
     References: Zou et al. 2023, section 3.1 (arXiv:2310.01405); the sign as in repeng.
     """
+    x, y = _pairs(x, y)
     differences = y.double() - x.double()
     first = torch.linalg.svd(differences, full_matrices=False).Vh[0]
     return _as_long_as_the_mean(first if (differences @ first).mean() >= 0 else -first, differences)
 
 
-def logistic(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
+def logistic(x: ArrayLike, y: ArrayLike) -> Float[Tensor, " d"]:
     """The weights of an L2-penalised logistic regression that tells `y` from `x`.
 
     Fitted in the rows' own space and at their overall scale (root mean square), where the penalty means the same at
@@ -62,24 +66,25 @@ def logistic(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Te
     """
     from sklearn.linear_model import LogisticRegression
 
-    return _weights(LogisticRegression(max_iter=1000, tol=1e-6), x, y)
+    return _weights(LogisticRegression(max_iter=1000, tol=1e-6), *_pairs(x, y))
 
 
-def lda(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
+def lda(x: ArrayLike, y: ArrayLike) -> Float[Tensor, " d"]:
     """Fisher's discriminant between `x` and `y`, the covariance within groups shrunk as Ledoit and Wolf say.
 
     References: Ledoit and Wolf 2004; scikit-learn, LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    return _weights(LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"), x, y)
+    return _weights(LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"), *_pairs(x, y))
 
 
-def mean_only(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:
+def mean_only(x: ArrayLike, y: ArrayLike) -> Float[Tensor, " d"]:
     """The mean of `y` alone, with nothing taken away: as steering vectors without a contrast are made.
 
     `x` is not used; it is an argument as every estimator's.
     """
+    x, y = _pairs(x, y)
     return mean_difference(torch.zeros_like(y), y)
 
 
@@ -93,6 +98,10 @@ METHODS: Mapping[str, Estimator] = MappingProxyType(
     }
 )
 """The ways to find a direction from activations alone."""
+
+
+def _pairs(x: ArrayLike, y: ArrayLike) -> tuple[Float[Tensor, "pair d"], Float[Tensor, "pair d"]]:
+    return as_pair(x, y, axes=("pair", "d"), same_shape=True)
 
 
 def _as_long_as_the_mean(vector: Float[Tensor, " d"], differences: Float[Tensor, "pair d"]) -> Float[Tensor, " d"]:

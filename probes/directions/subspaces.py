@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cache.arrays import ArrayLike, as_rows
 from cache.errors import InputError
 from cache.models.hooks import HookLike, as_hook
 from cache.seeds import check_seed
@@ -15,13 +16,13 @@ from geometry.stats.draws import gaussian_combinations
 from geometry.stats.linalg import RANK_TOLERANCE, check_finite, row_space
 
 
-def index_subspace(codes: Float[Tensor, "context member d"], rank: int, hook: HookLike | None = None) -> LinearBasis:
+def index_subspace(codes: ArrayLike, rank: int, hook: HookLike | None = None) -> LinearBasis:
     """The directions in which a family's members differ most, whatever the context.
 
     The leading right singular vectors of the member means, from which each context's mean has been taken.
 
     Args:
-        codes: mean activation of each member in each context.
+        codes: mean activation of each member in each context (context, member, d).
         rank: how many directions; fewer where the means span fewer dimensions (at most one less than members).
         hook: the site: a `Hook`, its name, or kind and layer.
 
@@ -32,7 +33,8 @@ def index_subspace(codes: Float[Tensor, "context member d"], rank: int, hook: Ho
         InputError: the rank is below 1.
         NumbersError: activations are not finite.
     """
-    _check(rank, codes)
+    codes = as_rows(codes, "codes", axes=("context", "member", "d"))
+    _check(rank)
     wide = codes.double()
     means = (wide - wide.mean(dim=1, keepdim=True)).mean(dim=0)
     scale = float(wide.abs().max())
@@ -41,7 +43,8 @@ def index_subspace(codes: Float[Tensor, "context member d"], rank: int, hook: Ho
 
 def index_subspaces(codes: Float[Tensor, "code member d"], rank: int) -> tuple[Float[Tensor, "direction d"], ...]:
     """Directions of `index_subspace` for many mean codes at once, up to their signs."""
-    _check(rank, codes)
+    _check(rank)
+    check_finite(codes)
     wide = codes.double()
     _, sizes, directions = np.linalg.svd((wide - wide.mean(dim=1, keepdim=True)).numpy(), full_matrices=False)
     least = np.maximum(RANK_TOLERANCE * sizes.max(axis=1, initial=0), 1e-12 * wide.abs().amax(dim=(1, 2)).numpy())
@@ -50,7 +53,7 @@ def index_subspaces(codes: Float[Tensor, "code member d"], rank: int) -> tuple[F
 
 
 def leace(
-    x: Float[Tensor, "row d"], labels: Sequence[Hashable], rank: int | None = None, hook: HookLike | None = None
+    x: ArrayLike, labels: Sequence[Hashable], rank: int | None = None, hook: HookLike | None = None
 ) -> LinearBasis:
     """The least change after which no linear reader tells the labels apart: least-squares concept erasure.
 
@@ -58,7 +61,7 @@ def leace(
     are U^T W^+ and readers U^T W. Removed, all classes have the same mean; what the directions do not span stays.
 
     Args:
-        x: activations.
+        x: activations (row, d).
         labels: each row's class.
         rank: how many directions, those that tell most first; None for all that it takes (at most classes - 1), with
             which alone the classes' means become equal.
@@ -73,7 +76,8 @@ def leace(
 
     References: Belrose et al. 2023, theorem 4.2 and eq. 1 (arXiv:2306.03819).
     """
-    _check(1 if rank is None else rank, x)
+    x = as_rows(x)
+    _check(1 if rank is None else rank)
     classes = list(dict.fromkeys(labels))
     if len(labels) != len(x):
         raise InputError(f"each of {len(x)} rows needs a label; got {len(labels)}")
@@ -136,7 +140,6 @@ def _leading(rows: Float[np.ndarray, "row d"], rank: int, scale: float) -> Float
     return torch.from_numpy(v[: min(rank, int((s > 1e-12 * scale).sum()))].copy())
 
 
-def _check(rank: int, x: Float[Tensor, "..."]) -> None:
+def _check(rank: int) -> None:
     if rank < 1:
         raise InputError(f"the rank of what is erased must be 1 or more; got {rank}")
-    check_finite(x)
