@@ -14,7 +14,13 @@ from geometry.bases.basis import LinearBasis, deviations_of, orthonormal_basis
 from geometry.bases.principal import subspace_overlap
 from geometry.stats.limits import p_at_least
 from geometry.stats.linalg import fix_signs
-from geometry.stats.unrelated_codes import Directions, mean_code, unrelated_products
+from geometry.stats.unrelated_codes import (
+    Directions,
+    expected_spread,
+    mean_code,
+    spreads_of_draws,
+    unrelated_products,
+)
 
 PARTS = ("shared index", "index x family", "family", "template", "remainder")
 """The parts of the variance, in the order of every array over them."""
@@ -34,6 +40,7 @@ class Demixed:
         share: each of `PARTS` as a share of the total variance; they add up to 1. Estimated without bias, a share that
             is truly 0 comes out negative half of the time.
         null: shared index of families whose codes are unrelated; empty without directions to draw them along.
+        scores: the shared index and then those, each in its own spread, as they are ranked; empty without.
         p: of the shared index, from that null; nan without.
         index: directions of the members' means over families and contexts.
         family: directions of the families' means.
@@ -46,6 +53,7 @@ class Demixed:
 
     share: Float[np.ndarray, " part"]
     null: Float[np.ndarray, " draw"]
+    scores: Float[np.ndarray, " score"]
     p: float
     index: LinearBasis
     family: LinearBasis
@@ -101,14 +109,15 @@ def demix(x: ArrayLike, *, k: int = 4, directions: Directions | None = None) -> 
     flat = _small(wide)
     share = _shares(flat)
     total = float(flat.square().mean(dim=(0, 1, 2)).sum())
-    null = np.empty(0) if directions is None else _beyond_rounding(_unrelated(wide, directions) / total)
+    null, scores = (np.empty(0),) * 2 if directions is None else _beside_unrelated(wide, directions, share[0], total)
     grand = x.double().mean(dim=(0, 1, 2)).float()
     k = min(k, n_members - 1, d)
     halves = [_directions(wide[:, side::2].mean(dim=(0, 1)), k) for side in (0, 1)]
     return Demixed(
         share=share,
         null=null,
-        p=p_at_least(float(share[0]), null),
+        scores=scores,
+        p=p_at_least(scores[0], scores[1:]) if len(scores) else float("nan"),
         index=_basis(wide, _directions(wide.mean(dim=(0, 1)), k), grand),
         family=_basis(wide, _directions(wide.mean(dim=(1, 2)), n_families - 1), grand),
         stability=subspace_overlap(*(torch.from_numpy(half) for half in halves)),
@@ -172,23 +181,29 @@ def _shared_index(u: Float[Tensor, "family context member d"]) -> float:
     return float((everything - same_family - same_context + u.square().sum()) / (pairs * n_members))
 
 
-def _unrelated(x: Float[Tensor, "family context member d"], directions: Directions) -> Float[np.ndarray, " draw"]:
-    """Shared index of families with unrelated codes: each in turn is drawn anew beside the sum of those before it.
+def _beside_unrelated(
+    x: Float[Tensor, "family context member d"], directions: Directions, share: float, total: float
+) -> tuple[Float[np.ndarray, " draw"], Float[np.ndarray, " score"]]:
+    """The shared index of families with unrelated codes, as a share; and it and the true one, each in its own spread.
 
-    Of unrelated families the products with all earlier ones are uncorrelated from family to family, so that their sum
-    is as wide as that of draws. Both orders of the families are used, one after the other.
+    Each family in turn is drawn anew beside the sum of those before it: of unrelated families the products with all
+    earlier ones are uncorrelated from family to family, so that their sum is as wide as that of draws. Both orders of
+    the families are used, one after the other.
     """
     n_families, _, n_members, _ = x.shape
     codes = [mean_code(one) for one in x]
-    found = []
+    products, squares, own = [], [], 0.0
     for ordered in (codes, codes[::-1]):
-        total = np.zeros(len(directions.drawn) // (n_families - 1))
-        for number in range(1, n_families):
-            part = slice((number - 1) * len(total), number * len(total))
-            before = np.sum(ordered[:number], axis=0)
-            total += unrelated_products(before, ordered[number], replace(directions, drawn=directions.drawn[part]))
-        found.append(2 * total / (n_families * (n_families - 1) * n_members))
-    return np.concatenate(found)
+        drawn = directions.drawn[: len(directions.drawn) // (n_families - 1) * (n_families - 1)]
+        for number, part in enumerate(np.split(drawn, n_families - 1), 1):
+            before, mine = np.sum(ordered[:number], axis=0), replace(directions, drawn=part)
+            products.append(unrelated_products(before, ordered[number], mine))
+            squares.append(spreads_of_draws(before, ordered[number], mine) ** 2)
+            own += expected_spread(before, ordered[number], mine) ** 2 / 2
+    shape, unit = (2, n_families - 1, -1), 2 / (n_families * (n_families - 1) * n_members * total)
+    null = _beyond_rounding(unit * np.reshape(products, shape).sum(axis=1).ravel())
+    spreads = unit * np.sqrt(np.append(own, np.reshape(squares, shape).sum(axis=1).ravel()))
+    return null, np.append(share, null) / np.where(spreads > 0, spreads, 1)
 
 
 def _directions(means: Float[Tensor, "level d"], k: int) -> Float[np.ndarray, "component d"]:

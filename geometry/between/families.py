@@ -105,7 +105,8 @@ def between_pairs(
     contexts and members are used that both families have without a gap, and every control family of the store that
     has them too is measured against both. What a measure that decides finds is a matched-member code: members that
     correspond lie alike. It is set against codes of unrelated families with the same member-by-member structure, drawn
-    from the controls' (`unrelated_codes`), at all layers at once; 10 controls or more give that null and the interval.
+    from the controls' (`unrelated_codes`), at all layers at once, cosines each in the spread of its own structure
+    (`studentised`); 10 controls or more give that null and the interval.
     A layer takes part where both families' codes are reliable. Permuted members are given as description: those of
     overlapping windows are not exchangeable. Where the store has reordered lists of both families too (kinds
     `reordered:K`), they are not compared, but show whether the code has to do with order (`order_effect`).

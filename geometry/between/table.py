@@ -82,14 +82,13 @@ def comparison_result(
 
 def _over_layers(column: Sequence[Measured]) -> tuple[Float[np.ndarray, " hook"], Float[np.ndarray, " hook"]]:
     """P over all hooks of one measure of one pair, and the limit that controls reached at any."""
-    n_draws = max(len(one.unrelated) for one in column)
-    nulls = np.stack([one.unrelated if len(one.unrelated) else np.full(n_draws, np.nan) for one in column])
-    values = np.array([one.value for one in column])
-    used = np.isfinite(values) & np.isfinite(nulls).all(axis=1) & (n_draws > 0)
-    centre = np.array([one.mean() if len(one) else math.nan for one in nulls])
+    n_scores = max(len(one.scores) for one in column)
+    scores = np.stack([one.scores if len(one.scores) else np.full(n_scores, np.nan) for one in column])
+    used = np.isfinite(scores).all(axis=1) & (n_scores > 0)
+    centre = np.array([one.unrelated.mean() if len(one.unrelated) else math.nan for one in column])
     spread = np.array([one.spread for one in column])
     distances = np.stack([one.distances for one in column])
-    return rank_p_over_layers(np.column_stack([values, nulls])), control_limits(distances, centre, spread, used)
+    return rank_p_over_layers(scores), control_limits(distances, centre, spread, used)
 
 
 def _order_p(column: Sequence[Found]) -> Float[np.ndarray, " hook"]:
@@ -114,7 +113,7 @@ def _line(one: Found, p_layers: float, limit: float, order_p: float) -> dict[str
         "ci_low": got.ci_low,
         "ci_high": got.ci_high,
         "se_templates": known.error if one.measure == "matched_cosine" else math.nan,
-        "p": p_at_least(got.value, got.unrelated),
+        "p": p_at_least(got.scores[0], got.scores[1:]) if len(got.scores) else math.nan,
         "p_layers": p_layers,
         "p_floor": 1 / (1 + len(got.unrelated)) if len(got.unrelated) else math.nan,
     }

@@ -63,7 +63,8 @@ def demix_by_layer(
 
     Returns:
         Arrays over (hook, part): `share`, and of the shared index alone, with 10 control families or more, `null_mean`,
-        `null_max`, `p`, `p_layers` and `p_floor`; its draws `null`, `index_directions`, `stability` and `captured`; nan
+        `null_max`, `p`, `p_layers` and `p_floor`; its draws `null`, `scores` (it and they, each in its own spread, as
+        they are ranked), `index_directions`, `stability` and `captured`; nan
         where all activations are equal.
 
     Raises:
@@ -100,7 +101,7 @@ def demix_by_layer(
         "null_mean": null.mean(axis=1) if n_draws else p,
         "null_max": null.max(axis=1) if n_draws else p,
         "p": p,
-        "p_layers": rank_p_over_layers(np.column_stack([share[:, 0], null])),
+        "p_layers": rank_p_over_layers(arrays["scores"][1]),
         "p_floor": np.where(np.isnan(p), np.nan, 1 / (1 + n_draws)),
     }
     first = {"share": arrays["share"]} | {name: _of_shared_index(values) for name, values in tested.items()}
@@ -129,15 +130,23 @@ def _split(x: Float[Tensor, "family context member d"], k: int, directions: Dire
     """The split at one site; nan where all activations are equal."""
     if not (x != x[:1, :1, :1]).any():
         k, n_draws = min(k, x.shape[3]), 0 if directions is None else 2 * N_DRAWS
-        missing = (len(PARTS),), (n_draws,), (), (k,), (k,), (k, x.shape[3])
-        share, null, p, stability, captured, index = (np.full(shape, np.nan) for shape in missing)
+        missing = (len(PARTS),), (n_draws,), (n_draws + (n_draws > 0),), (), (k,), (k,), (k, x.shape[3])
+        share, null, scores, p, stability, captured, index = (np.full(shape, np.nan) for shape in missing)
     else:
         one = demix(x, k=k, directions=directions)
-        share, null, p, stability, captured = one.share, one.null, np.array(one.p), one.stability, one.captured
+        share, null, scores, p, stability, captured = (
+            one.share,
+            one.null,
+            one.scores,
+            np.array(one.p),
+            one.stability,
+            one.captured,
+        )
         index = one.index.directions.numpy()
     return {
         "share": (("part",), share),
         "null": (("draw",), null),
+        "scores": (("score",), scores),
         "p": ((), p),
         "stability": (("component",), stability),
         "captured": (("component",), captured),

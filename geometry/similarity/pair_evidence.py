@@ -8,7 +8,13 @@ from jaxtyping import Float
 
 from geometry.similarity.family_measures import Cells, Measure, Orders, Unrelated
 from geometry.similarity.of_families import context_products, lag_profile, matched_cosine
-from geometry.similarity.sharing_null import LEAST_RELIABILITY, distance_of, interval_of_cosine, reliability
+from geometry.similarity.sharing_null import (
+    LEAST_RELIABILITY,
+    distance_of,
+    interval_of_cosine,
+    reliability,
+    studentised,
+)
 from geometry.stats.permutations import own_index_p
 from geometry.stats.uncertainty import LEAST_MEMBERS, template_bootstrap_se
 from geometry.stats.unrelated_codes import LEAST_FAMILIES, Directions, draw_directions, draw_weights, mean_code
@@ -25,6 +31,7 @@ class Measured:
         ci_low: lower end of the 95 % interval; nan for measures without.
         ci_high: upper end.
         unrelated: values with codes of unrelated families; empty without controls, and for measures that describe.
+        scores: the value and then those, as they are ranked: of cosines each in its own spread (`studentised`).
         permuted_mean: mean value with the members of one family in other orders.
         permuted_max: the largest of these.
         controls: for each control family, its value with the first and with the second family.
@@ -37,6 +44,7 @@ class Measured:
     ci_low: float
     ci_high: float
     unrelated: Unrelated
+    scores: Float[np.ndarray, " score"]
     permuted_mean: float
     permuted_max: float
     controls: Float[np.ndarray, "control side"]
@@ -141,6 +149,7 @@ def measured(measure: Measure, pair: PairCells, orders: Orders) -> Measured:
         ci_low=NAN,
         ci_high=NAN,
         unrelated=np.empty(0),
+        scores=np.empty(0),
         permuted_mean=float(permuted.mean()) if len(permuted) else NAN,
         permuted_max=float(permuted.max()) if len(permuted) else NAN,
         controls=controls,
@@ -158,7 +167,8 @@ def _beside(measure: Measure, pair: PairCells, directions: Directions, found: Me
     if measure.per_cosine is None:
         spread = float(found.unrelated.std())
         distances = (found.controls - found.unrelated.mean()) / (spread or 1.0)
-        return replace(found, distances=distances, spread=spread)
+        scores = np.append(found.value, found.unrelated)
+        return replace(found, distances=distances, spread=spread, scores=scores)
     distances = np.array([[distance_of(one, c, directions) for one in (pair.x, pair.y)] for c in pair.controls])
     cosine, scale = matched_cosine(pair.x, pair.y), measure.per_cosine(pair.x, pair.y)
     away = distance_of(pair.x, pair.y, directions), distance_of(pair.y, pair.x, directions)
@@ -166,7 +176,8 @@ def _beside(measure: Measure, pair: PairCells, directions: Directions, found: Me
     low, high = NAN, NAN
     if pair.x.shape[1] >= LEAST_MEMBERS:
         low, high = (scale * end for end in interval_of_cosine(cosine, pair.x, pair.y, directions, pair.known.error))
-    return replace(found, distances=distances, spread=spread, ci_low=low, ci_high=high)
+    scores = studentised(pair.x, pair.y, directions)
+    return replace(found, distances=distances, spread=spread, ci_low=low, ci_high=high, scores=scores)
 
 
 def varies(x: Cells) -> bool:

@@ -12,6 +12,7 @@ from geometry.stats.unrelated_codes import (
     expected_spread,
     mean_code,
     relative_sizes,
+    spreads_of_draws,
     unrelated_codes,
     unrelated_products,
 )
@@ -45,6 +46,29 @@ def unrelated_cosines(
     )
     _, own_x, own_y = matched_products(x, y)
     return products / np.sqrt(own_x * own_y) if own_x > 0 and own_y > 0 else np.full_like(products, np.nan)
+
+
+def studentised(
+    x: Float[Tensor, "context member d"], y: Float[Tensor, "context member d"], directions: Directions
+) -> Float[np.ndarray, " draw"]:
+    """The matched product of two families, then those of `unrelated_cosines`, each in its own spread.
+
+    In the spread, that is, which products of unrelated codes with its structure have: the first in the root mean
+    square of both ways. Order within one layer is that of cosines but for what the spreads differ by; over many layers
+    the largest of the draws is no longer that of the widest.
+
+    Returns:
+        One more than twice the number of draws; nan where members do not vary.
+
+    References: studentised maxT, Westfall and Young 1993, section 2.5.
+    """
+    ways = [(mean_code(one), mean_code(other)) for one, other in ((x, y), (y, x))]
+    products = np.concatenate([unrelated_products(*way, directions) for way in ways])
+    spreads = np.concatenate([spreads_of_draws(*way, directions) for way in ways])
+    cross, _, _ = matched_products(x, y)
+    own = np.sqrt(np.mean([expected_spread(*way, directions) ** 2 for way in ways]))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.concatenate([[cross / own], products / spreads])
 
 
 def unrelated_retrievals(

@@ -106,6 +106,21 @@ def unrelated_products(
     return products * (np.linalg.norm(y) / _sizes(unit, y))
 
 
+def spreads_of_draws(
+    x: Float[np.ndarray, "member d"], y: Float[np.ndarray, "member d"], directions: Directions
+) -> Float[np.ndarray, " draw"]:
+    """What `expected_spread` gives for each unrelated code in y's place: each draw has a structure of its own.
+
+    A code that happens to lie along x has a wider null as well. Where products are set against the largest of many,
+    each has therefore to be counted in its own spread, as the value is in its: else the null's tail is the heavier.
+    """
+    mixing, scores = root(y), x @ directions.axes.T
+    among = np.matmul(unit := normalised(directions.drawn), unit.transpose(0, 2, 1))
+    inner = mixing @ ((scores * directions.spread) @ scores.T).astype(np.float32) @ mixing
+    widths = np.sqrt(np.einsum("bij,ij->b", among, inner, optimize=True).clip(min=0))
+    return widths * (np.linalg.norm(y) / _sizes(unit, y))
+
+
 def mean_code(x: Float[Tensor, "context member d"]) -> Float[np.ndarray, "member d"]:
     """Each member's mean over contexts, less the mean over members."""
     code = x.numpy().astype(np.float64).mean(axis=0)

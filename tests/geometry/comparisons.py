@@ -24,11 +24,13 @@ def measured(value, *, half=0.1, unrelated=None, n_controls=20, control=0.1):
     """A value with an interval, unrelated codes around 0 and controls around `control`, at most 2 spreads away."""
     unrelated = 0.05 * np.random.default_rng(0).uniform(-1, 1, 119) if unrelated is None else np.array(unrelated)
     controls = np.linspace(-control, control, 2 * n_controls).reshape(n_controls, 2)
+    drawn = unrelated if np.isfinite(value) else np.empty(0)
     return Measured(
         value=value,
         ci_low=value - half,
         ci_high=value + half,
-        unrelated=unrelated if np.isfinite(value) else np.empty(0),
+        unrelated=drawn,
+        scores=np.append(value, drawn) if len(drawn) else np.empty(0),
         permuted_mean=0.004,
         permuted_max=0.2,
         controls=controls,

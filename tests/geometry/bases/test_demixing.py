@@ -1,6 +1,7 @@
 """Demixing: every part by loops over cells, planted parts of known size, and what is not there."""
 
 import sys
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -11,8 +12,16 @@ from hypothesis import strategies as st
 
 from cache.errors import InputError, NumbersError
 from geometry.bases.demixing import PARTS, demix
+from geometry.similarity.sharing_null import studentised
 from geometry.stats.ranks import rank_p_over_layers
-from geometry.stats.unrelated_codes import draw_directions, draw_weights, mean_code, unrelated_products
+from geometry.stats.unrelated_codes import (
+    draw_directions,
+    draw_weights,
+    expected_spread,
+    mean_code,
+    unrelated_codes,
+    unrelated_products,
+)
 from tests.geometry.simulate import families
 from tests.geometry.unrelated_families import KINDS, codes, mixed
 from tests.geometry.unrelated_families import cells as cells_of
@@ -106,7 +115,7 @@ def test_what_rounding_leaves_of_members_that_are_all_alike_is_no_index():
     assert result.share[:3].tolist() == [0, 0, 0]
     assert result.share[3] == pytest.approx(1)
     assert result.p == 1
-    assert rank_p_over_layers(np.append(result.share[0], result.null)[None]).tolist() == [1]
+    assert rank_p_over_layers(result.scores[None]).tolist() == [1]
 
 
 def test_of_two_families_the_null_is_that_of_their_matched_products():
@@ -116,6 +125,26 @@ def test_of_two_families_the_null_is_that_of_their_matched_products():
     result = demix(torch.stack([x, y]), directions=directions)
     products = [unrelated_products(mean_code(a), mean_code(b), directions) for a, b in ((x, y), (y, x))]
     np.testing.assert_allclose(result.null * result.total, np.concatenate(products) / 6, rtol=1e-3)
+    np.testing.assert_allclose(result.scores, studentised(x, y, directions), rtol=1e-3, atol=1e-6)
+
+
+def test_of_three_families_each_draw_is_in_the_spread_that_its_own_structure_has():
+    rng = np.random.default_rng(2)
+    x = torch.stack([cells_of(rng, codes(rng, "walk", 6, 1))[0] for _ in range(3)])
+    (directions,) = drawn(rng, 6, n_families=3)
+    result, families = demix(x, directions=directions), [mean_code(one) for one in x]
+    halves = [replace(directions, drawn=half) for half in np.split(directions.drawn, 2)]
+    expected, own = [], 0.0
+    for a, b, c in (families, families[::-1]):
+        steps = ((a, b, halves[0]), (a + b, c, halves[1]))
+        made = [unrelated_codes(new, half) @ half.axes for _, new, half in steps]
+        own += sum(expected_spread(before, new, half) ** 2 / 2 for before, new, half in steps)
+        for pair in zip(*made, strict=True):
+            product = sum(np.vdot(before, code) for (before, _, _), code in zip(steps, pair, strict=True))
+            squares = [expected_spread(s[0], code, s[2]) ** 2 for s, code in zip(steps, pair, strict=True)]
+            expected.append(product / np.sqrt(np.sum(squares)))
+    np.testing.assert_allclose(result.scores[1:], expected, rtol=2e-3, atol=1e-4)
+    assert result.scores[0] == pytest.approx(result.share[0] * result.total * 18 / np.sqrt(own))
 
 
 def false_alarms(kind, n_members, n_layers, n_worlds, seed=0):
@@ -126,8 +155,7 @@ def false_alarms(kind, n_members, n_layers, n_worlds, seed=0):
         directions = drawn(rng, n_members, n_layers=n_layers)
         x = torch.stack([torch.stack(cells_of(rng, codes(rng, kind, n_members, n_layers))) for _ in range(3)])
         split = [demix(x[:, layer], directions=one) for layer, one in enumerate(directions)]
-        scores = np.array([[one.share[0], *one.null] for one in split])
-        found.append((split[0].p <= 0.05, rank_p_over_layers(scores).min() <= 0.05))
+        found.append((split[0].p <= 0.05, rank_p_over_layers(np.stack([one.scores for one in split])).min() <= 0.05))
     return np.sum(found, axis=0)
 
 

@@ -27,7 +27,7 @@ from geometry.similarity.of_families import (
     shared_share,
 )
 from geometry.similarity.of_rows import linear_cka, procrustes, rsa
-from geometry.similarity.sharing_null import LEAST_RELIABILITY, reliability
+from geometry.similarity.sharing_null import LEAST_RELIABILITY, reliability, studentised
 from geometry.stats.permutations import own_index_p
 from geometry.stats.ranks import rank_p_over_layers
 from geometry.stats.uncertainty import template_bootstrap_se
@@ -242,16 +242,17 @@ def test_below_five_members_there_is_a_value_and_no_verdict(planted):
 @pytest.mark.parametrize("measure", some(TRUE, "matched_cosine"))
 def test_p_is_against_unrelated_codes_drawn_from_the_controls_at_all_layers_at_once(planted, found, lines, measure):
     weights = draw_weights(1000, 7, 140, seed=0)[: MEASURES[measure].most_draws]
-    values, nulls = [], []
+    nulls, scores = [], []
     for hook in found.hooks[:2]:
         x, y = (cells_of(planted, hook, family) for family in ("digits", "months"))
         directions = draw_directions([mean_code(cells_of(planted, hook, control)) for control in CONTROLS], weights)
-        values.append(TRUE[measure](x, y))
         nulls.append(MEASURES[measure].unrelated(x, y, directions))
-    over = rank_p_over_layers(np.column_stack([values, np.stack(nulls)]))
+        raw = np.append(TRUE[measure](x, y), nulls[-1])
+        scores.append(raw if measure == "retrieval" else studentised(x, y, directions))
+    over = rank_p_over_layers(np.stack(scores))
     for layer in (0, 1):
         line = lines.loc[(layer, measure)]
-        assert line["p"] == pytest.approx(np.mean([*(nulls[layer] >= values[layer] - 1e-9), True]))
+        assert line["p"] == pytest.approx(np.mean(scores[layer] >= scores[layer][0] - 1e-9))
         assert line["p_layers"] == over[layer]
         assert line["null_mean"] == pytest.approx(nulls[layer].mean(), abs=1e-6)
         assert line["null_max"] == pytest.approx(nulls[layer].max(), abs=1e-6)

@@ -58,11 +58,12 @@ def test_every_layer_is_demix_of_cells_cut_by_hand(store, result):
         truth = demix(cells_of(store, hook), k=3, directions=directions)
         np.testing.assert_allclose(result.values("share")[i], truth.share, atol=1e-9)
         np.testing.assert_allclose(result.values("null")[i], truth.null, atol=1e-6)
+        np.testing.assert_allclose(result.values("scores")[i], truth.scores, atol=1e-6)
         np.testing.assert_allclose(result.values("stability")[i], truth.stability, atol=1e-6)
         np.testing.assert_allclose(result.values("captured")[i], truth.captured, atol=1e-6)
         np.testing.assert_allclose(result.values("index_directions")[i], truth.index.directions, atol=1e-5)
         assert result.values("p")[i, 0] == truth.p
-    over = rank_p_over_layers(np.column_stack([result.values("share")[:, 0], result.values("null")]))
+    over = rank_p_over_layers(result.values("scores"))
     np.testing.assert_array_equal(result.values("p_layers")[:, 0], over)
 
 
@@ -75,10 +76,11 @@ def test_without_ten_controls_there_is_no_p(gpt2, tmp_path):
 
 
 def test_axes_are_named_and_fit_the_values(result):
-    lengths = {"hook": 4, "part": len(PARTS), "draw": 2 * N_DRAWS, "component": 3, "d": 33}
+    lengths = {"hook": 4, "part": len(PARTS), "draw": 2 * N_DRAWS, "score": 1 + 2 * N_DRAWS, "component": 3, "d": 33}
     assert {name: axes for name, (axes, _) in arrays_of(result).items()} == {
         "share": ("hook", "part"),
         "null": ("hook", "draw"),
+        "scores": ("hook", "score"),
         **dict.fromkeys(["null_mean", "null_max", "p", "p_layers", "p_floor"], ("hook", "part")),
         "stability": ("hook", "component"),
         "captured": ("hook", "component"),
@@ -146,7 +148,7 @@ def test_the_seed_changes_the_draws_and_nothing_else(store):
     one, other = (demix_by_layer(store.view(layers="1"), seed=seed) for seed in (0, 1))
     for name in arrays_of(one):
         same = np.array_equal(one.values(name), other.values(name), equal_nan=True)
-        assert same == (not name.startswith("null")) or name in ("p", "p_layers")
+        assert same == (not name.startswith(("null", "scores"))) or name in ("p", "p_layers")
     assert other.parameters["seed"] == 1
 
 

@@ -12,18 +12,19 @@ from geometry.similarity.sharing_null import (
     distance_of,
     interval_of_cosine,
     reliability,
+    studentised,
     unrelated_cosines,
     unrelated_retrievals,
 )
 from geometry.stats.ranks import rank_p_over_layers
 from geometry.stats.uncertainty import template_bootstrap_se
-from geometry.stats.unrelated_codes import draw_directions, draw_weights, mean_code, unrelated_codes
+from geometry.stats.unrelated_codes import draw_directions, draw_weights, expected_spread, mean_code, unrelated_codes
 from tests.geometry.unrelated_families import KINDS, cells, codes, mixed
 from tests.type_one import in_range
 from tests.variants import some
 
 N_CONTROLS = 20
-MEASURES = {"matched_cosine": (matched_cosine, unrelated_cosines), "retrieval": (retrieval, unrelated_retrievals)}
+SCORES = {"matched_cosine": studentised, "retrieval": lambda *x: np.append(retrieval(*x[:2]), unrelated_retrievals(*x))}
 
 
 class World:
@@ -45,14 +46,11 @@ class World:
 
     def p(self, y, measure="matched_cosine"):
         """The smallest p over layers."""
-        value, null = MEASURES[measure]
-        sides = list(zip(self.x, y, self.directions, strict=True))
-        values = np.array([value(a, b) for a, b, _ in sides])
-        nulls = np.stack([null(a, b, directions) for a, b, directions in sides])
-        return np.min(rank_p_over_layers(np.column_stack([values, nulls])))
+        sides = zip(self.x, y, self.directions, strict=True)
+        return np.min(rank_p_over_layers(np.stack([SCORES[measure](*side) for side in sides])))
 
 
-def p_values(kind, n_members, n_layers, n_worlds, seed=0, measures=tuple(MEASURES)):
+def p_values(kind, n_members, n_layers, n_worlds, seed=0, measures=tuple(SCORES)):
     """The smallest p over layers of unrelated families in each world, by measure."""
     rng = np.random.default_rng([seed, n_members, n_layers])
     found = {measure: [] for measure in measures}
@@ -64,7 +62,7 @@ def p_values(kind, n_members, n_layers, n_worlds, seed=0, measures=tuple(MEASURE
     return {measure: np.array(values) for measure, values in found.items()}
 
 
-@pytest.mark.parametrize(("n_layers", "n_worlds", "measures"), [(1, 80, tuple(MEASURES)), (4, 40, ("matched_cosine",))])
+@pytest.mark.parametrize(("n_layers", "n_worlds", "measures"), [(1, 80, tuple(SCORES)), (4, 40, ("matched_cosine",))])
 @pytest.mark.parametrize("kind", some(KINDS, "line"))
 def test_unrelated_families_are_rarely_called_related(kind, n_layers, n_worlds, measures):
     for p in p_values(kind, 7, n_layers, n_worlds, measures=measures).values():
@@ -171,6 +169,20 @@ def test_unrelated_cosines_are_matched_cosines_of_codes_made():
         for drawn in unrelated_codes(mean_code(other), directions)
     ]
     np.testing.assert_allclose(unrelated_cosines(x, y, directions), by_hand, rtol=1e-3, atol=1e-5)
+
+
+def test_value_and_draws_are_each_in_the_spread_that_their_own_structure_has():
+    rng = np.random.default_rng(7)
+    world = World(rng, "line", 7, 1, n_draws=5)
+    x, (y,) = world.x[0], world.other(0.3)
+    directions, cross = world.directions[0], matched_products(x, y)[0]
+    codes_of = mean_code(x), mean_code(y)
+    own = np.mean([expected_spread(*way, directions) ** 2 for way in (codes_of, codes_of[::-1])])
+    by_hand = [cross / np.sqrt(own)]
+    for one, other in (codes_of, codes_of[::-1]):
+        for drawn in unrelated_codes(other, directions) @ directions.axes:
+            by_hand.append(np.vdot(one, drawn) / expected_spread(one, drawn, directions))
+    np.testing.assert_allclose(studentised(x, y, directions), by_hand, rtol=1e-3, atol=1e-5)
 
 
 def test_unrelated_retrievals_are_those_of_families_made_with_such_codes():
