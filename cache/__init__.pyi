@@ -1,3 +1,6 @@
+from .exports import to_anndata as to_anndata
+from .exports import to_pandas as to_pandas
+from .exports import to_xarray as to_xarray
 from .loading.load import load_model as load_model
 from .models.hooks import Hook as Hook
 from .models.model import LoadedModel as LoadedModel

@@ -85,7 +85,7 @@ def as_pair(
             order.
         NumbersError: a value is not finite.
     """
-    if isinstance(x, pd.DataFrame) and isinstance(y, pd.DataFrame) and _reordered(x.index, y.index):
+    if isinstance(x, pd.DataFrame) and isinstance(y, pd.DataFrame) and in_another_order(x.index, y.index):
         raise InputError(f"{names[1]}: the rows of {names[0]} in another order; y.loc[x.index] puts them right")
     left, right = (as_rows(one, name, axes=axes) for one, name in zip((x, y), names, strict=True))
     if len(left) != len(right):
@@ -104,7 +104,8 @@ def as_tensor(x: ArrayLike, name: str = "x") -> Float[Tensor, "*rows d"]:
     return x if isinstance(x, Tensor) else as_rows(x, name, axes=("...", "d"))
 
 
-def _reordered(a: pd.Index, b: pd.Index) -> bool:
+def in_another_order(a: pd.Index, b: pd.Index) -> bool:
+    """Whether two data frames have the same names of rows, and not in the same order."""
     return len(a) == len(b) and not a.equals(b) and set(a) == set(b)
 
 

@@ -81,7 +81,7 @@ def test_every_command_of_the_readme_runs(place, circles, no_pictures, monkeypat
 
 def test_every_python_snippet_of_the_readme_runs(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
-    assert len(PYTHON) == 5
+    assert len(PYTHON) == 6
     model = place / "smollm2-135m"
     for code in PYTHON:
         scope: dict[str, object] = {}

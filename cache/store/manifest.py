@@ -15,6 +15,7 @@ from cache.sealed.footer import SEALED_VERSION
 
 if TYPE_CHECKING:
     from cache.models.model import LoadedModel
+    from cache.prompts.prompt import Prompts
     from cache.store.plan import RecordingPlan
 
 FORMAT = "activation-store"
@@ -30,10 +31,6 @@ _LIBRARIES = ("h5py", "numpy", "torch", "transformer-lens", "transformers")
 def hard_fields(model: "LoadedModel", plan: "RecordingPlan") -> dict[str, Any]:
     """Everything that stored values or their meaning depend on; another value refuses to continue a store."""
     prompts = plan.tokenized.prompts
-    labels = [
-        {name: value for name, value in asdict(prompt).items() if name != "text" and (value or name != "labels")}
-        for prompt in prompts
-    ]
     return {
         "format version": SEALED_VERSION,
         "model weights": model.weights,
@@ -43,23 +40,34 @@ def hard_fields(model: "LoadedModel", plan: "RecordingPlan") -> dict[str, Any]:
         "attention": model.attention,
         "tokenizer": model.tokenizer_rules,
         "bos": plan.bos,
-        "prompt texts": _digest(sorted(prompt.text for prompt in prompts)),
-        "prompt order": _digest([prompt.text for prompt in prompts]),
-        "prompt labels": _digest(labels),
-        "prompt tokens": _digest([ids.tolist() for ids in plan.tokenized.ids]),
-        "template seed": prompts.seed,
+        **prompt_fields(prompts),
+        "prompt tokens": digest([ids.tolist() for ids in plan.tokenized.ids]),
         "hooks": layers_by_kind(plan.hooks),
         "positions": plan.positions,
         "storage dtype": plan.dtype,
-        "block plan": {"batch tokens": plan.batch_tokens, "blocks": _digest(plan.blocks)},
+        "block plan": {"batch tokens": plan.batch_tokens, "blocks": digest(plan.blocks)},
     }
 
 
-def soft_fields(model: "LoadedModel") -> dict[str, Any]:
+def prompt_fields(prompts: "Prompts") -> dict[str, Any]:
+    """What the fingerprint says of prompts, whatever tokens they have."""
+    labels = [
+        {name: value for name, value in asdict(prompt).items() if name != "text" and (value or name != "labels")}
+        for prompt in prompts
+    ]
+    return {
+        "prompt texts": digest(sorted(prompt.text for prompt in prompts)),
+        "prompt order": digest([prompt.text for prompt in prompts]),
+        "prompt labels": digest(labels),
+        "template seed": prompts.seed,
+    }
+
+
+def soft_fields(model: "LoadedModel | None") -> dict[str, Any]:
     """What is worth knowing later but never refuses to continue a store: names, machine, library versions."""
     return {
-        "model": model.name,
-        "device": model.device,
+        "model": "" if model is None else model.name,
+        "device": "" if model is None else model.device,
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
@@ -90,5 +98,6 @@ def _both(stored: Any, asked: Any) -> str:
     return f" ({texts[0]}, now {texts[1]})" if all(len(text) <= 20 for text in texts) else ""
 
 
-def _digest(content: Any) -> str:
+def digest(content: Any) -> str:
+    """SHA-256 of what JSON makes of it."""
     return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()

@@ -1,9 +1,10 @@
 """The store: activations, rows and prompts of one recording, or of several that belong together."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from cache.arrays import ArrayLike
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
 from cache.models.hooks import Hook, HookLike, Layers, in_order, recorded_hook
 from cache.models.model import LoadedModel, check_loaded
+from cache.store.elsewhere import store_arrays
 from cache.store.file import FileGroup, StoreFile, check_joinable, grouped, joined_tables, open_store_file, site_name
 from cache.store.view import View, Where, row_mask, view_of
 
@@ -72,6 +75,38 @@ class ActivationStore:
             CorruptFileError: the file is no store, or is damaged.
         """
         return open_stores([path])
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[HookLike, ArrayLike],
+        rows: Any,
+        path: str | Path,
+        *,
+        model: LoadedModel | None = None,
+        dtype: str = "float32",
+        overwrite: bool = False,
+    ) -> "ActivationStore":
+        """A sealed store of activations that were recorded elsewhere: every analysis by layer then works on them.
+
+        Args:
+            arrays: by site, (row, d), or (row, head, d_head) of `q`, `k`, `v` and `z`; what `as_rows` takes.
+            rows: the rows' labels, one line each: a data frame, or what else `load_dataset` takes. Its columns are
+                those of one's own prompts (`text`, `family`, `member`, `pair`, `ordinal`, `answer`, `group`, `frame`,
+                `template`, all optional), others are further labels. Where several rows are tokens of one prompt,
+                `prompt` says of which; `position`, `token`, `token_text` and `is_last` say more of the row.
+            path: the HDF5 file. If it is there and holds the same, it is left as it is.
+            model: the model that they come from, if it is to be steered, or its words read off; None if not.
+            dtype: what is stored: `float32` or `float16`.
+            overwrite: begin anew, whatever store is at `path`.
+
+        Raises:
+            InputError: an array is none, or does not go with the rows; or these are no labels of prompts.
+            NumbersError: a value is not finite, or too large for the dtype.
+            FingerprintError: another store is at the path.
+            NoSpaceError, NotAvailableError, LockedError: it cannot be written.
+        """
+        return cls.open(store_arrays(arrays, rows, path, model=model, dtype=dtype, overwrite=overwrite))
 
     @property
     def families(self) -> tuple[str, ...]:

@@ -2,16 +2,18 @@
 
 import datetime
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pandas as pd
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 from cache.errors import CorruptFileError
-from cache.prompts.prompt import ROW_LABELS
+from cache.models.hooks import Hook
+from cache.prompts.prompt import ROW_LABELS, Prompts
 from cache.sealed.layout import SealedLayout
 from cache.sealed.opening import read_attribute
 from cache.store.manifest import FORMAT, HARD_TYPES, canonical, fingerprint_of, hard_fields, soft_fields
@@ -50,26 +52,52 @@ def store_layout(model: "LoadedModel", plan: "RecordingPlan", *, command: str = 
     block_of_prompt = np.empty(len(plan.tokenized.prompts), dtype=np.int32)
     for number, block in enumerate(plan.blocks):
         block_of_prompt[list(block)] = number
-    prompts = plan.tokenized.prompts.table()
+    sites = {hook: (model.row_shape(hook), plan.dtype) for hook in plan.hooks}
+    tables = frozen_tables(plan.tokenized.prompts, rows)
+    return layout_of(sites, tables, block_of_prompt[rows["prompt"]], hard, soft_fields(model), command)
+
+
+def layout_of(
+    sites: Mapping[Hook, tuple[tuple[int, ...], str]],
+    tables: Mapping[str, Shaped[np.ndarray, "..."]],
+    block: Int[np.ndarray, " row"],
+    hard: Mapping[str, Any],
+    soft: Mapping[str, Any],
+    command: str,
+) -> SealedLayout:
+    """A store's file before its first block.
+
+    Args:
+        sites: the shape of a row and the type of each site.
+        tables: what `frozen_tables` gives.
+        block: the block of each row.
+        hard: what the fingerprint covers.
+        soft: what it does not.
+        command: what made it.
+    """
+    attributes = {
+        "format": FORMAT,
+        "fingerprint": fingerprint_of(hard),
+        "manifest": canonical({"hard": hard, "soft": soft}),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command,
+    }
+    return SealedLayout({f"activations/{hook.name}": one for hook, one in sites.items()}, tables, block, attributes)
+
+
+def frozen_tables(
+    prompts: Prompts, rows: Mapping[str, Shaped[np.ndarray, " row"]]
+) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """Rows and prompts as they stand in a store's file."""
+    table = prompts.table()
     frozen = {f"rows/{name}": column for name, column in rows.items()}
-    frozen["prompts/template"] = prompts["template"].to_numpy(np.int32)
-    frozen |= {f"prompts/{name}": _bytes(prompts[name]) for name in _TEXT_COLUMNS}
-    frozen |= {f"prompts/{name}": _bytes(map(json.dumps, prompts[name])) for name in _LIST_COLUMNS}
-    labels = [dict(prompt.labels) for prompt in plan.tokenized.prompts]
+    frozen["prompts/template"] = table["template"].to_numpy(np.int32)
+    frozen |= {f"prompts/{name}": as_bytes(table[name]) for name in _TEXT_COLUMNS}
+    frozen |= {f"prompts/{name}": as_bytes(map(json.dumps, table[name])) for name in _LIST_COLUMNS}
+    labels = [dict(prompt.labels) for prompt in prompts]
     if any(labels):
-        frozen["prompts/labels"] = _bytes(map(json.dumps, labels))
-    return SealedLayout(
-        sites={f"activations/{hook.name}": (model.row_shape(hook), plan.dtype) for hook in plan.hooks},
-        frozen=frozen,
-        block=block_of_prompt[rows["prompt"]],
-        attributes={
-            "format": FORMAT,
-            "fingerprint": fingerprint_of(hard),
-            "manifest": canonical({"hard": hard, "soft": soft_fields(model)}),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "command": command,
-        },
-    )
+        frozen["prompts/labels"] = as_bytes(map(json.dumps, labels))
+    return frozen
 
 
 def read_manifest(file: h5py.File) -> dict[str, Any]:
@@ -142,13 +170,14 @@ def _row_columns(model: "LoadedModel", plan: "RecordingPlan") -> dict[str, Shape
         "prompt": np.repeat(np.arange(len(kept), dtype=np.int32), [len(p) for p in positions]),
         "position": np.concatenate(positions).astype(np.int32),
         "token": ids,
-        "token_text": _bytes(vocabulary[int(token)] for token in ids),
+        "token_text": as_bytes(vocabulary[int(token)] for token in ids),
         "member": np.concatenate(members).astype(np.int32),
         "is_last": np.concatenate([np.arange(len(p)) == len(p) - 1 for p in positions]).astype(np.uint8),
     }
 
 
-def _bytes(texts: Any) -> Shaped[np.ndarray, "row"]:
+def as_bytes(texts: Any) -> Shaped[np.ndarray, "row"]:
+    """Texts as they are stored: UTF-8 of fixed length."""
     return np.array([str(text).encode() for text in texts], dtype=np.bytes_)
 
 

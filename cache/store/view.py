@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cache.errors import InputError
 from cache.models.hooks import Hook, Layers, layers_text, parse_layers
-from cache.store.row_query import evaluate
+from cache.row_query import evaluate
 
 if TYPE_CHECKING:
     from cache.store.store import ActivationStore

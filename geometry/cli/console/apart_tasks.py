@@ -46,7 +46,7 @@ def facts(file: Path) -> dict[str, Any]:
         "file": str(store.path),
         "bytes": store.path.stat().st_size,
         "complete": n_recorded == len(store.rows),
-        "model": soft.get("model", "not noted"),
+        "model": soft.get("model") or "not noted",
         "revision": hard["model revision"] or "none",
         "processing": hard["model processing"],
         "bos": hard["bos"],

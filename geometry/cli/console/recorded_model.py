@@ -40,6 +40,9 @@ def recorded_model(store: "ActivationStore", name: str | None, *, quiet: bool) -
     """
     if name == "none":
         return None
+    if name is None and not _named(store):
+        console(quiet=quiet).print("the store names no model: no tokens, no readout control")
+        return None
     try:
         return _load(store, name or _named(store), quiet=quiet)
     except GeometryError as error:

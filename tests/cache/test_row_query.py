@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from cache.errors import InputError
-from cache.store.row_query import DEEPEST, LONGEST
+from cache.row_query import DEEPEST, LONGEST
 from cache.store.view import query_rows
 from tests.variants import some
 
