@@ -76,6 +76,15 @@ def evaluate(query: str, table: pd.DataFrame) -> Bool[np.ndarray, " row"]:
     return found
 
 
+def names_in(query: str) -> frozenset[str]:
+    """The columns that a query names.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return frozenset(node.id for node in ast.walk(_parse(query)) if isinstance(node, ast.Name))
+
+
 def _parse(query: str) -> ast.expr:
     if not query.strip():
         raise InputError("it is empty")

@@ -169,19 +169,25 @@ class ActivationStore:
             raise InputError(f"n_rows must be 1 or more; got {n_rows}")
         return self._pieces(self.site(hook), row_mask(self.rows, where), n_rows)
 
-    def view(self, site: str = "resid_post", layers: Layers = "all", where: Where = None) -> View:
+    def view(
+        self, site: str = "resid_post", layers: Layers = "all", where: Where = None, rows: str | None = None
+    ) -> View:
         """Sites of one kind at some layers, and some rows: what every analysis takes.
 
         Args:
-            site: the kind of site; those of `resid_post` begin with the embedding, layer -1.
+            site: the kind of site, or the name of one (`blocks.3.hook_resid_post`); those of `resid_post` begin with
+                the embedding, layer -1.
             layers: `all`, numbers (3, or [0, 1]), a string of layers and ranges, or `spread`: eight, evenly, up to the
                 last.
-            where: which rows, as for `load`; None for what an analysis takes by itself. BOS is left out either way.
+            where: which rows, as for `load`. A query of prompts' labels alone (`family == 'digits'`) narrows what an
+                analysis takes by itself; one that names a token's own columns (`is_last`, `member`, `position`, ...),
+                or a mask, chooses among all rows. BOS is left out either way.
+            rows: `members`, `last` or `all`: which rows of each prompt, in place of what an analysis takes by itself.
 
         Raises:
             InputError: the store has no such site at those layers, or `where` is no query or mask over its rows.
         """
-        return view_of(self, site, layers, where)
+        return view_of(self, site, layers, where, rows)
 
     def site(self, hook: HookLike) -> Hook:
         """The recorded site that is meant: by a `Hook`, its name, or kind and layer (-1 is the kind's last).

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from cache.errors import InputError
 from cache.models.hooks import Hook, Layers, layers_text, parse_layers
-from cache.row_query import evaluate
+from cache.row_query import evaluate, names_in
 
 if TYPE_CHECKING:
     from cache.store.store import ActivationStore
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 Where = str | Bool[np.ndarray, "_"] | Bool[Tensor, "_"] | pd.Series | None
 """Which rows: a query over their columns, a mask over all of them, or None for what the caller takes by itself."""
 
+
+OF_PROMPTS = MappingProxyType({"members": "member >= 0 and position > 0", "last": "is_last", "all": "position >= 0"})
+"""Which rows of each prompt: the tokens that end a shown member, its last token, or all but BOS.
+
+A member that begins its text is left out: like BOS, though less, a first token draws attention and grows to many times
+the norm of the others.
+"""
+
+OF_TOKENS = frozenset(("position", "token", "token_text", "member", "is_last", "value", "shown"))
+"""Columns that tell tokens of one prompt apart: a query that names one chooses among all rows, and is not narrowed."""
 
 SPREAD = 8
 """Layers that `spread` takes of a site, at most."""
@@ -33,7 +44,10 @@ class View:
         site: the kind of the sites.
         hooks: the sites, lowest first; those of `resid_post` begin with the embedding (layer -1).
         layers: which were asked for, as results note it.
-        where: which rows: a query, a mask, or None for what an analysis takes by itself.
+        where: which rows: a query, a mask, or None for all. A query of prompts' labels alone (`family == 'digits'`)
+            chooses among what an analysis takes by itself; one that names a token's own columns (`is_last`, `member`,
+            `position`, ...) or a mask among all rows.
+        rows: which rows of each prompt, whatever an analysis takes by itself: one of `OF_PROMPTS`.
 
     Example:
         >>> view = store.view("resid_post", layers="1-2", where="is_last and family == 'digits'")
@@ -46,15 +60,35 @@ class View:
     hooks: tuple[Hook, ...]
     layers: str
     where: Where = field(default=None, repr=False)
+    rows: str | None = None
 
     def chosen(self, default: str = "is_last") -> Bool[np.ndarray, " row"]:
-        """The rows as a mask over all of the store's, those of `default` where none were asked for; BOS is left out."""
-        asked = row_mask(self.store.rows, default if self.where is None else self.where)
-        return asked & (self.store.rows["position"] >= 0).to_numpy()
+        """The rows as a mask over all of the store's; BOS is left out.
+
+        Args:
+            default: which of each prompt's, where neither `rows` nor `where` says so.
+        """
+        asked = (self.store.rows["position"] >= 0).to_numpy()
+        for part in self._parts(default):
+            asked = asked & row_mask(self.store.rows, part)
+        return asked
 
     def noted(self, default: str = "is_last") -> str:
-        """The rows as results note them (`where_text`)."""
-        return where_text(self.where, default)
+        """The rows as results note them: a query, or what `where_text` says of a mask."""
+        return joined(*(where_text(part) for part in self._parts(default)))
+
+    def names(self, *columns: str) -> bool:
+        """Whether `where` may choose by one of these columns: its query names one, or it is a mask."""
+        if isinstance(self.where, str):
+            return not names_in(self.where).isdisjoint(columns)
+        return self.where is not None
+
+    def _parts(self, default: str) -> tuple[Where, ...]:
+        """What all rows fit: the rows of each prompt first, and then what was asked for."""
+        asked = () if self.where is None else (self.where,)
+        if self.rows is not None:
+            return (OF_PROMPTS[self.rows], *asked)
+        return asked if self.names(*OF_TOKENS) else (default, *asked)
 
     @property
     def source(self) -> str:
@@ -66,10 +100,25 @@ class View:
         return f"{store.fingerprint} ({len(store.rows)} of {store.n_planned} rows, sha256 {prompts})"
 
 
-def view_of(store: "ActivationStore", site: str, layers: Layers, where: Where) -> View:
+def view_of(store: "ActivationStore", site: str, layers: Layers, where: Where, rows: str | None) -> View:
     """The view that `ActivationStore.view` gives."""
     row_mask(store.rows, where)
-    return View(store, site, _site_hooks(store.hooks, site, layers), layers_text(layers), where)
+    if rows is not None and rows not in OF_PROMPTS:
+        raise InputError(f"rows are {', '.join(OF_PROMPTS)}; got {rows!r}")
+    if site.startswith("blocks."):
+        named = Hook.parse(site)
+        site, layers = named.kind, named.layer if layers_text(layers).strip() == "all" else layers
+        hooks = tuple(hook for hook in _site_hooks(store.hooks, site, layers) if hook.kind == site)
+        if [hook.layer for hook in hooks] != [named.layer]:
+            raise InputError(f"{named.name} is of layer {named.layer} alone; got the layers {layers_text(layers)!r}")
+    else:
+        hooks = _site_hooks(store.hooks, site, layers)
+    return View(store, site, hooks, layers_text(layers), where, rows)
+
+
+def joined(*queries: str) -> str:
+    """One query of several that all hold."""
+    return queries[0] if len(queries) == 1 else " and ".join(f"({query})" for query in queries)
 
 
 def check_view(view: View) -> None:

@@ -40,7 +40,7 @@ class Demixed:
         share: each of `PARTS` as a share of the total variance; they add up to 1. Estimated without bias, a share that
             is truly 0 comes out negative half of the time.
         null: shared index of families whose codes are unrelated; empty without directions to draw them along.
-        scores: the shared index and then those, each in its own spread, as they are ranked; empty without.
+        studentised: the shared index and then those, each in its own spread, as they are ranked; empty without.
         p: of the shared index, from that null; nan without.
         index: directions of the members' means over families and contexts.
         family: directions of the families' means.
@@ -53,7 +53,7 @@ class Demixed:
 
     share: Float[np.ndarray, " part"]
     null: Float[np.ndarray, " draw"]
-    scores: Float[np.ndarray, " score"]
+    studentised: Float[np.ndarray, " score"]
     p: float
     index: LinearBasis
     family: LinearBasis
@@ -109,15 +109,17 @@ def demix(x: ArrayLike, *, k: int = 4, directions: Directions | None = None) -> 
     flat = _small(wide)
     share = _shares(flat)
     total = float(flat.square().mean(dim=(0, 1, 2)).sum())
-    null, scores = (np.empty(0),) * 2 if directions is None else _beside_unrelated(wide, directions, share[0], total)
+    null, studentised = (
+        (np.empty(0),) * 2 if directions is None else _beside_unrelated(wide, directions, share[0], total)
+    )
     grand = x.double().mean(dim=(0, 1, 2)).float()
     k = min(k, n_members - 1, d)
     halves = [_directions(wide[:, side::2].mean(dim=(0, 1)), k) for side in (0, 1)]
     return Demixed(
         share=share,
         null=null,
-        scores=scores,
-        p=p_at_least(scores[0], scores[1:]) if len(scores) else float("nan"),
+        studentised=studentised,
+        p=p_at_least(studentised[0], studentised[1:]) if len(studentised) else float("nan"),
         index=_basis(wide, _directions(wide.mean(dim=(0, 1)), k), grand),
         family=_basis(wide, _directions(wide.mean(dim=(1, 2)), n_families - 1), grand),
         stability=subspace_overlap(*(torch.from_numpy(half) for half in halves)),

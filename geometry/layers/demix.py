@@ -63,9 +63,8 @@ def demix_by_layer(
 
     Returns:
         Arrays over (hook, part): `share`, and of the shared index alone, with 10 control families or more, `null_mean`,
-        `null_max`, `p`, `p_layers` and `p_floor`; its draws `null`, `scores` (it and they, each in its own spread, as
-        they are ranked), `index_directions`, `stability` and `captured`; nan
-        where all activations are equal.
+        `null_max`, `p`, `p_layers` and `p_floor`; its draws `null`, `studentised` (it and they, each in its own spread,
+        as they are ranked), `index_directions`, `stability` and `captured`; nan where all activations are equal.
 
     Raises:
         InputError: no such family, or too few families, contexts or members in common.
@@ -101,7 +100,7 @@ def demix_by_layer(
         "null_mean": null.mean(axis=1) if n_draws else p,
         "null_max": null.max(axis=1) if n_draws else p,
         "p": p,
-        "p_layers": rank_p_over_layers(arrays["scores"][1]),
+        "p_layers": rank_p_over_layers(arrays["studentised"][1]),
         "p_floor": np.where(np.isnan(p), np.nan, 1 / (1 + n_draws)),
     }
     first = {"share": arrays["share"]} | {name: _of_shared_index(values) for name, values in tested.items()}
@@ -131,13 +130,13 @@ def _split(x: Float[Tensor, "family context member d"], k: int, directions: Dire
     if not (x != x[:1, :1, :1]).any():
         k, n_draws = min(k, x.shape[3]), 0 if directions is None else 2 * N_DRAWS
         missing = (len(PARTS),), (n_draws,), (n_draws + (n_draws > 0),), (), (k,), (k,), (k, x.shape[3])
-        share, null, scores, p, stability, captured, index = (np.full(shape, np.nan) for shape in missing)
+        share, null, studentised, p, stability, captured, index = (np.full(shape, np.nan) for shape in missing)
     else:
         one = demix(x, k=k, directions=directions)
-        share, null, scores, p, stability, captured = (
+        share, null, studentised, p, stability, captured = (
             one.share,
             one.null,
-            one.scores,
+            one.studentised,
             np.array(one.p),
             one.stability,
             one.captured,
@@ -146,7 +145,7 @@ def _split(x: Float[Tensor, "family context member d"], k: int, directions: Dire
     return {
         "share": (("part",), share),
         "null": (("draw",), null),
-        "scores": (("score",), scores),
+        "studentised": (("score",), studentised),
         "p": ((), p),
         "stability": (("component",), stability),
         "captured": (("component",), captured),

@@ -1,5 +1,7 @@
 """NMF of the same rows at every layer."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -21,12 +23,15 @@ MOST_ROWS = 8192
 N_NULL = 3
 
 
-def nmf_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -> LayerResult:
+def nmf_by_layer(
+    view: View, families: str | Sequence[str] | None = None, *, k: int = 5, seed: int = 0, loop: Loop = ALONE
+) -> LayerResult:
     """Non-negative factors of a view's rows, fitted at each site by itself; signed activations are split by sign.
 
     Args:
         view: the sites and rows; those of `default_rows` where it asks for none. Neurons (`mlp_post`) are where NMF is
             at home.
+        families: which; None for all but controls, unless the view's own query names families.
         k: how many components.
         seed: seeds starts, halves and null.
         loop: who watches, and where finished sites are kept.
@@ -46,7 +51,7 @@ def nmf_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -
         (2, 2, 33)
     """
     seed = check_seed(seed)
-    rows = chosen_rows(view)
+    rows = chosen_rows(view, families)
     parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "seed": seed, "k": k, "n_null": N_NULL}
     parameters["weights"] = view.store.weights
 

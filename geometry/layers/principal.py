@@ -1,5 +1,6 @@
 """PCA or SVD of the same rows at every layer, with errors, stability and a null; rows are streamed."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from cache import Hook
@@ -16,11 +17,14 @@ MANY_ROWS = 8192
 """Of more rows than this the products are so large that several threads pay."""
 
 
-def pca_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -> LayerResult:
+def pca_by_layer(
+    view: View, families: str | Sequence[str] | None = None, *, k: int = 5, seed: int = 0, loop: Loop = ALONE
+) -> LayerResult:
     """Principal components of a view's rows, fitted at each site by itself; memory does not depend on how many.
 
     Args:
         view: the sites and rows; those of `default_rows` where it asks for none.
+        families: which; None for all but controls, unless the view's own query names families.
         k: how many components.
         seed: seeds the permutations of the null and the halves of the stability.
         loop: who watches, and where finished sites are kept.
@@ -42,21 +46,25 @@ def pca_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -
         >>> result.table[["layer", "component", "explained_variance_ratio", "null_max", "stability"]].shape
         (8, 5)
     """
-    return _by_layer("pca", pca_of_moments, view, k, check_seed(seed), loop)
+    return _by_layer("pca", pca_of_moments, view, families, k=k, seed=check_seed(seed), loop=loop)
 
 
-def svd_by_layer(view: View, *, k: int = 5, seed: int = 0, loop: Loop = ALONE) -> LayerResult:
+def svd_by_layer(
+    view: View, families: str | Sequence[str] | None = None, *, k: int = 5, seed: int = 0, loop: Loop = ALONE
+) -> LayerResult:
     """Singular vectors of a view's rows with no mean removed, at each site by itself; else as `pca_by_layer`.
 
     Example:
         >>> svd_by_layer(view, k=2).values("directions").shape  # (hook, component, d_model)
         (4, 2, 33)
     """
-    return _by_layer("svd", svd_of_moments, view, k, check_seed(seed), loop)
+    return _by_layer("svd", svd_of_moments, view, families, k=k, seed=check_seed(seed), loop=loop)
 
 
-def _by_layer(name: str, fit: Fit, view: View, k: int, seed: int, loop: Loop) -> LayerResult:
-    rows = chosen_rows(view)
+def _by_layer(
+    name: str, fit: Fit, view: View, families: str | Sequence[str] | None, *, k: int, seed: int, loop: Loop
+) -> LayerResult:
+    rows = chosen_rows(view, families)
     parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "k": k, "seed": seed}
     parameters["weights"] = view.store.weights
     parameters |= {"n_permutations": N_PERMUTATIONS, "n_splits": N_SPLITS}

@@ -1,6 +1,7 @@
 """UMAP of the same rows at every layer."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -20,11 +21,14 @@ MOST_ROWS = 4000
 not the same in every run."""
 
 
-def umap_by_layer(view: View, *, n_neighbors: int = 15, seed: int = 0, loop: Loop = ALONE) -> LayerResult:
+def umap_by_layer(
+    view: View, families: str | Sequence[str] | None = None, *, n_neighbors: int = 15, seed: int = 0, loop: Loop = ALONE
+) -> LayerResult:
     """UMAP of a view's rows at each site by itself: pictures only, each with its trustworthiness.
 
     Args:
         view: the sites and rows; those of `default_rows` where it asks for none.
+        families: which; None for all but controls, unless the view's own query names families.
         n_neighbors: neighbours that count as near.
         seed: seeds the layout, and the rows drawn where there are more than 4,000.
         loop: who watches, and where finished sites are kept.
@@ -42,7 +46,7 @@ def umap_by_layer(view: View, *, n_neighbors: int = 15, seed: int = 0, loop: Loo
         (1, 65, 2)
     """
     seed = check_seed(seed)
-    rows = _drawn(chosen_rows(view), seed)
+    rows = _drawn(chosen_rows(view, families), seed)
     parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "seed": seed}
     parameters |= {"n_neighbors": n_neighbors, "most_rows": MOST_ROWS}
 

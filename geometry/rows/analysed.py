@@ -1,5 +1,6 @@
 """Which rows of a store are analysed, and which unit each counts under."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,9 @@ from jaxtyping import Bool, Int
 
 from cache import ActivationStore
 from cache.errors import InputError
-from cache.store.view import View, check_view
+from cache.families.controls import CONTROL_PREFIX
+from cache.store.view import OF_PROMPTS, View, check_view, joined, row_mask
+from geometry.rows.names import names_of
 
 
 @dataclass(frozen=True)
@@ -28,16 +31,27 @@ class Rows:
     units: Int[np.ndarray, " chosen"]
 
 
-def chosen_rows(view: View) -> Rows:
+NO_CONTROLS = f"not family.str.startswith('{CONTROL_PREFIX}')"
+
+
+def chosen_rows(view: View, families: str | Sequence[str] | None = None) -> Rows:
     """The rows that a view asks for, or those of `default_rows`, BOS left out, with their members.
 
+    Args:
+        view: the rows.
+        families: which; None for all but controls, unless the view's own query names families.
+
     Raises:
-        InputError: no row is chosen.
+        InputError: no row is chosen, or there is no such family.
     """
     check_view(view)
     store, default = view.store, default_rows(view.store)
-    chosen = view.chosen(default)
-    query = default if view.where is None else f"({view.noted(default)}) and position >= 0"
+    queries = [] if families is None else [f"family in {_known(store, families)}"]
+    if families is None and store.controls and store.families and not view.names("family"):
+        queries = [NO_CONTROLS]
+    chosen, query = view.chosen(default), joined(view.noted(default), *queries)
+    for one in queries:
+        chosen = chosen & row_mask(store.rows, one)
     table = store.rows[chosen].reset_index(drop=True)
     if not len(table):
         raise InputError(f"no row fits {query!r}; columns are {', '.join(store.rows.columns)}")
@@ -46,13 +60,16 @@ def chosen_rows(view: View) -> Rows:
 
 
 def default_rows(store: ActivationStore) -> str:
-    """The rows analysed unless others are asked for: shown members, or last tokens where none are shown.
+    """The rows analysed unless others are asked for: shown members, or last tokens where none are shown."""
+    return OF_PROMPTS["members"] if row_mask(store.rows, OF_PROMPTS["members"]).any() else OF_PROMPTS["last"]
 
-    A member that begins its text is left out: like BOS, though less, a first token draws attention and
-    grows to many times the norm of the others.
-    """
-    members = "member >= 0 and position > 0"
-    return members if len(store.select(members)) else "is_last"
+
+def _known(store: ActivationStore, families: str | Sequence[str]) -> list[str]:
+    names = names_of(families)
+    missing = [name for name in names if name not in (*store.families, *store.controls)]
+    if missing:
+        raise InputError(f"the store has no family {missing[0]!r}; {families_text(store)}")
+    return names
 
 
 def families_text(store: ActivationStore) -> str:

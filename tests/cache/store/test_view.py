@@ -17,7 +17,7 @@ from cache import ActivationStore, Hook, load_dataset, plan_recording, record
 from cache.errors import InputError, StoppedError
 from cache.prompts.prompt import Prompt, Prompts
 from cache.store.tables import join_labels
-from cache.store.view import SPREAD, _site_hooks, check_view, query_rows, row_mask, where_text
+from cache.store.view import OF_PROMPTS, SPREAD, _site_hooks, check_view, query_rows, row_mask, where_text
 from tests.recordings import recorded
 
 EMBED = Hook("resid_pre", 0)
@@ -264,6 +264,45 @@ def test_a_view_chooses_its_rows_or_a_default_and_never_bos(store, where):
         np.testing.assert_array_equal(view.chosen(default), expected)
         assert view.noted(default) == (where or default)
     assert (view.site, view.layers, view.hooks) == ("z", "0-1", (Hook("z", 0), Hook("z", 1)))
+
+
+def test_a_query_of_labels_narrows_and_one_of_tokens_or_a_mask_chooses_anew(store):
+    rows = store.rows
+    labels = store.view(where="family == 'months'")
+    for default in ("is_last", "member >= 0"):
+        expected = rows.eval(f"family == 'months' and ({default}) and position >= 0")
+        np.testing.assert_array_equal(labels.chosen(default), expected)
+        assert labels.noted(default) == f"({default}) and (family == 'months')"
+    for where in ("value >= 3", "token_text != 'x' and family == 'months'", "shown == ''", "is_last", "position > 2"):
+        view = store.view(where=where)
+        np.testing.assert_array_equal(view.chosen(), query_rows(rows, where) & (rows["position"] >= 0))
+        assert (view.noted(), view.names("position", "value", "shown", "is_last", "token_text")) == (where, True)
+    mask = rows.eval("family == 'months'").to_numpy()
+    np.testing.assert_array_equal(store.view(where=mask).chosen(), mask & (rows["position"] >= 0))
+
+
+@pytest.mark.parametrize("where", [None, "family == 'months'", "value >= 3"])
+def test_rows_of_each_prompt_are_asked_for_by_a_word(store, where):
+    for word, query in OF_PROMPTS.items():
+        view = store.view(where=where, rows=word)
+        expected = query_rows(store.rows, query) & (store.rows["position"] >= 0)
+        if where:
+            expected &= query_rows(store.rows, where)
+        np.testing.assert_array_equal(view.chosen("member >= 0"), expected)
+        assert view.noted() == (f"({query}) and ({where})" if where else query)
+    with pytest.raises(InputError, match=r"^rows are members, last, all; got 'first'$"):
+        store.view(rows="first")
+
+
+def test_a_site_may_be_named_as_a_hook(store):
+    view = store.view("blocks.1.attn.hook_z")
+    assert (view.site, view.layers, view.hooks) == ("z", "1", (Hook("z", 1),))
+    view = store.view("blocks.0.hook_resid_post", "0")
+    assert view.hooks == (Hook("resid_post", 0),)
+    with pytest.raises(InputError, match=r"^blocks.1.attn.hook_z is of layer 1 alone; got the layers '0'$"):
+        store.view("blocks.1.attn.hook_z", "0")
+    with pytest.raises(InputError, match=r"no hook 'blocks\.1\.attn\.hook_y'"):
+        store.view("blocks.1.attn.hook_y")
 
 
 def test_a_mask_chooses_as_the_query_that_it_was_made_by(store):

@@ -115,7 +115,7 @@ def test_what_rounding_leaves_of_members_that_are_all_alike_is_no_index():
     assert result.share[:3].tolist() == [0, 0, 0]
     assert result.share[3] == pytest.approx(1)
     assert result.p == 1
-    assert rank_p_over_layers(result.scores[None]).tolist() == [1]
+    assert rank_p_over_layers(result.studentised[None]).tolist() == [1]
 
 
 def test_of_two_families_the_null_is_that_of_their_matched_products():
@@ -125,7 +125,7 @@ def test_of_two_families_the_null_is_that_of_their_matched_products():
     result = demix(torch.stack([x, y]), directions=directions)
     products = [unrelated_products(mean_code(a), mean_code(b), directions) for a, b in ((x, y), (y, x))]
     np.testing.assert_allclose(result.null * result.total, np.concatenate(products) / 6, rtol=1e-3)
-    np.testing.assert_allclose(result.scores, studentised(x, y, directions), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(result.studentised, studentised(x, y, directions), rtol=1e-3, atol=1e-6)
 
 
 def test_of_three_families_each_draw_is_in_the_spread_that_its_own_structure_has():
@@ -143,8 +143,8 @@ def test_of_three_families_each_draw_is_in_the_spread_that_its_own_structure_has
             product = sum(np.vdot(before, code) for (before, _, _), code in zip(steps, pair, strict=True))
             squares = [expected_spread(s[0], code, s[2]) ** 2 for s, code in zip(steps, pair, strict=True)]
             expected.append(product / np.sqrt(np.sum(squares)))
-    np.testing.assert_allclose(result.scores[1:], expected, rtol=2e-3, atol=1e-4)
-    assert result.scores[0] == pytest.approx(result.share[0] * result.total * 18 / np.sqrt(own))
+    np.testing.assert_allclose(result.studentised[1:], expected, rtol=2e-3, atol=1e-4)
+    assert result.studentised[0] == pytest.approx(result.share[0] * result.total * 18 / np.sqrt(own))
 
 
 def false_alarms(kind, n_members, n_layers, n_worlds, seed=0):
@@ -155,7 +155,9 @@ def false_alarms(kind, n_members, n_layers, n_worlds, seed=0):
         directions = drawn(rng, n_members, n_layers=n_layers)
         x = torch.stack([torch.stack(cells_of(rng, codes(rng, kind, n_members, n_layers))) for _ in range(3)])
         split = [demix(x[:, layer], directions=one) for layer, one in enumerate(directions)]
-        found.append((split[0].p <= 0.05, rank_p_over_layers(np.stack([one.scores for one in split])).min() <= 0.05))
+        found.append(
+            (split[0].p <= 0.05, rank_p_over_layers(np.stack([one.studentised for one in split])).min() <= 0.05)
+        )
     return np.sum(found, axis=0)
 
 

@@ -114,10 +114,10 @@ def test_permuted_rows_are_the_null_of_every_pair(store, measure):
 
 @MEASURES
 def test_streamed_rows_give_what_held_rows_give_without_error_and_null(store, measure, monkeypatch):
-    held = between_layers(store.view(layers="0-2", where="family == 'digits'"), measure=measure)
+    held = between_layers(store.view(layers="0-2", where="family == 'digits'", rows="all"), measure=measure)
     streamed(monkeypatch)
     monkeypatch.setattr(ActivationStore, "load", lambda *args: pytest.fail("all rows were loaded"))
-    result = between_layers(store.view(layers="0-2", where="family == 'digits'"), measure=measure)
+    result = between_layers(store.view(layers="0-2", where="family == 'digits'", rows="all"), measure=measure)
     np.testing.assert_allclose(result.values("value"), held.values("value"), atol=1e-6)
     assert 300 < result.table["n_rows"][0] <= 1024
     for name in ("se", "null_mean", "null_max"):
@@ -291,7 +291,7 @@ def test_below_five_members_there_is_no_standard_error(store):
 def test_a_member_with_almost_all_rows_leaves_too_few_for_an_error_where_it_does(gpt2, folder, measure):
     texts = ["one two three four five six seven eight nine ten", "cat", "dog", "red", "fish"]
     with stored(gpt2, texts, folder / f"long-{measure}.h5") as store:
-        few = between_layers(store.view(layers="2", where="prompt == 0 or prompt == 1"), measure=measure)
+        few = between_layers(store.view(layers="2", where="prompt == 0 or prompt == 1", rows="all"), measure=measure)
         most = between_layers(store.view(layers="2", where="position >= 0"), measure=measure)
     assert few.table["n_members"].eq(2).all()
     assert np.isnan(few.values("se")).all()

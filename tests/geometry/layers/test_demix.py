@@ -58,12 +58,12 @@ def test_every_layer_is_demix_of_cells_cut_by_hand(store, result):
         truth = demix(cells_of(store, hook), k=3, directions=directions)
         np.testing.assert_allclose(result.values("share")[i], truth.share, atol=1e-9)
         np.testing.assert_allclose(result.values("null")[i], truth.null, atol=1e-6)
-        np.testing.assert_allclose(result.values("scores")[i], truth.scores, atol=1e-6)
+        np.testing.assert_allclose(result.values("studentised")[i], truth.studentised, atol=1e-6)
         np.testing.assert_allclose(result.values("stability")[i], truth.stability, atol=1e-6)
         np.testing.assert_allclose(result.values("captured")[i], truth.captured, atol=1e-6)
         np.testing.assert_allclose(result.values("index_directions")[i], truth.index.directions, atol=1e-5)
         assert result.values("p")[i, 0] == truth.p
-    over = rank_p_over_layers(result.values("scores"))
+    over = rank_p_over_layers(result.values("studentised"))
     np.testing.assert_array_equal(result.values("p_layers")[:, 0], over)
 
 
@@ -80,7 +80,7 @@ def test_axes_are_named_and_fit_the_values(result):
     assert {name: axes for name, (axes, _) in arrays_of(result).items()} == {
         "share": ("hook", "part"),
         "null": ("hook", "draw"),
-        "scores": ("hook", "score"),
+        "studentised": ("hook", "score"),
         **dict.fromkeys(["null_mean", "null_max", "p", "p_layers", "p_floor"], ("hook", "part")),
         "stability": ("hook", "component"),
         "captured": ("hook", "component"),
@@ -148,7 +148,7 @@ def test_the_seed_changes_the_draws_and_nothing_else(store):
     one, other = (demix_by_layer(store.view(layers="1"), seed=seed) for seed in (0, 1))
     for name in arrays_of(one):
         same = np.array_equal(one.values(name), other.values(name), equal_nan=True)
-        assert same == (not name.startswith(("null", "scores"))) or name in ("p", "p_layers")
+        assert same == (not name.startswith(("null", "studentised"))) or name in ("p", "p_layers")
     assert other.parameters["seed"] == 1
 
 

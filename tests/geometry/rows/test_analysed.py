@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cache import Prompts, load_model, open_stores, plan_recording
+from cache import Prompts, load_dataset, load_model, open_stores, plan_recording
 from cache.errors import InputError
 from cache.prompts.prompt import Prompt
 from geometry.rows.analysed import chosen_rows, default_rows, row_counts, unit_of_rows
@@ -55,7 +55,7 @@ def test_rows_that_show_nothing_carry_the_last_member_their_prompt_has_shown(sto
 @pytest.mark.parametrize("where", [None, "position < 3", "prompt == 0", "position == -1 or is_last"])
 def test_bos_is_never_among_the_rows(store, where):
     assert (store.rows["position"] == -1).any()
-    rows = chosen_rows(store.view(where=where)).table
+    rows = chosen_rows(store.view(where=where, rows="all" if where == "prompt == 0" else None)).table
     assert rows["position"].min() >= 0
     if where:
         assert len(rows) == (store.rows.eval(where).to_numpy() & (store.rows["position"] >= 0)).sum()
@@ -137,3 +137,22 @@ def test_members_templates_and_rows_are_counted(store):
 def test_a_query_that_fits_no_row_is_told_with_the_columns(store, where):
     with pytest.raises(InputError, match=f"no row fits .*{where}.*; columns are prompt, position"):
         chosen_rows(store.view(where=where))
+
+
+def test_controls_are_left_out_unless_they_are_asked_for(gpt2, tmp_path):
+    chosen = load_dataset("digits,months,control:0-1").subset(range(0, 140, 3))
+    with stored(gpt2, chosen, tmp_path / "c.h5", sites="resid", layers="0") as store:
+
+        def families(where=None, names=None):
+            rows = chosen_rows(store.view(where=where), names)
+            return sorted(set(rows.table["family"])), rows.where
+
+        members = "member >= 0 and position > 0"
+        assert families() == (["digits", "months"], f"({members}) and (not family.str.startswith('control:'))")
+        assert families("frame == 'list'")[0] == ["digits", "months"]
+        assert families("family != 'digits'")[0] == ["control:0", "control:1", "months"]
+        assert families(None, "months,control:1")[0] == ["control:1", "months"]
+        assert families(None, ["months"])[1] == f"({members}) and (family in ['months'])"
+        assert families((store.rows["member"] >= 0).to_numpy())[0] == ["control:0", "control:1", "digits", "months"]
+        with pytest.raises(InputError, match=r"^the store has no family 'days'; it has digits, months, control:0"):
+            families(None, "days")

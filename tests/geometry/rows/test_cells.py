@@ -264,7 +264,8 @@ def test_a_plan_without_rows_averages_nothing(store):
 
 def test_a_members_own_row_beside_the_last_row_of_its_prompt_is_refused(store):
     with pytest.raises(InputError, match="takes both the row that shows a member and the last row of the same prompt"):
-        plan_cells(store.view(where="frame == 'list'"))
+        plan_cells(store.view(where="frame == 'list'", rows="all"))
+    assert plan_cells(store.view(where="frame == 'list'")).contexts
     assert plan_cells(store.view(where="frame == 'list' and member >= 0")).contexts
     assert plan_cells(store.view(where="frame == 'list' and is_last")).contexts
 
