@@ -6,10 +6,10 @@ import os
 import sys
 from contextlib import suppress
 
-_FOREIGN = ("MPLBACKEND", "SOURCE_DATE_EPOCH", "NUMBA_NUM_THREADS")
-"""Settings that other programs leave behind (a notebook, a build) and that libraries read, or fail on, when imported.
+_FOREIGN = ("SOURCE_DATE_EPOCH", "NUMBA_NUM_THREADS")
+"""Settings that other programs leave behind (a build) and that libraries read, or fail on, when imported.
 
-No command shows a window, dates a figure, or gives UMAP more than one thread.
+No command dates a figure, or gives UMAP more than one thread.
 """
 
 
@@ -20,6 +20,7 @@ def settle() -> None:
     """
     for name in _FOREIGN:
         os.environ.pop(name, None)
+    os.environ["MPLBACKEND"] = "Agg"  # no window, whatever a notebook or a matplotlibrc says
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that it cannot write, and goes on
     _fill_closed_streams()
     for stream in (sys.stdout, sys.stderr):

@@ -82,6 +82,14 @@ def test_the_library_leaves_the_users_backend_alone(shell):
     assert shell(f'{sys.executable} -c "{look}"', MPLBACKEND="svg").stdout == b"svg\n"
 
 
+@pytest.mark.parametrize("backend", some(["module://nonsense", "tkagg", "nonsense"], "nonsense"))
+def test_a_backend_that_is_named_elsewhere_is_never_looked_for(store, shell, tmp_path, backend):
+    (tmp_path / "matplotlibrc").write_text("backend: module://more_nonsense\n")
+    done = shell("$G " + pca(store), MPLBACKEND=backend)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "figures" / "a-pca" / "scatter.png").exists()
+
+
 ASCII = [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}]
 
 
