@@ -2,12 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from cache.models.model import LoadedModel
+from cache.models.sharing import changed
 
 
 def weights_hash(model: torch.nn.Module) -> str:
@@ -15,7 +18,22 @@ def weights_hash(model: torch.nn.Module) -> str:
 
     Tied weights count once. A bridge around a model has a hash of its own: it keeps fused weights in parts too.
     """
-    tensors = sorted(_named_tensors(model))
+    return tensors_hash(named_tensors(model))
+
+
+def check_unchanged(model: LoadedModel) -> None:
+    """Make sure that a model of the user's own still has the weights that it had when it was loaded, bit by bit.
+
+    Raises:
+        FingerprintError: it has others.
+    """
+    if model.shared is not None and tensors_hash(model.shared.tensors) != model.weights:
+        raise changed(model.name)
+
+
+def tensors_hash(named: Iterable[tuple[str, Tensor]]) -> str:
+    """`weights_hash` of tensors by the names that they have in their model."""
+    tensors = sorted(named)
     with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter lock
         digests = list(pool.map(lambda pair: _tensor_hash(pair[1]), tensors))
     whole = hashlib.sha256()
@@ -37,11 +55,12 @@ def tokenizer_hash(tokenizer: Any) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _named_tensors(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+def named_tensors(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers by name, what is tied or aliased once."""
     seen: set[tuple[int, tuple[int, ...]]] = set()
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         key = (tensor.data_ptr(), tuple(tensor.shape))
-        if key not in seen or not tensor.numel():  # tied or aliased weights count once
+        if key not in seen or not tensor.numel():
             seen.add(key)
             yield name.replace("_original_component.", ""), tensor
 

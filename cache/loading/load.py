@@ -14,15 +14,27 @@ from torch import Tensor
 
 from cache.errors import InputError, NotAvailableError
 from cache.loading.folder import load_folder
-from cache.loading.hashes import tokenizer_hash, weights_hash
+from cache.loading.hashes import named_tensors, tokenizer_hash, weights_hash
+from cache.loading.remembered import remember, wrapped_before
 from cache.loading.sources import find_model
 from cache.models.checks import check_generation, check_readout, check_whole, plain_logits, sample_tokens
 from cache.models.findings import Finding, Findings
 from cache.models.model import LoadedModel
 from cache.models.restart import check_restart
+from cache.models.sharing import SharedWeights, own_copy
 from cache.models.site_checks import check_sites
 from cache.models.tokens import bos_token_id
-from cache.models.wrapping import is_bridge, longest_text, own_copy, quiet, running, type_of, unwrapped, wrap
+from cache.models.wrapping import (
+    hooked_transformer,
+    is_bridge,
+    is_inside_a_bridge,
+    longest_text,
+    quiet,
+    running,
+    type_of,
+    unwrapped,
+    wrap,
+)
 
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -43,8 +55,9 @@ def load_model(
 
     Args:
         model: `smollm2-135m`, a TransformerLens or Hub name (`gpt2-small`, `EleutherAI/pythia-70m`), a local
-            folder, a `.gguf` file, a loaded Hugging Face model (which is left as it is: a copy is wrapped), or a
-            `TransformerBridge` in evaluation mode. A `LoadedModel` comes back as it is.
+            folder, a `.gguf` file, a loaded Hugging Face model, or a `TransformerBridge` in evaluation mode. A
+            `LoadedModel` comes back as it is. A Hugging Face model is left as it is, and what is made of it takes no
+            memory for weights: once it is trained on, load it again. Until then it is loaded only once.
         device: `cpu`, `cuda`, `mps`, or `auto` for the best there is; a loaded model stays where it is.
         dtype: what the model computes in; a loaded model keeps its own. On a CPU half precision is far slower
             than float32.
@@ -119,13 +132,14 @@ def open_model(
 
 @dataclass(frozen=True)
 class _Given:
-    """A model and its tokenizer before wrapping, and where they come from."""
+    """A model and its tokenizer before wrapping, and where they come from; `users` is what is not to be changed."""
 
     model: Any
     tokenizer: Any
     name: str
     revision: str = ""
     place: str = ""
+    users: bool = False
 
 
 def _from_files(name: str, revision: str | None, dtype: str, device: str) -> _Given:
@@ -135,11 +149,16 @@ def _from_files(name: str, revision: str | None, dtype: str, device: str) -> _Gi
 
 
 def _from_memory(model: Any, tokenizer: Any, *, processed: bool) -> _Given:
-    """A user's model: a bridge as it is; of a Hugging Face model a copy, since wrapping changes what it is given."""
+    """A user's model: a bridge, or a Hugging Face model that is in none."""
     inner = unwrapped(model)
+    if hooked := hooked_transformer(model):
+        raise InputError(
+            "a HookedTransformer has other weights than the model that it came from, and is not read; make a bridge of "
+            f"that model, TransformerBridge.boot_transformers({hooked!r}), or give its name"
+        )
     if not isinstance(inner, torch.nn.Module) or not hasattr(inner, "config") or not hasattr(inner, "base_model"):
         raise InputError(
-            f"a model is a name, a folder, a Hugging Face causal model or a TransformerBridge; got "
+            f"a model is a name, a folder, a Hugging Face causal model or a TransformerBridge of one; got "
             f"{type(model).__name__}"
         )
     name = str(getattr(inner.config, "_name_or_path", "") or type(inner).__name__)
@@ -149,17 +168,19 @@ def _from_memory(model: Any, tokenizer: Any, *, processed: bool) -> _Given:
             raise InputError("this bridge is in training mode, where no two runs are alike; call its eval() first")
         if processed:
             raise InputError("processing would change this bridge's weights; give the model's name or folder instead")
-    else:
-        model = own_copy(model)
+    elif is_inside_a_bridge(model):
+        raise InputError(f"this {type(model).__name__} is inside a TransformerBridge already; give the bridge")
+    if any(parameter.is_meta for parameter in inner.parameters()):
+        raise InputError(f"this {type(inner).__name__} is on the meta device, without numbers; load its weights")
     if tokenizer is None:
         raise InputError("a model from memory needs its tokenizer: load_model(model, tokenizer=...)")
     if not callable(tokenizer) or not hasattr(tokenizer, "bos_token_id"):
         raise InputError(f"a tokenizer is an object of transformers', not its name; got {type(tokenizer).__name__}")
-    return _Given(model, tokenizer, name)
+    return _Given(model, tokenizer, name, users=not is_bridge(model))
 
 
 def _wrapped(given: _Given, *, processing: str, bos: bool) -> LoadedModel:
-    """The model in its bridge, with what is found about it."""
+    """The model in its bridge, with what is found about it; the one made before of a user's that is as it was."""
     inner = unwrapped(given.model)
     bos_id = bos_token_id(given.tokenizer, bos=bos)
     if getattr(given.model, "compatibility_mode", False):
@@ -167,22 +188,33 @@ def _wrapped(given: _Given, *, processing: str, bos: bool) -> LoadedModel:
     with running(given.name, type_of(inner), "be read"):
         weights = weights_hash(inner)  # before the bridge splits fused weights
         content = _content(inner, weights, processing, bos_id)
-        tokens = sample_tokens(int(inner.get_input_embeddings().weight.shape[0]), longest_text(inner.config), bos_id)
-    plain = None if is_bridge(given.model) else plain_logits(inner, tokens, given.name)
-    bridge = wrap(given.model, given.name, processing=processing)
+    rules = tokenizer_hash(given.tokenizer)
+    known: dict[str, Any] = {"name": given.name, "processing": processing, "bos": bos, "tokenizer_rules": rules}
+    before = wrapped_before(given.model, [content, known]) if given.users else None
+    if before is not None:
+        return before if before.tokenizer is given.tokenizer else replace(before, tokenizer=given.tokenizer)
+    shared = None
+    if given.users:
+        inner = own_copy(inner, share=processing == "none")
+        shared = SharedWeights.of(named_tensors(inner)) if processing == "none" else None
+    bridge, plain = _bridge(inner if given.users else given.model, given, processing, bos_id)
     if processing == "compatibility" and not is_bridge(given.model):
         weights = weights_hash(unwrapped(bridge))  # as processing left them
     loaded = LoadedModel.around(
-        bridge,
-        tokenizer=given.tokenizer,
-        name=given.name,
-        revision=given.revision,
-        processing=processing,
-        bos=bos,
-        weights=weights,
-        tokenizer_rules=tokenizer_hash(given.tokenizer),
+        bridge, tokenizer=given.tokenizer, revision=given.revision, weights=weights, shared=shared, **known
     )
-    return _checked(loaded, plain, Findings(content, given.place))
+    checked = _checked(loaded, plain, Findings(content, given.place))
+    return remember(given.model, [content, known], checked) if given.users else checked
+
+
+def _bridge(model: Any, given: _Given, processing: str, bos_id: int | None) -> tuple[Any, Tensor | None]:
+    """The bridge of a model that may be changed, and the logits that it gave before; of a bridge none."""
+    inner, plain = unwrapped(model), None
+    with running(given.name, type_of(inner), "be read"):
+        tokens = sample_tokens(int(inner.get_input_embeddings().weight.shape[0]), longest_text(inner.config), bos_id)
+    if not is_bridge(model):
+        plain = plain_logits(inner, tokens, given.name)
+    return wrap(model, given.name, processing=processing), plain
 
 
 def _checked(model: LoadedModel, plain: Tensor | None, known: Findings) -> LoadedModel:

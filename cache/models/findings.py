@@ -36,7 +36,7 @@ class Finding:
 
 
 Check = Callable[[], tuple[Finding, ...]]
-_RUN_BY_CHECKS = ("checks", "site_checks", "restart", "model", "hooks", "wrapping")
+_RUN_BY_CHECKS = ("checks", "site_checks", "restart", "model", "hooks", "sharing", "wrapping")
 _FINDINGS = TypeAdapter(tuple[Finding, ...])
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from cache.errors import FingerprintError, InputError, NotAvailableError
 from cache.models.findings import Finding
 from cache.models.hooks import Hook
+from cache.models.sharing import SharedWeights
 from cache.models.wrapping import longest_text, type_of
 
 
@@ -34,6 +35,7 @@ class LoadedModel:
         tokenizer_rules: content hash of the tokenizer.
         findings: what checks found when it was loaded, by what was checked: `logits`, `causal`, `readout`,
             `generation`, `restart` and each hook's name.
+        shared: the weights that it has in common with a model of the user's own; while they are as they were, it runs.
 
     Example:
         >>> isinstance(model, LoadedModel), model.model_type, model.n_layers, model.d_model
@@ -53,6 +55,7 @@ class LoadedModel:
     weights: str
     tokenizer_rules: str
     findings: Mapping[str, Finding] = field(repr=False)
+    shared: SharedWeights | None = field(default=None, repr=False)
 
     @classmethod
     def around(cls, bridge: Any, **known: Any) -> "LoadedModel":
@@ -60,6 +63,17 @@ class LoadedModel:
         points = MappingProxyType(dict(bridge.hook_dict))
         dtype = str(next(bridge.parameters()).dtype).removeprefix("torch.")
         return cls(bridge=bridge, points=points, dtype=dtype, findings=MappingProxyType({}), **known)
+
+    @property
+    def intact(self) -> Any:
+        """The bridge, to run it or to read its weights.
+
+        Raises:
+            FingerprintError: they have changed since the model was loaded.
+        """
+        if self.shared is not None:
+            self.shared.check(self.name)
+        return self.bridge
 
     @property
     def model_type(self) -> str:
@@ -117,11 +131,11 @@ class LoadedModel:
     @property
     def unembedding(self) -> Float[Tensor, "d_model d_vocab"]:
         """What logits are read off with after the final norm (W_U), float32 on the CPU."""
-        return self.bridge.W_U.detach().float().cpu()
+        return self.intact.W_U.detach().float().cpu()
 
     def output_projection(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         """What takes each head's z to the residual stream (W_O), float32 on the CPU."""
-        return self.bridge.blocks[layer].attn.W_O.detach().float().cpu()
+        return self.intact.blocks[layer].attn.W_O.detach().float().cpu()
 
     def shows(self, hook: Hook) -> bool:
         """Whether the model has a site and was found to show there what its name says."""
@@ -209,11 +223,11 @@ class LoadedModel:
 
         Right-padded batches need no mask: no token of a causal model sees what comes after it.
         """
-        self.bridge.original_model.base_model(tokens.to(self.device), use_cache=False)
+        self.intact.original_model.base_model(tokens.to(self.device), use_cache=False)
 
     def logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
         """Logits at every position, float32 on the CPU."""
-        output = self.bridge.original_model(tokens.to(self.device), use_cache=False)
+        output = self.intact.original_model(tokens.to(self.device), use_cache=False)
         return output.logits.float().cpu()
 
     def last_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab"]:
@@ -230,7 +244,7 @@ class LoadedModel:
             past: what an earlier step gave.
             use_cache: keep keys and values; without, and where a model keeps none, None comes in their place.
         """
-        model = self.bridge.original_model
+        model = self.intact.original_model
         last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         given = {} if past is None else {"past_key_values": past}
         output = model(tokens.to(self.device), use_cache=use_cache, **given, **last)
@@ -238,7 +252,7 @@ class LoadedModel:
 
     def final_norm(self, stream: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
         """What the final norm makes of a residual stream that leaves the last block, float32 on the CPU."""
-        unembedding = self.bridge.W_U
+        unembedding = self.intact.W_U
         with torch.no_grad():
             normed = self.bridge.ln_final(stream.to(unembedding.device, unembedding.dtype).unsqueeze(0))
             return torch.as_tensor(normed)[0].float().cpu()
@@ -249,7 +263,7 @@ class LoadedModel:
         The final norm, the unembedding, and what the architecture does to logits after it (a soft cap, a scale).
         """
         with torch.inference_mode():
-            logits = self.bridge.unembed(self.bridge.ln_final(stream.unsqueeze(0)))[0]
+            logits = self.intact.unembed(self.bridge.ln_final(stream.unsqueeze(0)))[0]
             return self.bridge.adapter.apply_output_logits_transform(logits).float()
 
 

@@ -109,7 +109,7 @@ def _clean_run(model: LoadedModel, tokens: Int[Tensor, "batch pos"]) -> CleanRun
         named = dict(zip(_ARGUMENTS, args[1:], strict=False))
         arguments.append({**named, **{name: value for name, value in kwargs.items() if name != "hidden_states"}})
 
-    base = model.bridge.original_model.base_model
+    base = model.intact.original_model.base_model
     cache = DynamicCache()  # without the config: a windowed model's own cache drops what its window has passed
     with torch.inference_mode(), ExitStack() as stack:
         for block in blocks:

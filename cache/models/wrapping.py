@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cache.errors import GeometryError, InputError, NotAvailableError
+from cache.errors import GeometryError, NotAvailableError
 
 _LONGEST_REASON = 200
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len")  # what configurations call their longest text
@@ -22,6 +22,20 @@ def is_bridge(model: Any) -> bool:
     from transformer_lens.model_bridge import TransformerBridge
 
     return isinstance(model, TransformerBridge)
+
+
+def is_inside_a_bridge(hf_model: torch.nn.Module) -> bool:
+    """Whether a Hugging Face model has been wrapped: a bridge replaces the modules of the model that it is given."""
+    from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
+
+    return any(isinstance(module, GeneralizedComponent) for module in hf_model.modules())
+
+
+def hooked_transformer(model: Any) -> str:
+    """The name of a model of TransformerLens's older kind, whose weights and code are its own; empty for any other."""
+    from transformer_lens import HookedTransformer
+
+    return str(model.cfg.model_name) if isinstance(model, HookedTransformer) else ""
 
 
 def unwrapped(model: Any) -> Any:
@@ -105,27 +119,6 @@ def running(name: str, model_type: str, how: str = "be run") -> Iterator[None]:
         raise
     except Exception as error:  # a model's forward pass can fail in any way
         raise NotAvailableError(f"{name!r} (type {model_type}) cannot {how}: {reason_of(error)}") from error
-
-
-def own_copy(hf_model: torch.nn.Module) -> torch.nn.Module:
-    """A copy of a model, in evaluation mode, tensors and all.
-
-    The original keeps its names and its mode, whatever becomes of the copy; and the copy stays the model that was
-    hashed, though the original be trained on. (Shared tensors would follow the training, but for those that the bridge
-    splits, and a recording would go on with another model.)
-
-    Raises:
-        InputError: something in the model cannot be copied, or its tensors hold no numbers.
-    """
-    if any(parameter.is_meta for parameter in hf_model.parameters()):
-        raise InputError(f"this {type(hf_model).__name__} is on the meta device, without numbers; load its weights")
-    try:
-        copied: torch.nn.Module = copy.deepcopy(hf_model)
-    except Exception as error:  # of whatever the model holds
-        raise InputError(
-            f"this {type(hf_model).__name__} cannot be copied ({reason_of(error)}); save it, and give the folder"
-        ) from error
-    return copied.eval()
 
 
 @contextmanager

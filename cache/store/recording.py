@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cache.errors import CorruptFileError, FingerprintError, StoppedError
+from cache.loading.hashes import check_unchanged
 from cache.loading.load import load_model
 from cache.models.model import LoadedModel
 from cache.prompts.prompt import Prompts
@@ -95,8 +96,10 @@ def prepare_recording(
         FingerprintError: the file at `path` was made by another configuration.
         NoSpaceError: the file is not there yet and does not fit.
         InputError, NotAvailableError, CorruptFileError: the path cannot be a store.
+        FingerprintError: the model is the user's own, and its weights have changed since it was loaded.
     """
     path = prepare_path(path)
+    check_unchanged(model)
     layout = store_layout(model, plan, command=shlex.join(sys.argv))
     recording = _looked_at(Recording(model, plan, path, layout, overwrite, stamp=known))
     if recording.log is None:

@@ -1,4 +1,4 @@
-"""A user's own model is left as it is; nothing is installed or downloaded; what cannot be wrapped is a sentence."""
+"""Nothing is installed or downloaded to wrap a model; what cannot be wrapped is a sentence."""
 
 import copy
 import socket
@@ -7,64 +7,13 @@ from contextlib import suppress
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
-from cache import Hook, load_model, plan_recording, record
+from cache import load_model, plan_recording, record
 from cache.errors import InputError, NotAvailableError, NumbersError
 from cache.loading.load import open_model
 from probes import generate
 from tests.cache.architectures import tiny_model
-
-
-@pytest.fixture(params=["gpt2", "llama", "gpt_neox", "phi3", "mixtral"])
-def mine(request, tokenizer):
-    return tiny_model(request.param, len(tokenizer)).train()
-
-
-def state_of(model):
-    return {name: (value.data_ptr(), value.clone()) for name, value in model.state_dict().items()}
-
-
-@pytest.mark.parametrize("processing", ["none", "compatibility"])
-def test_a_users_model_keeps_its_names_mode_and_every_bit(mine, tokenizer, processing, tmp_path):
-    before, config = state_of(mine), copy.deepcopy(mine.config.to_dict())
-    wanted = [parameter.requires_grad for parameter in mine.parameters()]
-    try:
-        load_model(mine, tokenizer=tokenizer, processing=processing)
-    except NotAvailableError:
-        assert processing == "compatibility"  # which some architectures do not take
-    after = state_of(mine)
-    assert list(after) == list(before)
-    assert all(at == before[name][0] and torch.equal(value, before[name][1]) for name, (at, value) in after.items())
-    assert [parameter.requires_grad for parameter in mine.parameters()] == wanted
-    assert mine.training
-    assert all(module.training for module in mine.modules())
-    assert mine.config.to_dict() == config
-    mine.save_pretrained(tmp_path)
-    again = AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert all(torch.equal(value, before[name][1]) for name, value in again.state_dict().items() if name in before)
-
-
-def test_a_second_loading_is_the_same_model_and_disturbs_no_hook_of_the_first(mine, tokenizer):
-    first = load_model(mine, tokenizer=tokenizer)
-    fired = []
-    first.points[Hook("resid_post", 1).name].register_forward_hook(lambda *_: fired.append(1))
-    second = load_model(mine, tokenizer=tokenizer)
-    assert second.weights == first.weights
-    tokens = torch.tensor([[0, 5, 6, 7]])
-    torch.testing.assert_close(first.logits(tokens), second.logits(tokens), rtol=0, atol=0)
-    assert fired == [1]
-
-
-def test_training_goes_on_and_what_was_loaded_stays_what_was_hashed(mine, tokenizer):
-    loaded = load_model(mine, tokenizer=tokenizer)
-    tokens = torch.tensor([[0, 5, 6, 7]])
-    before = loaded.logits(tokens)
-    with torch.no_grad():
-        for parameter in mine.parameters():
-            parameter.mul_(1.3)
-    torch.testing.assert_close(loaded.logits(tokens), before, rtol=0, atol=0)
-    assert load_model(mine, tokenizer=tokenizer).weights != loaded.weights
 
 
 def test_a_hook_that_looks_ahead_is_found_though_the_model_was_right_before(tokenizer):
@@ -94,6 +43,24 @@ def test_a_bridge_is_not_processed_and_one_that_was_says_so(model_folders):
     assert load_model(bridge, tokenizer=words).processing == "compatibility"
 
 
+def test_what_is_inside_a_bridge_is_not_wrapped_again(tokenizer):
+    loaded = load_model(tiny_model("gpt2", len(tokenizer)), tokenizer=tokenizer)
+    with pytest.raises(InputError, match="this GPT2LMHeadModel is inside a TransformerBridge already; give the bridge"):
+        load_model(loaded.bridge.original_model, tokenizer=tokenizer)
+    assert load_model(loaded.bridge, tokenizer=tokenizer).bridge is loaded.bridge
+
+
+def test_a_hooked_transformer_is_told_what_can_be_given_in_its_place(tokenizer):
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    sizes = {"n_layers": 1, "d_model": 8, "n_ctx": 8, "d_head": 4, "d_vocab": 9, "act_fn": "relu"}
+    with pytest.warns(DeprecationWarning, match="HookedTransformer is deprecated"):
+        hooked = HookedTransformer(HookedTransformerConfig(**sizes, n_heads=2, model_name="gpt2-small"))
+    told = r"a HookedTransformer has other weights .*; make a bridge of that model, .*\('gpt2-small'\)"
+    with pytest.raises(InputError, match=told):
+        load_model(hooked, tokenizer=tokenizer)
+
+
 def test_texts_end_where_longrope_would_change_what_was_read(tokenizer):
     factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "original_max_position_embeddings": 16}
     mine = tiny_model("llama", len(tokenizer))
@@ -111,11 +78,6 @@ def test_what_is_no_tokenizer_is_refused(tokenizer, odd):
         load_model(tiny_model("gpt2", len(tokenizer)), tokenizer=odd)
 
 
-def test_a_model_without_numbers_is_refused(tokenizer):
-    with pytest.raises(InputError, match="is on the meta device, without numbers"):
-        load_model(tiny_model("gpt2", len(tokenizer)).to("meta"), tokenizer=tokenizer)
-
-
 def test_a_bridge_in_training_mode_is_refused_and_stays_in_it(gpt2):
     bridge = gpt2.bridge.train()
     try:
@@ -124,13 +86,6 @@ def test_a_bridge_in_training_mode_is_refused_and_stays_in_it(gpt2):
         assert bridge.training
     finally:
         bridge.eval()
-
-
-def test_a_model_that_cannot_be_copied_is_told(tokenizer):
-    mine = tiny_model("gpt2", len(tokenizer))
-    mine.held = (one for one in "ab")
-    with pytest.raises(InputError, match=r"this GPT2LMHeadModel cannot be copied \(.*\); save it, and give the folder"):
-        load_model(mine, tokenizer=tokenizer)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
