@@ -109,7 +109,7 @@ def recorded(study: Study, model: LoadedModel, folder: Path, arguments: argparse
     prompts = prompts_of(study, arguments.controls, arguments.templates, arguments.orders)
     started = time.perf_counter()
     plan = plan_recording(model, prompts, sites="resid", positions="last")
-    store = ActivationStore.open(record(model, plan, folder / f"{study.name}.h5"))
+    store = record(model, plan, folder / f"{study.name}.h5")
     print(f"{study.name}: {len(prompts)} prompts recorded in {time.perf_counter() - started:.0f} s")
     return store
 

@@ -128,6 +128,24 @@ def no_pictures(monkeypatch) -> None:
 
 
 @pytest.fixture
+def bars(monkeypatch) -> list[tuple[str, int, bool, list[int]]]:
+    """What every progress bar is called and told: its name, how much there is, whether it may be shown, and how far."""
+    from contextlib import contextmanager
+
+    seen = []
+
+    @contextmanager
+    def noted(what, total, *, show=True):
+        told = []
+        seen.append((what, total, show, told))
+        yield told.append
+
+    for module in ("cache.store.recording", "geometry.results.over"):
+        monkeypatch.setattr(f"{module}.progress_bar", noted)
+    return seen
+
+
+@pytest.fixture
 def user_cache(tmp_path, monkeypatch) -> Path:
     """An empty user cache and Hugging Face cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

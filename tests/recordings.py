@@ -28,7 +28,7 @@ def plan_of(model, size="kills"):
 
 def recorded(model, prompts, path, **options):
     """What was recorded, opened."""
-    return ActivationStore.open(record(model, prompts, path, **options))
+    return record(model, prompts, path, **options)
 
 
 class Reference:

@@ -41,7 +41,7 @@ HOMES = {
     "umap": ["geometry/bases/embedding.py"],
     "sae_lens": ["probes/sae"],
     "typer": ["geometry/cli/"],
-    "rich": ["geometry/cli/"],
+    "rich": ["geometry/cli/", "cache/progress.py"],
 }
 
 

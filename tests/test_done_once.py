@@ -150,19 +150,21 @@ def test_a_file_damaged_while_the_model_is_loaded_is_refused(command, tmp_path, 
 
 
 def test_record_tokenizes_lays_out_and_hashes_once(gpt2, done, tmp_path):
-    path = record(gpt2, TEXTS, tmp_path / "a.h5")
-    assert done == {"texts": Counter(TEXTS), "layouts": 1, "files": 1, "digests": 1}
+    path = tmp_path / "a.h5"
+    record(gpt2, TEXTS, path)
+    assert done == {"texts": Counter(TEXTS), "layouts": 1, "files": 1, "digests": 2}  # one when it is opened
     whole = path.read_bytes()
     break_off(path, 1)
     record(gpt2, TEXTS, path)
-    assert done == {"texts": Counter(TEXTS * 2), "layouts": 2, "files": 1, "digests": 2}
+    assert done == {"texts": Counter(TEXTS * 2), "layouts": 2, "files": 1, "digests": 4}
     assert path.read_bytes() == whole
 
 
-def test_record_says_where_the_file_is_and_leaves_none_open(gpt2, plan, tmp_path, monkeypatch):
+def test_record_says_where_the_file_is_and_leaves_none_open_but_its_store(gpt2, plan, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = open_files()
-    assert record(gpt2, plan, "a.h5") == tmp_path / "a.h5"
+    with record(gpt2, plan, "a.h5") as store:
+        assert store.paths == (tmp_path / "a.h5",)
     assert open_files() == before
 
 
@@ -214,7 +216,7 @@ def test_what_another_recorded_meanwhile_is_not_recorded_again(gpt2, plan, tmp_p
 def test_what_another_configuration_recorded_meanwhile_is_refused_and_left_alone(gpt2, plan, tmp_path):
     other = plan_recording(gpt2, TEXTS, sites="resid", batch_tokens=1, positions="last")
     fresh = prepare_recording(gpt2, plan, tmp_path / "a.h5")
-    path = record(gpt2, other, tmp_path / "a.h5")
+    (path,) = record(gpt2, other, tmp_path / "a.h5").paths
     resumed = prepare_recording(gpt2, plan, stopped(gpt2, plan, tmp_path / "b.h5"))
     shutil.copyfile(path, tmp_path / "c.h5")
     os.replace(tmp_path / "c.h5", tmp_path / "b.h5")

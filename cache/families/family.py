@@ -141,7 +141,8 @@ def _entry(name: str) -> Family | Draws:
     if name in FAMILIES:
         return FAMILIES[name]
     near = difflib.get_close_matches(name, FAMILIES, n=2) or FAMILIES
-    raise InputError(f"no family {name!r}; known are {', '.join(near)}, control:K and family:FILE (one member a line)")
+    known = f"{', '.join(near)}, control:K and family:FILE (one member a line)"
+    raise InputError(f"no family {name!r}; known are {known}; texts go in a file or, from Python, in a list")
 
 
 def _own_control(path: str) -> Family:

@@ -124,8 +124,9 @@ def running(name: str, model_type: str, how: str = "be run") -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the loaders' progress bars, prints and deprecation notices off the user's terminal."""
-    from transformers.utils import logging as transformers_logging
-
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm's, in a notebook without widgets
+        from transformers.utils import logging as transformers_logging
     bars = transformers_logging.is_progress_bar_enabled()
     level = transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()

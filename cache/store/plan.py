@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, TypedDict
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -10,7 +11,7 @@ from cache.errors import InputError
 from cache.models.hooks import Hook, Layers, select_hooks
 from cache.models.model import LoadedModel, check_loaded
 from cache.models.tokens import TokenizedPrompts, bos_token_id, tokenize
-from cache.prompts.prompt import Prompts
+from cache.prompts.datasets import load_dataset
 
 POSITIONS = ("all", "members", "last")
 STORAGE_DTYPES = ("float32", "float16")
@@ -59,9 +60,19 @@ class RecordingPlan:
         return int(self.tokenized.lengths.sum())
 
 
+class Choices(TypedDict, total=False):
+    """What `plan_recording` lets one choose."""
+
+    sites: str | Iterable[str] | None
+    layers: Layers
+    positions: str
+    dtype: str
+    batch_tokens: int
+
+
 def plan_recording(
     model: LoadedModel,
-    prompts: Prompts | TokenizedPrompts | Iterable[str],
+    prompts: Any,
     *,
     sites: str | Iterable[str] | None = None,
     layers: Layers = "all",
@@ -73,7 +84,7 @@ def plan_recording(
 
     Args:
         model: the model, which gives the tokenizer, BOS and the sites there are.
-        prompts: prompts, plain strings, or what this model's tokenizer made of prompts.
+        prompts: a list of texts, or whatever else `load_dataset` takes; or what this model's tokenizer made of prompts.
         sites: groups, kinds, hook names or wildcards (`select_hooks`); by default `resid,heads,mlp`, as far as the
             model shows them.
         layers: `all`, numbers, or a string of layers and ranges such as `0,4-7,-1`.
@@ -82,8 +93,8 @@ def plan_recording(
         batch_tokens: token slots a forward pass takes at most; 256 is best on a CPU, more on a GPU.
 
     Raises:
-        InputError: a choice does not exist, the model's architecture lacks a site, or prompts that were tokenized have
-            another BOS than the model.
+        InputError: a choice does not exist, the model's architecture lacks a site, these are no prompts, or prompts
+            that were tokenized have another BOS than the model.
         NotAvailableError: a site that is named was found not to be what its name says.
 
     Example:
@@ -95,8 +106,6 @@ def plan_recording(
         if given not in choices:
             raise InputError(f"{what} must be one of {', '.join(choices)}; got {given!r}")
     check_loaded(model)
-    if not isinstance(prompts, Prompts | TokenizedPrompts):
-        prompts = Prompts.from_texts(prompts)
     hooks = select_hooks(DEFAULT_SITES if sites is None else sites, layers, model.n_layers)
     if sites is None:
         hooks = tuple(hook for hook in hooks if model.shows(hook))
@@ -104,13 +113,14 @@ def plan_recording(
         model.row_shape(hook)  # refuses what the model does not show
     if not hooks:
         raise InputError(f"{model.name} (type {model.model_type}) shows none of {DEFAULT_SITES}; name other sites")
-    tokenized = tokenize(prompts, model.tokenizer, bos=model.bos) if isinstance(prompts, Prompts) else prompts
+    if not isinstance(prompts, TokenizedPrompts):
+        prompts = tokenize(load_dataset(prompts), model.tokenizer, bos=model.bos)
     bos = bos_token_id(model.tokenizer, bos=model.bos)
-    if tokenized.bos != bos:
-        raise InputError(f"the prompts were tokenized with BOS {tokenized.bos}, and the model takes {bos}")
-    check_texts(model, tokenized)
-    blocks = plan_blocks(tokenized.lengths, batch_tokens)
-    return RecordingPlan(tokenized, hooks, positions, dtype, batch_tokens, blocks)
+    if prompts.bos != bos:
+        raise InputError(f"the prompts were tokenized with BOS {prompts.bos}, and the model takes {bos}")
+    check_texts(model, prompts)
+    blocks = plan_blocks(prompts.lengths, batch_tokens)
+    return RecordingPlan(prompts, hooks, positions, dtype, batch_tokens, blocks)
 
 
 def plan_blocks(lengths: Int[np.ndarray, "prompt"], batch_tokens: int) -> tuple[tuple[int, ...], ...]:

@@ -1,19 +1,20 @@
 """Recording: one forward pass a block, each site written to the store as its hook fires."""
 
+import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
-from cache.errors import CorruptFileError, FingerprintError, StoppedError
+from cache.errors import CorruptFileError, FingerprintError, InputError, StoppedError
 from cache.loading.hashes import check_unchanged
 from cache.loading.load import load_model
 from cache.models.model import LoadedModel
-from cache.prompts.prompt import Prompts
+from cache.progress import progress_bar
 from cache.sealed.footer import Stamp
 from cache.sealed.layout import SealedLayout
 from cache.sealed.lock import writer_lock
@@ -21,9 +22,10 @@ from cache.sealed.log import Log, read_log
 from cache.sealed.opening import read_attribute, safe_open, stamp_at
 from cache.sealed.path import check_replaceable, prepare_path
 from cache.sealed.writer import check_space, create_sealed, open_writer
-from cache.store.manifest import differences, hard_fields
-from cache.store.plan import RecordingPlan, plan_recording
+from cache.store.manifest import differences, fingerprint_of, hard_fields
+from cache.store.plan import Choices, RecordingPlan, plan_recording
 from cache.store.sink import Sink
+from cache.store.store import ActivationStore
 from cache.store.tables import read_manifest, store_layout
 
 
@@ -109,46 +111,60 @@ def prepare_recording(
 
 def record(
     model: Any,
-    prompts: RecordingPlan | Prompts | Iterable[str],
-    path: str | Path,
+    prompts: Any,
+    out: str | Path | None = None,
     *,
+    tokenizer: Any = None,
     overwrite: bool = False,
-    on_block: Callable[[Progress], None] = lambda progress: None,
+    on_block: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Path:
-    """Record what a model computes on prompts, or go on with a recording that was broken off.
+    **choices: Unpack[Choices],
+) -> ActivationStore:
+    """Record what a model computes on prompts, or go on with a recording that was broken off; gives it open.
 
     Args:
         model: a `LoadedModel`, or anything that `load_model` takes.
-        prompts: a plan, or prompts or plain strings to be recorded with the defaults of `plan_recording`.
-        path: the HDF5 file. If it is there and was made by the same configuration, what is missing is
-            recorded; a complete one is left as it is.
-        overwrite: begin anew, whatever store is at `path`.
-        on_block: called after every block that is safe on disk.
+        prompts: a list of texts, or whatever else `load_dataset` takes (`"digits,months"`, a table); or a plan.
+        out: the HDF5 file. If it is there and was made by the same configuration, what is missing is recorded; a
+            complete one is left as it is. By default `activations/<model>-<fingerprint>.h5`, the same for the same
+            call.
+        tokenizer: for a Hugging Face model in memory, its tokenizer.
+        overwrite: begin anew, whatever store is at `out`.
+        on_block: called after every block that is safe on disk; by default a bar is shown where somebody looks.
         should_stop: asked after every block; true ends the recording there.
-
-    Returns:
-        Where the file is, absolute; `ActivationStore.open` opens it.
+        choices: `sites`, `layers`, `positions`, `dtype` and `batch_tokens`, as `plan_recording` takes them; a plan has
+            them already.
 
     Raises:
-        FingerprintError: the file at `path` has another configuration; the message names the fields.
+        InputError: as for `plan_recording`.
+        FingerprintError: the file at `out` has another configuration; the message names the fields.
         LockedError: another process is writing it.
         NoSpaceError: it does not fit; found before the first forward pass.
         NumbersError: a value is not finite or too large for float16; names hook, prompt and position.
         StoppedError: `should_stop` said so; the same call goes on.
 
     Example:
-        >>> recorded = record(model, ["1,2,3,", "one,two,"], "activations/two.h5")
-        >>> with ActivationStore.open("activations/two.h5") as store:
-        ...     len(store.prompts), store.complete
-        (2, True)
+        >>> store = record(model, ["1,2,3,", "one,two,"], sites="resid", layers="1-2", out="activations/two.h5")
+        >>> len(store.prompts), store.load(("resid_post", 1), "is_last").shape
+        (2, torch.Size([2, 33]))
     """
-    loaded = load_model(model)
-    plan = prompts if isinstance(prompts, RecordingPlan) else plan_recording(loaded, prompts)
-    path = prepare_path(path)
+    loaded = load_model(model, tokenizer=tokenizer)
+    if isinstance(prompts, RecordingPlan) and choices:
+        raise InputError(f"a plan has its own {', '.join(choices)}; choose in plan_recording, or give the prompts")
+    plan = prompts if isinstance(prompts, RecordingPlan) else plan_recording(loaded, prompts, **choices)
+    path = prepare_path(_default_path(loaded, plan) if out is None else out)
     with writer_lock(path):
-        _record_locked(prepare_recording(loaded, plan, path, overwrite=overwrite), on_block, should_stop)
-    return path
+        recording = prepare_recording(loaded, plan, path, overwrite=overwrite)
+        if not recording.complete:
+            with progress_bar("recording", len(plan.blocks), show=on_block is None) as tell:
+                _record_locked(recording, on_block or (lambda done: tell(done.done_blocks)), should_stop)
+    return ActivationStore.open(path)
+
+
+def _default_path(model: LoadedModel, plan: RecordingPlan) -> Path:
+    """Where a recording lies that nobody gave a place: each configuration has its own file."""
+    name = re.sub(r"[^\w.-]+", "--", Path(model.name).stem if Path(model.name).exists() else model.name)
+    return Path("activations") / f"{name}-{fingerprint_of(hard_fields(model, plan))[:8]}.h5"
 
 
 def carry_out(recording: Recording, *, on_block: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:

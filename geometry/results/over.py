@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from threadpoolctl import threadpool_limits
 
+from cache.progress import progress_bar
 from cache.whole_files import write_whole
 from geometry.results.described import json_text, versions
 from geometry.results.packing import pack, unpack
@@ -47,6 +48,7 @@ class Loop:
         kept: a folder for finished sites, from which the same analysis goes on when it was broken off; None keeps
             nothing. `forget` empties it once the result is written.
         say: called with a sentence when kept sites are used, or dropped since they are of another analysis.
+        show: whether a bar is shown, where somebody looks, once the loop has taken a second.
 
     Example:
         >>> seen = []
@@ -58,10 +60,11 @@ class Loop:
     on_hook: Callable[[Any], None] = field(default=_nobody, repr=False)
     kept: Path | None = None
     say: Callable[[str], None] = field(default=_nobody, repr=False)
+    show: bool = True
 
 
 ALONE = Loop()
-"""A loop that nobody watches and that keeps nothing."""
+"""A loop that has its bar and that keeps nothing."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,13 @@ def over(sites: Sequence[S], unit: Callable[[S], T], analysis: Analysis, loop: L
         NoSpaceError: there is no room in it.
     """
     kept = None if loop.kept is None else _opened(loop, loop.kept, analysis, [site.name for site in sites])
-    found = []
-    for site in sites:
-        with nullcontext() if analysis.many_threads else threadpool_limits(1):
-            found.append(_unit(site, unit, analysis, kept))
-        loop.on_hook(site)
+    found: list[T] = []
+    with progress_bar(f"{analysis.name} {analysis.part}".rstrip(" -"), len(sites), show=loop.show) as tell:
+        for site in sites:
+            with nullcontext() if analysis.many_threads else threadpool_limits(1):
+                found.append(_unit(site, unit, analysis, kept))
+            loop.on_hook(site)
+            tell(len(found))
     return found
 
 

@@ -73,7 +73,7 @@ def watched(
                 bar.stop()
 
         try:
-            yield Loop(on_hook=count, kept=folder, say=lambda text: bar.console.print(text))
+            yield Loop(on_hook=count, kept=folder, say=lambda text: bar.console.print(text), show=False)
         except KeyboardInterrupt as error:
             if not done:
                 raise StoppedError("interrupted before anything was finished; the same command begins again") from error

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -192,6 +193,47 @@ def test_plain_strings_and_loaded_hugging_face_models_are_accepted(model_folders
     with recorded(model, ["1,2,3,", "one"], tmp_path / "a.h5") as store:
         assert store.prompts["text"].tolist() == ["1,2,3,", "one"]
         assert_equals_oracle(store, model_folders["llama"])
+
+
+def test_one_call_makes_a_store_of_texts_families_or_tables(gpt2, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = record(gpt2, ["1,2,3,", "one,"], sites="resid", layers=[1], positions="last", dtype="float16", out="x.h5")
+    assert [hook.name for hook in store.hooks] == ["blocks.1.hook_resid_post"]
+    assert (len(store.rows), store.manifest["hard"]["storage dtype"]) == (2, "float16")
+    assert record(gpt2, "digits,months", sites="resid", out="y.h5").families == ("digits", "months")
+    table = pd.DataFrame({"text": ["so big", "so small"], "pair": ["size", "size"]})
+    assert record(gpt2, table, sites="resid", out="z.h5").prompts["text"].tolist() == ["so big", "so small"]
+    planned = plan_recording(gpt2, ["1,2,3,", "one,"], sites="resid", layers=[1], positions="last", dtype="float16")
+    assert record(gpt2, planned, "w.h5").fingerprint == store.fingerprint
+
+
+def test_without_a_place_the_same_call_has_the_same_file(gpt2, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = record(gpt2, ["1,2,3,"], sites="resid")
+    (path,) = first.paths
+    assert path.parent == tmp_path / "activations"
+    assert path.name == f"tiny-gpt2-{first.fingerprint[:8]}.h5"
+    written = path.stat().st_mtime_ns
+    assert record(gpt2, ["1,2,3,"], sites="resid").paths == (path,)
+    assert path.stat().st_mtime_ns == written
+    assert record(gpt2, ["1,2,3,"], sites="resid", layers="0").paths != (path,)
+
+
+def test_a_plan_is_not_chosen_again_and_one_text_is_no_data_set(gpt2, tmp_path):
+    plan = plan_recording(gpt2, ["1,2,3,"])
+    with pytest.raises(InputError, match="a plan has its own layers, dtype; choose in plan_recording, or give the"):
+        record(gpt2, plan, tmp_path / "a.h5", layers="0", dtype="float16")
+    with pytest.raises(InputError, match=r"no family 'one two'; .*; texts go in a file or, from Python, in a list"):
+        record(gpt2, "one two", tmp_path / "a.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bar_is_shown_unless_blocks_are_told(gpt2, tmp_path, monkeypatch, bars):
+    plan = plan_recording(gpt2, ["1,2,3,", "one,"], batch_tokens=1)
+    record(gpt2, plan, tmp_path / "a.h5")
+    assert bars == [("recording", 2, True, [1, 2])]
+    record(gpt2, plan, tmp_path / "b.h5", on_block=lambda _: None)
+    assert bars[1] == ("recording", 2, False, [])
 
 
 def test_a_broken_off_recording_goes_on_to_the_same_content(gpt2, prompts, tmp_path):

@@ -63,6 +63,12 @@ def test_every_site_is_worked_through_in_order_and_told_and_nothing_is_kept(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_loop_has_a_bar_that_moves_with_every_site(bars):
+    over(SITES, Work(), ANALYSIS)
+    over(SITES, Work(), replace(ANALYSIS, part="rest-"), Loop(show=False))
+    assert bars == [("sum", 5, True, [1, 2, 3, 4, 5]), ("sum rest", 5, False, [1, 2, 3, 4, 5])]
+
+
 def test_an_analysis_that_was_stopped_goes_on_to_the_same_bytes_without_what_was_finished(tmp_path):
     whole = pack(over(SITES, Work(), ANALYSIS))
     stopped(tmp_path)
