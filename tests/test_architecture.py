@@ -35,6 +35,7 @@ HOMES = {
         "geometry/report.py",
         "probes/cosines/figures.py",
         "probes/linear/figures.py",
+        "probes/pictures.py",
         "probes/steering/figures.py",
         "probes/transfer/figures.py",
     ],
@@ -303,6 +304,7 @@ def test_tests_mirror_the_source():
         "geometry/cli/record/models.py": "geometry/cli/test_commands.py",
         "geometry/cli/record/prompts.py": "geometry/cli/test_commands.py",
         "geometry/cli/record/store.py": "geometry/cli/test_commands.py",
+        "probes/pictures.py": "geometry/cli/test_same_pictures.py",
     }
     assert set(missing) <= set(covered_elsewhere)
     assert all((ROOT / "tests" / home).exists() for home in covered_elsewhere.values())

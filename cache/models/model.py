@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cache.cards import card
 from cache.errors import FingerprintError, InputError, NotAvailableError
 from cache.models.findings import Finding
 from cache.models.hooks import Hook
@@ -63,6 +64,15 @@ class LoadedModel:
         points = MappingProxyType(dict(bridge.hook_dict))
         dtype = str(next(bridge.parameters()).dtype).removeprefix("torch.")
         return cls(bridge=bridge, points=points, dtype=dtype, findings=MappingProxyType({}), **known)
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "architecture": self.model_type,
+            "computes in": f"{self.dtype} on {self.device}",
+            "weights": f"{self.weights[:8]}, processing {self.processing}",
+        }
+        title = f"{self.name}: {self.n_layers} layers, {self.d_model} wide"
+        return card(title, facts, then=('record(model, ["a text", "another"])', 'record(model, "digits,numwords")'))
 
     @property
     def intact(self) -> Any:

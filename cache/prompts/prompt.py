@@ -1,6 +1,7 @@
 """Prompts: texts with labels that come from their construction, and the key that matches them over families."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
@@ -8,7 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from cache.cards import card
 from cache.errors import InputError
+from cache.families.controls import CONTROL_PREFIX
 
 OWN, BY_LINE = "own", "by line"
 """The kinds of a user's own prompts; those of the second are paired by nothing but their order."""
@@ -103,8 +106,11 @@ def check_pairs(numbered: Iterable[tuple[int, object]]) -> None:
 
 _FIELDS = tuple(field.name for field in fields(Prompt))
 
+SHOWN = ("text", "family", "frame", "kind", "answer")
+"""What a notebook shows of each."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Prompts(Sequence[Prompt]):
     """An ordered set of prompts; pair keys are unique within a family and group.
 
@@ -195,3 +201,16 @@ class Prompts(Sequence[Prompt]):
         labels = [dict(p.labels) for p in self.items]
         further = {name: [one.get(name, "") for one in labels] for name in {n: 0 for one in labels for n in one}}
         return pd.DataFrame({**columns, "pair_key": [p.pair_key for p in self.items], **further})
+
+    def __repr__(self) -> str:
+        return f"<Prompts: {len(self)}, the first {self[0].text!r:.60}>"
+
+    def _repr_html_(self) -> str:
+        families = Counter(prompt.family or prompt.group for prompt in self.items)
+        known = {name: n for name, n in families.items() if name and not name.startswith(CONTROL_PREFIX)}
+        facts = {
+            "families": ", ".join(f"{name} ({n})" for name, n in known.items()),
+            "controls": sum(name.startswith(CONTROL_PREFIX) for name in families) or "",
+        }
+        table = self.table()[[*SHOWN]]
+        return card(f"{len(self)} prompts", facts, table, ("record(model, prompts)", "prompts.table()"))

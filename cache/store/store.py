@@ -13,10 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cache.arrays import ArrayLike
+from cache.cards import card
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
-from cache.models.hooks import Hook, HookLike, Layers, in_order, recorded_hook
+from cache.models.hooks import Hook, HookLike, Layers, in_order, layers_by_kind, recorded_hook
 from cache.models.model import LoadedModel, check_loaded
+from cache.prompts.prompt import SHOWN
 from cache.store.elsewhere import store_arrays
 from cache.store.file import FileGroup, StoreFile, check_joinable, grouped, joined_tables, open_store_file, site_name
 from cache.store.view import View, Where, row_mask, view_of
@@ -219,6 +221,29 @@ class ActivationStore:
         if hook.head is not None and hook.head >= shape[0]:
             raise InputError(f"{hook.name} has heads 0 to {shape[0] - 1}; got {hook.head}")
         return int(shape[-1] if hook.head is not None else np.prod(shape))
+
+    def __repr__(self) -> str:
+        names = ", ".join(path.name for path in self.paths)
+        return f"<ActivationStore {names}: {len(self.rows)} rows, {len(self.hooks)} sites>"
+
+    def _repr_html_(self) -> str:
+        names = [path.name for path in self.paths]
+        kinds = [f"{len(layers)} of {kind}" for kind, layers in layers_by_kind(self.hooks).items()]
+        facts = {
+            "model": self.manifest["soft"].get("model", ""),
+            "layers": ", ".join(kinds),
+            "families": ", ".join(self.families),
+            "controls": len(self.controls) or "",
+            "not complete": "" if self.complete else f"{len(self.rows)} of {self.n_planned} rows so far",
+        }
+        title = f"{', '.join(names)}: {len(self.rows)} rows of {len(self.prompts)} prompts, {len(self.hooks)} sites"
+        hook = self.hooks[-1]
+        then = (
+            f'store.view("{hook.kind}")',
+            f'store.load(("{hook.kind}", {hook.layer}), "is_last")',
+            f'pca_by_layer(store.view("{hook.kind}"))',
+        )
+        return card(title, facts, self.prompts[[*SHOWN]], then)
 
     def _parts(
         self, hook: Hook, mask: Bool[np.ndarray, "row"], n_rows: int

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
+from cache.cards import card
 from cache.errors import InputError
 from cache.models.hooks import Hook, Layers, layers_text, parse_layers
 from cache.row_query import evaluate, names_in
@@ -98,6 +99,15 @@ class View:
             return store.fingerprint
         prompts = hashlib.sha256(store.rows["prompt"].to_numpy().tobytes()).hexdigest()[:8]
         return f"{store.fingerprint} ({len(store.rows)} of {store.n_planned} rows, sha256 {prompts})"
+
+    def _repr_html_(self) -> str:
+        names = ", ".join(path.name for path in self.store.paths)
+        facts = {"layers": self.layers, "rows": self.noted("what an analysis takes by itself")}
+        rows = self.store.rows[self.chosen()][["family", "frame", "kind", "token_text", "shown", "answer"]]
+        title = f"{self.site} of {names}: {len(self.hooks)} sites, {len(rows)} rows"
+        return card(
+            title, facts, rows, ("pca_by_layer(view)", "demix_by_layer(view)", 'between_families(view, "a", "b")')
+        )
 
 
 def view_of(store: "ActivationStore", site: str, layers: Layers, where: Where, rows: str | None) -> View:

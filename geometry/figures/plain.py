@@ -1,5 +1,6 @@
 """Figures that show every text as it stands, and whole: `$` begins no formula, and titles take the lines they need."""
 
+import io
 import re
 import textwrap
 from collections.abc import Iterator
@@ -30,6 +31,12 @@ class PlainFigure(Figure):
         for title, width in self._titles():
             _fit(title, width, renderer)
         super().draw(renderer)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows where the figure is the last line of a cell: pyplot does not know it."""
+        picture = io.BytesIO()
+        self.savefig(picture, format="png")
+        return picture.getvalue()
 
     def _texts(self) -> Iterator[Text]:
         yield from self.findobj(Text)

@@ -1,10 +1,10 @@
 """The result of one analysis over many sites: its dataset, what that depends on, and files of it."""
 
-import html
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import xarray as xr
 from jaxtyping import Shaped
 
 from cache import Hook
+from cache.cards import card
 from cache.errors import CorruptFileError, InputError, NotAvailableError
 from cache.models.hooks import as_hook
 from cache.sealed.opening import check_self_contained
@@ -23,8 +24,11 @@ from geometry.results.described import json_text, versions
 
 FILE = "result.nc"
 
+_PICTURES = ("geometry.figures.by_name", "probes.pictures")
+"""Who draws results, looked for by name once a picture is asked for: pictures stand on results, and not the reverse."""
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class LayerResult:
     """Values of one analysis at several sites, under named axes.
 
@@ -42,6 +46,7 @@ class LayerResult:
         (('hook', 'component'), [-1, 0, 1, 2])
         >>> result.table[["layer", "component", "explained_variance_ratio"]].shape
         (8, 3)
+        >>> figure = result.plot()  # result.plot("spectra"), and whatever else is among result.pictures()
         >>> files = result.save("figures/pca")
         >>> LayerResult.load("figures/pca").values("scores").shape == result.values("scores").shape
         True
@@ -132,7 +137,36 @@ class LayerResult:
         tree = {"/": self.dataset.assign_attrs(described=described), "rows": xr.Dataset(columns)}
         return bytes(xr.DataTree.from_dict(tree).to_netcdf(engine="h5netcdf"))
 
+    def pictures(self) -> dict[str, Callable[[], Any]]:
+        """What draws each picture of the result, by the name that its command gives it; the foremost comes first."""
+        found = (import_module(module).pictures_of(self) for module in _PICTURES)
+        return next((pictures for pictures in found if pictures), {})
+
+    def plot(self, picture: str | None = None) -> Any:
+        """A picture of the result, as its command draws it: a matplotlib figure, which a notebook shows.
+
+        Args:
+            picture: which of `pictures`, if not the foremost: of `pca` `scatter`, `explained_variance` or `spectra`.
+
+        Raises:
+            InputError: there is no such picture; the message lists those there are.
+        """
+        pictures = self.pictures()
+        name = next(iter(pictures), "") if picture is None else picture
+        if name not in pictures:
+            known = ", ".join(pictures) or "none"
+            raise InputError(f"{self.name} has no picture {name!r}; it has {known}".replace(" ''", ""))
+        return pictures[name]()
+
+    def __repr__(self) -> str:
+        return f"<LayerResult {self._title()}>"
+
+    def _title(self) -> str:
+        return f"{self.name} of {self.parameters.get('site', 'a store')}, {len(self.hooks)} sites"
+
     def _repr_html_(self) -> str:
-        """What a notebook shows: the first lines of the table, and the arrays."""
-        title = html.escape(f"{self.name} of {self.parameters.get('site', 'a store')}, {len(self.hooks)} sites")
-        return f"<b>{title}</b>{self.table.head(8).to_html()}{self.dataset._repr_html_()}"
+        table = self.table.drop(columns=["site", "hook"], errors="ignore")
+        first, *others = self.pictures() or [None]
+        drawn = ["result.plot()"] if first else []
+        then = (*drawn, *(f'result.plot("{name}")' for name in others[:2]), "result.table", 'result.save("folder")')
+        return card(self._title(), {"rows": self.parameters.get("where", "")}, table, then)

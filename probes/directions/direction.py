@@ -1,7 +1,7 @@
 """Directions: how to get from one group of prompts to another at one site of a model."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.arrays import ArrayLike, as_rows
+from cache.cards import card
 from cache.errors import InputError
 from cache.models.hooks import HookLike, as_hook
 from cache.seeds import check_seed
@@ -47,7 +48,7 @@ class Direction:
     """
 
     hook: Hook
-    vector: Float[Tensor, " d"]
+    vector: Float[Tensor, " d"] = field(repr=False)
     norm: float
     method: str
     source: str = ""
@@ -68,6 +69,22 @@ class Direction:
     def step(self) -> Float[Tensor, " d"]:
         """`norm * vector`: what alpha 1 adds."""
         return self.norm * self.vector
+
+    def _repr_html_(self) -> str:
+        way = f"from {self.source} to {self.target}" if self.source or self.target else ""
+        facts = {
+            "way": way,
+            "found by": self.method,
+            "natural size": f"{self.norm:.3g}",
+            "model": f"weights {self.weights[:8]}" if self.weights else "",
+        }
+        title = f"a direction at {self.hook.name}, {len(self.vector)} wide"
+        then = (
+            "steer(model, direction, alpha=1)",
+            "ablate(model, direction)",
+            'save_direction(direction, "d.safetensors")',
+        )
+        return card(title, facts, None, then)
 
     def __add__(self, other: "Direction") -> "Direction":
         check_same_site(self, other)

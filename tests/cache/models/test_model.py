@@ -243,3 +243,10 @@ def run_python(code, *, cwd=None, **environment):
         timeout=120,
         check=False,
     )
+
+
+def test_a_notebook_shows_which_model_it_is(gpt2):
+    shown = gpt2._repr_html_()
+    assert "tiny-gpt2" in shown
+    assert ": 3 layers, 33 wide</b>" in shown
+    assert f"architecture: gpt2<br>computes in: float32 on cpu<br>weights: {gpt2.weights[:8]}" in shown

@@ -249,3 +249,13 @@ def test_further_labels_are_columns_empty_where_a_prompt_has_none():
 def test_a_label_has_a_name_of_its_own(labels):
     with pytest.raises(InputError, match=r"^a label of prompts cannot have the name "):
         Prompt("a", labels=labels)
+
+
+def test_a_notebook_shows_how_many_there_are_and_the_first():
+    shown = load_dataset("digits,months,control:0-3")._repr_html_()
+    assert "<b>250 prompts</b>" in shown
+    assert "families: digits (30), months (40)<br>controls: 4" in shown
+    assert "Snow done in &quot;0&quot;" in shown
+    assert "next: <code>record(model, prompts)</code>" in shown
+    assert repr(Prompts.from_texts(["1,2,3,"] * 4)) == "<Prompts: 4, the first '1,2,3,'>"
+    assert Prompts.from_texts(["<b>"])._repr_html_().count("&lt;b&gt;") == 1

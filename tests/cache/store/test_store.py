@@ -667,3 +667,17 @@ def test_head_outputs_need_z_and_the_model_it_was_recorded_from(loaded, gpt2, st
         pytest.raises(InputError, match=r"b_first\.h5 has no 'blocks\.0\.attn\.hook_z'; near it are "),
     ):
         head_outputs(without, gpt2, 0)
+
+
+def test_a_notebook_shows_what_a_store_and_a_view_hold_and_what_to_do_next(store):
+    shown = store._repr_html_()
+    assert f"<b>a.h5: {len(store.rows)} rows of {len(store.prompts)} prompts, {len(store.hooks)} sites</b>" in shown
+    assert "families: digits, numwords, months" in shown
+    assert "3 of z" in shown
+    assert repr(store) == f"<ActivationStore a.h5: {len(store.rows)} rows, {len(store.hooks)} sites>"
+    assert "<code>pca_by_layer(store.view(&quot;resid_post&quot;))</code>" in shown
+    assert "not complete" not in shown
+    view = store.view(where="is_last and family == 'digits'")
+    n_rows = int(view.chosen().sum())
+    assert f"<b>resid_post of a.h5: 4 sites, {n_rows} rows</b>" in view._repr_html_()
+    assert "rows: is_last and family == &#x27;digits&#x27;" in view._repr_html_()

@@ -1,12 +1,14 @@
 """Texts are drawn as they stand, in every figure of the package."""
 
 import ast
+import io
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 import geometry
 from geometry.figures.plain import PlainFigure
@@ -116,4 +118,13 @@ def test_every_figure_is_a_plain_one():
         assert not names & {"Figure", "figure", "subfigures"}, path
         makers |= {path} if "PlainFigure" in names else set()
     pictures = {*root.glob("geometry/figures/[a-z]*.py"), *root.glob("probes/*/figures.py")}
-    assert {path.name for path in pictures - makers} == {"plain.py", "legend.py"}
+    assert {path.name for path in pictures - makers} == {"plain.py", "legend.py", "by_name.py"}
+
+
+def test_a_notebook_shows_the_figure_as_it_is_and_leaves_it_so():
+    figure = filled(PlainFigure)
+    before = figure.canvas, figure.dpi
+    shown = figure._repr_png_()
+    assert (figure.canvas, figure.dpi) == before
+    height, width = imread(io.BytesIO(shown), format="png").shape[:2]
+    assert (width, height) == tuple(round(side * figure.dpi) for side in figure.get_size_inches())

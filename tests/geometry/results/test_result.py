@@ -88,11 +88,18 @@ def test_the_table_has_a_line_for_each_cell_of_its_axes():
     assert small_result(lines=("hook",)).table.columns.tolist() == ["layer", "site", "hook", "count", "n_members"]
 
 
-def test_a_notebook_shows_the_table_and_the_arrays():
+def test_a_notebook_shows_the_table_and_what_to_do_next():
     shown = small_result(name="<small>")._repr_html_()
-    assert "&lt;small&gt; of resid_post, 2 sites" in shown
-    assert "0.333333" in shown
-    assert "xarray.Dataset" in shown
+    assert "<b>&lt;small&gt; of resid_post, 2 sites</b>" in shown
+    assert "<td>0.333</td>" in shown
+    assert repr(small_result()) == "<LayerResult small of resid_post, 2 sites>"
+    assert "next: <code>result.table</code> · <code>result.save(&quot;folder&quot;)</code>" in shown
+
+
+def test_a_result_without_pictures_says_so():
+    assert small_result().pictures() == {}
+    with pytest.raises(InputError, match=r"^small has no picture; it has none$"):
+        small_result().plot()
 
 
 @pytest.mark.parametrize("content", [b"", b"no netCDF", "an array in another file", "another netCDF"])

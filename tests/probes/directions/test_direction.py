@@ -183,3 +183,10 @@ def test_directions_of_two_models_do_not_mix(store):
     assert (one + one).weights == one.weights
     with pytest.raises(InputError, match="models with other weights"):
         cosine(one, replace(one, weights="another"))
+
+
+def test_a_notebook_shows_where_a_direction_leads_and_what_to_do_with_it():
+    shown = a_direction(source="<a>", target="b")._repr_html_()
+    assert "<b>a direction at blocks.1.hook_resid_post, 6 wide</b>" in shown
+    assert "way: from &lt;a&gt; to b<br>found by: m0<br>natural size: " in shown
+    assert "<code>steer(model, direction, alpha=1)</code>" in shown
