@@ -140,7 +140,7 @@ def bars(monkeypatch) -> list[tuple[str, int, bool, list[int]]]:
         seen.append((what, total, show, told))
         yield told.append
 
-    for module in ("cache.store.recording", "geometry.results.over"):
+    for module in ("cache.store.recording", "geometry.results.dataset", "geometry.results.over"):
         monkeypatch.setattr(f"{module}.progress_bar", noted)
     return seen
 

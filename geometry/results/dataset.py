@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cache import Hook
 from cache.errors import InputError
+from cache.progress import progress_bar
 from cache.store.view import View, check_view
 
 Array = tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]
@@ -105,7 +106,12 @@ def per_layer(view: View, reading: Reading) -> Named:
     chosen = view.chosen("position >= 0")
     if not chosen.any():
         raise InputError(f"no row fits {view.noted('all')!r}; columns are {', '.join(view.store.rows.columns)}")
-    return stacked([reading(view.store.load(hook, chosen)) for hook in view.hooks])
+    found = []
+    with progress_bar("sites", len(view.hooks)) as tell:
+        for hook in view.hooks:
+            found.append(reading(view.store.load(hook, chosen)))
+            tell(len(found))
+    return stacked(found)
 
 
 def stacked(found: Sequence[Named]) -> Named:

@@ -49,6 +49,11 @@ def test_every_hook_is_given_the_same_rows_and_answers_are_stacked(store, where)
         np.testing.assert_allclose(named["norm"][1][i], np.sqrt((by_hand**2).sum(axis=1)), rtol=1e-5)
 
 
+def test_a_bar_moves_with_every_site(store, bars):
+    per_layer(store.view("resid_post", layers="spread"), describe)
+    assert bars == [("sites", 3, True, [1, 2, 3])]
+
+
 def test_rows_that_are_not_there_are_told(store):
     with pytest.raises(InputError, match=r"no row fits 'position > 500'; columns are prompt, position, token"):
         per_layer(store.view(where="position > 500"), describe)
