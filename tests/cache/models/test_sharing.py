@@ -55,15 +55,22 @@ def step_of_training(model):
     optimizer.step()
 
 
-def test_a_model_that_was_loaded_is_trained_and_loaded_again(mine, tokenizer, tmp_path):
+def test_a_model_is_loaded_twice_saved_trained_a_step_and_recorded_again(mine, tokenizer, tmp_path):
     loaded = load_model(mine, tokenizer=tokenizer)
-    before = loaded.logits(TOKENS)
+    assert load_model(mine, tokenizer=tokenizer).bridge is loaded.bridge
+    first = record(loaded, ["1,2,3,"], tmp_path / "first.h5")
+    mine.save_pretrained(tmp_path / "saved")
+    tokenizer.save_pretrained(tmp_path / "saved")
+    saved = record(str(tmp_path / "saved"), ["1,2,3,"], tmp_path / "saved.h5")
+    assert saved.weights == first.weights
     step_of_training(mine)
     again = load_model(mine, tokenizer=tokenizer)
-    assert again.weights != loaded.weights
-    assert not torch.equal(again.logits(TOKENS), before)
     torch.testing.assert_close(again.logits(TOKENS), mine.eval()(TOKENS).logits.detach(), rtol=1e-4, atol=1e-4)
-    record(again, ["1,2,3,"], tmp_path / "again.h5")
+    with pytest.raises(FingerprintError, match=r"first\.h5 was recorded with another model weights"):
+        record(mine, ["1,2,3,"], tmp_path / "first.h5", tokenizer=tokenizer)
+    trained = record(mine, ["1,2,3,"], tmp_path / "trained.h5", tokenizer=tokenizer)
+    assert trained.weights == again.weights != first.weights
+    assert not torch.equal(trained["resid_post", -1], first["resid_post", -1])
 
 
 USES = {
