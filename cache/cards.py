@@ -34,12 +34,14 @@ def card(title: str, facts: Mapping[str, object], table: "pd.DataFrame | None" =
 
 
 def _table(table: "pd.DataFrame") -> str:
-    names = list(table.columns[:_COLUMNS])
-    lines = [[_cell(value) for value in line] for line in table[names].head(_LINES).itertuples(index=False)]
+    cells = table.head(_LINES).map(_cell)
+    filled = [name for name in table.columns if cells[name].any()]
+    names = filled[:_COLUMNS]
+    lines = cells[names].to_numpy().tolist()
     head = "".join(f"<th>{_escaped(name)}</th>" for name in names)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in line)}</tr>" for line in lines)
     more = [f"{len(table) - _LINES} more lines"] if len(table) > _LINES else []
-    more += [f"{len(table.columns) - _COLUMNS} more columns"] if len(table.columns) > _COLUMNS else []
+    more += [f"{len(filled) - _COLUMNS} more columns"] if len(filled) > _COLUMNS else []
     note = f"<p><small>{' and '.join(more)}</small></p>" if more else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
 

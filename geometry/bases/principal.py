@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cache.arrays import ArrayLike, as_pair, as_rows
+from cache.cards import card
 from cache.errors import InputError
 from geometry.bases.basis import FeatureBasis, deviations_of, orthonormal_basis
 from geometry.stats.linalg import eigen, fix_signs
@@ -53,6 +55,13 @@ class Decomposition:
     def scores(self, x: ArrayLike) -> Float[Tensor, "row component"]:
         """Feature values of rows (row, d)."""
         return self.basis.encode(as_rows(x).float())
+
+    def _repr_html_(self) -> str:
+        shares = self.explained_variance_ratio
+        table = pd.DataFrame({"component": range(len(shares)), "explained_variance_ratio": shares})
+        facts = {"components": len(shares), "left out": f"{self.reconstruction_error:.3g} of the total"}
+        title = f"a decomposition of {self.n_rows} rows, {self.directions.shape[1]} wide"
+        return card(title, facts, table, ("found.scores(x)", "found.directions", "basis_at(store, site, found.basis)"))
 
 
 def pca(x: ArrayLike, *, k: int) -> Decomposition:

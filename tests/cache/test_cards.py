@@ -26,12 +26,19 @@ def test_a_table_is_cut_and_says_so():
     assert "table" not in card("none", {}, table[:0])
 
 
+def test_a_column_without_values_is_left_out():
+    shown = card(
+        "own", {}, pd.DataFrame({"text": ["a", "b"], "family": ["", ""], "se": [float("nan")] * 2, "n": [0, 0]})
+    )
+    assert [shown.count(f"<th>{name}</th>") for name in ("text", "family", "se", "n")] == [1, 0, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("value", "cell"),
-    [(14, "14"), (14.0, "14"), (0.12345, "0.123"), (float("nan"), ""), (True, "True"), ("two", "two")],
+    [(14, "14"), (14.0, "14"), (0.12345, "0.123"), (float("nan"), ""), (True, "True"), ("two", "two"), (0, "0")],
 )
 def test_numbers_are_written_as_a_person_does(value, cell):
-    assert f"<td>{cell}</td>" in card("one", {}, pd.DataFrame({"x": [value]}))
+    assert f"<td>{cell}</td><td>beside</td>" in card("one", {}, pd.DataFrame({"x": [value, 1], "y": "beside"}))
 
 
 def test_a_long_text_keeps_both_ends():

@@ -322,3 +322,10 @@ def test_overlap_is_the_mean_squared_cosine_of_principal_angles():
         assert found[j - 1] == pytest.approx((cosines**2).mean())
     np.testing.assert_allclose(subspace_overlap(a, a), 1, atol=1e-6)
     np.testing.assert_allclose(subspace_overlap(a, rotation_of(12, 1)[4:8]), 0, atol=1e-6)
+
+
+def test_a_notebook_shows_the_shares_and_what_to_do_next():
+    shown = pca(torch.tensor([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0], [3.0, 6.0]]), k=1)._repr_html_()
+    assert "<b>a decomposition of 4 rows, 2 wide</b></p><p>components: 1<br>left out: " in shown
+    assert "<td>0</td><td>1</td>" in shown
+    assert "<code>found.scores(x)</code>" in shown
