@@ -1,7 +1,9 @@
-"""Content hashes of what was loaded: the weights bit by bit, and the tokenizer's rules."""
+"""What was loaded, by content: hashes of the weights bit by bit and of the tokenizer's rules, and all else."""
 
 import hashlib
+import importlib.metadata
 import json
+import secrets
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -29,6 +31,27 @@ def check_unchanged(model: LoadedModel) -> None:
     """
     if model.shared is not None and tensors_hash(model.shared.tensors) != model.weights:
         raise changed(model.name)
+
+
+def content_of(hf_model: Any, weights: str, processing: str, bos: int | None) -> dict[str, Any]:
+    """All that findings about a model depend on."""
+    config = json.loads(hf_model.config.to_json_string(use_diff=False))
+    for name in ("_name_or_path", "transformers_version"):
+        config.pop(name, None)
+    parameter = next(hf_model.parameters())
+    hooked = any(one._forward_hooks or one._forward_pre_hooks for one in hf_model.modules())
+    return {
+        "weights": weights,
+        "config": config,
+        "attention": str(getattr(hf_model.config, "_attn_implementation", None) or ""),
+        "dtype": str(parameter.dtype),
+        "device": parameter.device.type,
+        "processing": processing,
+        "bos": bos,
+        "modules": sorted({f"{type(one).__module__}.{type(one).__qualname__}" for one in hf_model.modules()}),
+        "hooks": secrets.token_hex(8) if hooked else "",  # what they do is not known: nothing is found yet
+        "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "transformer-lens")},
+    }
 
 
 def tensors_hash(named: Iterable[tuple[str, Tensor]]) -> str:

@@ -1,8 +1,5 @@
 """Loading a model: from its files or from memory, wrapped, hashed, checked, and refused where it would mislead."""
 
-import importlib.metadata
-import json
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cache.errors import InputError, NotAvailableError
+from cache.errors import GeometryError, InputError, NotAvailableError
 from cache.loading.folder import load_folder
-from cache.loading.hashes import named_tensors, tokenizer_hash, weights_hash
+from cache.loading.hashes import content_of, named_tensors, tokenizer_hash, weights_hash
 from cache.loading.remembered import remember, wrapped_before
 from cache.loading.sources import find_model
 from cache.models.checks import check_generation, check_readout, check_whole, plain_logits, sample_tokens
 from cache.models.findings import Finding, Findings
 from cache.models.model import LoadedModel
 from cache.models.restart import check_restart
-from cache.models.sharing import SharedWeights, own_copy
+from cache.models.sharing import NeverWritten, SharedWeights, own_copy
 from cache.models.site_checks import check_sites
 from cache.models.tokens import bos_token_id
 from cache.models.wrapping import (
@@ -187,17 +184,13 @@ def _wrapped(given: _Given, *, processing: str, bos: bool) -> LoadedModel:
         processing = "compatibility"  # as a bridge that was given may be
     with running(given.name, type_of(inner), "be read"):
         weights = weights_hash(inner)  # before the bridge splits fused weights
-        content = _content(inner, weights, processing, bos_id)
+        content = content_of(inner, weights, processing, bos_id)
     rules = tokenizer_hash(given.tokenizer)
     known: dict[str, Any] = {"name": given.name, "processing": processing, "bos": bos, "tokenizer_rules": rules}
     before = wrapped_before(given.model, [content, known]) if given.users else None
     if before is not None:
         return before if before.tokenizer is given.tokenizer else replace(before, tokenizer=given.tokenizer)
-    shared = None
-    if given.users:
-        inner = own_copy(inner, share=processing == "none")
-        shared = SharedWeights.of(named_tensors(inner)) if processing == "none" else None
-    bridge, plain = _bridge(inner if given.users else given.model, given, processing, bos_id)
+    bridge, plain, shared = _made(given, processing, bos_id)
     if processing == "compatibility" and not is_bridge(given.model):
         weights = weights_hash(unwrapped(bridge))  # as processing left them
     loaded = LoadedModel.around(
@@ -205,6 +198,26 @@ def _wrapped(given: _Given, *, processing: str, bos: bool) -> LoadedModel:
     )
     checked = _checked(loaded, plain, Findings(content, given.place))
     return remember(given.model, [content, known], checked) if given.users else checked
+
+
+def _made(given: _Given, processing: str, bos_id: int | None) -> tuple[Any, Tensor | None, SharedWeights | None]:
+    """The bridge, and what the model gave before; of a user's model that of a copy.
+
+    The copy has the same weights in memory, unless it would write to them.
+    """
+    if not given.users:
+        return *_bridge(given.model, given, processing, bos_id), None
+    if processing == "none":
+        copied = own_copy(given.model, share=True)
+        shared = SharedWeights.of(named_tensors(copied))
+        watch = NeverWritten(one for one, _ in shared.versions)
+        try:
+            with watch:
+                return *_bridge(copied, given, processing, bos_id), shared
+        except GeometryError:
+            if not watch.refused:  # RWKV scales its weights when it first runs
+                raise
+    return *_bridge(own_copy(given.model, share=False), given, processing, bos_id), None
 
 
 def _bridge(model: Any, given: _Given, processing: str, bos_id: int | None) -> tuple[Any, Tensor | None]:
@@ -231,27 +244,6 @@ def _checked(model: LoadedModel, plain: Tensor | None, known: Findings) -> Loade
             found = known.of(name, partial(check, model))
             model = replace(model, findings=MappingProxyType(dict(model.findings) | {one.check: one for one in found}))
     return model
-
-
-def _content(hf_model: Any, weights: str, processing: str, bos: int | None) -> dict[str, Any]:
-    """All that findings about a model depend on."""
-    config = json.loads(hf_model.config.to_json_string(use_diff=False))
-    for name in ("_name_or_path", "transformers_version"):
-        config.pop(name, None)
-    parameter = next(hf_model.parameters())
-    hooked = any(one._forward_hooks or one._forward_pre_hooks for one in hf_model.modules())
-    return {
-        "weights": weights,
-        "config": config,
-        "attention": str(getattr(hf_model.config, "_attn_implementation", None) or ""),
-        "dtype": str(parameter.dtype),
-        "device": parameter.device.type,
-        "processing": processing,
-        "bos": bos,
-        "modules": sorted({f"{type(one).__module__}.{type(one).__qualname__}" for one in hf_model.modules()}),
-        "hooks": secrets.token_hex(8) if hooked else "",  # what they do is not known: nothing is found yet
-        "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "transformer-lens")},
-    }
 
 
 def _device(device: str) -> str:

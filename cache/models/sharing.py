@@ -3,9 +3,11 @@
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cache.errors import FingerprintError, InputError
 from cache.models.wrapping import reason_of
@@ -44,6 +46,29 @@ class SharedWeights:
         """
         if any(one._version != version for one, version in self.versions):
             raise changed(name)
+
+
+class NeverWritten(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is in force, an operation that would write to some tensors raises before it does.
+
+    Attributes:
+        refused: whether one did; what it raised may have become another error on its way.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._memory = {one.untyped_storage().data_ptr() for one in tensors}
+        self.refused = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = {**dict(zip((one.name for one in func._schema.arguments), args, strict=False)), **kwargs}
+        written = (given.get(one.name) for one in func._schema.arguments if one.alias_info and one.alias_info.is_write)
+        for target in (one for value in written for one in (value if isinstance(value, list) else [value])):
+            if isinstance(target, Tensor) and target.untyped_storage().data_ptr() in self._memory:
+                self.refused = True
+                raise RuntimeError(f"{func} would write to weights that are the user's")
+        return func(*args, **kwargs)
 
 
 def changed(name: str) -> FingerprintError:

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 from cache import load_model, record
 from cache.errors import FingerprintError, InputError, NotAvailableError
 from cache.models.restart import clean_run
+from cache.models.sharing import NeverWritten
 from tests.cache.architectures import TYPES, tiny_model
 from tests.cache.models_page import opened_or_told
 from tests.variants import some
@@ -133,11 +134,43 @@ def test_weights_take_no_second_memory_unless_they_are_processed(tokenizer):
     assert own.shared is None
 
 
-@pytest.mark.parametrize("name", some(TYPES, "bloom", "falcon", "gptj", "olmo2", "qwen3_moe"))
-def test_no_architecture_is_written_to_when_it_is_wrapped(tokenizer, name):
+def test_a_model_that_scales_its_weights_as_it_runs_has_its_own(tokenizer):
+    mine = tiny_model("rwkv", len(tokenizer))
+    mine.rwkv.rescale_every = mine.config.rescale_every = 1
+    loaded = load_model(mine, tokenizer=tokenizer)
+    assert loaded.shared is None
+    torch.testing.assert_close(loaded.logits(TOKENS), mine(TOKENS).logits.detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x: x.add_(1),
+        lambda x: x.data.zero_(),
+        lambda x: torch.add(x, 1, out=x),
+        lambda x: x[1].fill_(0),
+        lambda x: torch._foreach_add_([x], 1),
+    ],
+)
+def test_what_may_not_be_written_is_not(write):
+    kept, other = torch.ones(3, 3), torch.ones(3, 3)
+    watch = NeverWritten([kept])
+    with watch:
+        write(other)
+        assert not watch.refused
+        with pytest.raises(RuntimeError, match="would write to weights"):
+            write(kept)
+    assert watch.refused
+    assert torch.equal(kept, torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("name", some(TYPES, "bloom", "falcon", "gptj", "olmo2", "qwen3_moe", "rwkv"))
+def test_no_architecture_is_written_to_when_it_is_wrapped_and_run(tokenizer, name):
     mine = tiny_model(name, len(tokenizer))
     before = state_of(mine)
-    opened_or_told(mine, tokenizer)
+    opened = opened_or_told(mine, tokenizer)
+    if not isinstance(opened, str):
+        opened.logits(TOKENS)
     after = state_of(mine)
     assert list(after) == list(before)
     assert all(at == before[key][0] and torch.equal(value, before[key][1]) for key, (at, value) in after.items())
