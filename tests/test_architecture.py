@@ -291,7 +291,6 @@ def test_tests_mirror_the_source():
         "geometry/cli/app.py": "geometry/cli/test_commands.py",
         "geometry/cli/console/apart_tasks.py": "geometry/cli/console/test_apart.py",
         "geometry/cli/console/options.py": "geometry/cli/test_commands.py",
-        "geometry/cli/console/terminal.py": "geometry/cli/test_commands.py",
         "geometry/cli/console/viewed.py": "geometry/cli/test_going_on.py",
         "geometry/cli/intervene/cosines.py": "geometry/cli/intervene/test_query.py",
         "geometry/cli/intervene/edited.py": "geometry/cli/intervene/test_transfer.py",

@@ -53,6 +53,14 @@ Device = Annotated[str, typer.Option("--device", help="auto cpu cuda mps.")]
 Bos = Annotated[bool, typer.Option("--bos/--no-bos", help="Put the BOS token before every text.")]
 BatchTokens = Annotated[int, typer.Option("--batch-tokens", help="Tokens a forward pass; more for a GPU.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Full = Annotated[
+    bool,
+    typer.Option(
+        "--full",
+        help="Print every line and column; else layers in steps with the best, and the columns that the terminal "
+        "(or COLUMNS) has room for. A pipe without COLUMNS gets all.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Site = Annotated[str, typer.Option(help="Kind of site: resid_post (with the embedding), mlp_out, z ...")]
 Where = Annotated[

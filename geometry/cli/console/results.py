@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geometry.cli.console.terminal import console, print_table
+from geometry.cli.console.terminal import console, print_tables
+from geometry.cli.tables.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,20 +22,22 @@ class Report:
     Attributes:
         draw: makes the pictures, by name.
         tables: further tables to save, by name.
-        shown: tables to print with their titles.
+        shown: tables to print.
         notes: sentences to say before the names of the files.
         records: what `--json` prints; None for the result's table.
     """
 
     draw: Callable[[], Mapping[str, Any]] = dict
     tables: "Mapping[str, pd.DataFrame]" = field(default_factory=dict)
-    shown: "Sequence[tuple[str, pd.DataFrame]]" = ()
+    shown: Sequence[Shown] = ()
     notes: Sequence[str] = ()
     records: "pd.DataFrame | None" = None
 
 
-def write_results(results: "Mapping[Path, tuple[LayerResult, Report]]", *, as_json: bool, quiet: bool) -> None:
-    """Draw and save results in their folders, print short tables or all as JSON, and say where the files are.
+def write_results(
+    results: "Mapping[Path, tuple[LayerResult, Report]]", *, as_json: bool, full: bool, quiet: bool
+) -> None:
+    """Draw and save results in their folders, print tables or all as JSON, and say where the files are.
 
     What was kept of unfinished analyses in the folders is removed once everything is written.
     """
@@ -51,8 +54,7 @@ def write_results(results: "Mapping[Path, tuple[LayerResult, Report]]", *, as_js
     if as_json:
         records = [result.table if one.records is None else one.records for result, one in results.values()]
         sys.stdout.write(pd.concat(records, ignore_index=True).to_json(orient="records", indent=2) + "\n")
-    for _, report in results.values():
-        for title, shown in () if as_json else report.shown:
-            print_table(shown, title=title)
+    tables = [table for _, report in results.values() for table in report.shown]
+    print_tables(tables, full=full, quiet=quiet or as_json)
     notes = dict.fromkeys(note for _, report in results.values() for note in report.notes)
     console(quiet=quiet).print("\n".join([*notes, *map(str, paths)]))

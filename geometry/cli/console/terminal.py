@@ -1,9 +1,10 @@
 """What a person at the terminal sees: progress, tables, sizes."""
 
 import json
+import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +19,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.status import Status
-from rich.table import Table
-from rich.text import Text
 
+from geometry.cli.tables.shown import Shown, lines_of
 from geometry.printable import printable
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cache.models.model import LoadedModel
     from cache.prompts.prompt import Prompts
+
+
+_USUAL_WIDTH = 80
 
 
 class _Messages(Console):
@@ -86,22 +87,24 @@ def progress(*, quiet: bool) -> Iterator[Progress]:
             raise
 
 
-def print_table(frame: "pd.DataFrame", *, title: str | None = None) -> None:
-    """Print a data frame to standard output; missing numbers are left blank."""
-    table = Table(title=None if title is None else Text(printable(title), "table.title"), title_justify="left")
-    for column in frame.columns:
-        numeric = frame[column].dtype.kind in "if"
-        table.add_column(printable(str(column)), justify="right" if numeric else "left", overflow="fold")
-    for row in frame.itertuples(index=False):
-        table.add_row(*(_cell(value) for value in row))
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width, highlight=False, emoji=False).print(table, markup=False)
+def print_tables(tables: Iterable[Shown], *, full: bool, quiet: bool) -> None:
+    """Print tables to standard output, as wide as that is, a blank line between; quiet: nothing."""
+    for number, table in enumerate(() if quiet else tables):
+        lines = lines_of(table, line_width(), full=full)
+        sys.stdout.write("\n" * bool(number) + "\n".join(lines) + "\n")
 
 
-def intervals(table: "pd.DataFrame") -> list[str]:
-    """The 95 % interval of each line as a terminal shows it; blank where there is none."""
-    ends = zip(table["ci_low"], table["ci_high"], strict=True)
-    return ["" if low != low else f"{low:.2f} to {high:.2f}" for low, high in ends]
+def line_width() -> int | None:
+    """The width of standard output: COLUMNS, or the terminal's; None in a pipe or file, where lines may be long."""
+    named = os.environ.get("COLUMNS", "")
+    if named.isascii() and named.isdecimal() and int(named):
+        return int(named)
+    if not sys.stdout.isatty():
+        return None
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or _USUAL_WIDTH
+    except OSError:  # a stream that calls itself a terminal and has no size
+        return _USUAL_WIDTH
 
 
 def print_json(content: object) -> None:
@@ -112,9 +115,3 @@ def print_json(content: object) -> None:
 def this_command(*, without: str = "") -> str:
     """The command that is running, as it can be typed again; without a flag if one is named."""
     return shlex.join(["geometry", *(word for word in sys.argv[1:] if word != without)])
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if value != value else f"{value:.3g}" if abs(value) < 1e-3 and value else f"{value:.3f}"
-    return printable(str(value))

@@ -10,6 +10,7 @@ from geometry.cli.console import options
 from geometry.cli.console.results import Report, write_results
 from geometry.cli.console.viewed import viewed
 from geometry.cli.record.store import StoreFile
+from geometry.cli.tables.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,7 @@ def cosines(
         str, typer.Option(help="mean_difference pca logistic lda mean_only, as for direction.")
     ] = "mean_difference",
     out: options.Out = None,
+    full: options.Full = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -44,12 +46,13 @@ def cosines(
         notes = [f"rows: {result.parameters['where']}"]
         if not set(pairs[-1]) <= set(view.store.controls):
             notes.insert(0, "no direction between controls beside them: record control:0-1")
+        title = f"cosines of {method} directions at {site}, by layer: {what}"
         report = Report(
             draw=lambda: {"cosines": cosines_over_layers(result)},
-            shown=[(f"cosines of {method} directions at {site}, by layer: {what}", _by_layer(result.table))],
+            shown=[Shown(_by_layer(result.table), title, ("first", "second"), across=True)],
             notes=notes,
         )
-        write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)
+        write_results({folder: (result, report)}, as_json=as_json, full=full, quiet=quiet)
 
 
 def _pairs(store: "ActivationStore", names: list[str] | None) -> list[tuple[str, str]]:

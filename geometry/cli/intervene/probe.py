@@ -12,6 +12,8 @@ from geometry.cli.console import options
 from geometry.cli.console.results import Report, write_results
 from geometry.cli.console.viewed import viewed
 from geometry.cli.record.store import StoreFile
+from geometry.cli.tables.cells import intervals, worded
+from geometry.cli.tables.shown import Shown
 from geometry.rows.names import names_of
 
 if TYPE_CHECKING:
@@ -19,8 +21,7 @@ if TYPE_CHECKING:
     from geometry.results.result import LayerResult
     from probes.linear.tasks import Question
 
-_SHORT = ["layer", "target", "leave_out", "value", "ci_low", "ci_high", "chance", "selectivity"]
-_SHORT += ["control_max", "p", "q"]
+_SHORT = ["layer", "target", "left out", "value", "95 %", "chance", "control max", "p", "q", "selectivity"]
 
 
 def probe(
@@ -47,6 +48,7 @@ def probe(
     draws: Annotated[int, typer.Option(help="Draws of other families in their place; 19 allow p = .05.")] = 19,
     out: options.Out = None,
     seed: options.Seed = 0,
+    full: options.Full = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -60,7 +62,7 @@ def probe(
         questions = _questions(view.store, names, target, leave_out)
         asked = [replace(one, strict=strict, period=period) for one in questions]
         results = probes_by_layer(view, asked, n_permutations=permutations, n_draws=draws, seed=seed, loop=loop)
-        _write(join_probes(results), folder, as_json=as_json, quiet=quiet)
+        _write(join_probes(results), folder, as_json=as_json, full=full, quiet=quiet)
 
 
 def _questions(store: "ActivationStore", names: list[str] | None, target: str, leave_out: str) -> "list[Question]":
@@ -77,7 +79,7 @@ def _questions(store: "ActivationStore", names: list[str] | None, target: str, l
     return [Question(wanted, left_out, names) for wanted, left_out in sensible]
 
 
-def _write(result: "LayerResult", folder: Path, *, as_json: bool, quiet: bool) -> None:
+def _write(result: "LayerResult", folder: Path, *, as_json: bool, full: bool, quiet: bool) -> None:
     from geometry.stats.uncertainty import LEAST_MEMBERS
     from probes.linear.figures import probes_by_layer
 
@@ -88,9 +90,11 @@ def _write(result: "LayerResult", folder: Path, *, as_json: bool, quiet: bool) -
         notes.append(f"{counts['n_members']} members in common: no errors; they take {LEAST_MEMBERS}")
     if result.table["p"].isna().all():
         notes.append("no p values: they take 19 draws of control families; record control:0-19")
+    lines = worded(result.table.assign(**{"95 %": intervals(result.table)}), {"leave_out": "left out"})[_SHORT]
+    title = f"linear probes of {result.parameters['site']}: {what}"
     report = Report(
         draw=lambda: {"probes": probes_by_layer(result)},
-        shown=[(f"linear probes of {result.parameters['site']}: {what}", result.table[_SHORT])],
+        shown=[Shown(lines, title, ("layer", "target", "left out"), "value")],
         notes=[*notes, f"rows: {result.parameters['where']}"],
     )
-    write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)
+    write_results({folder: (result, report)}, as_json=as_json, full=full, quiet=quiet)

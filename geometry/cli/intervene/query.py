@@ -1,6 +1,6 @@
 """`geometry query`: does the last token code the member shown last, or the answer to come?"""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,10 +9,15 @@ from geometry.cli.console.recorded_model import NeededModel
 from geometry.cli.console.results import Report, write_results
 from geometry.cli.intervene.edited import Contexts, EditedSite, edited_view
 from geometry.cli.record.store import StoreFile
+from geometry.cli.tables.cells import intervals, worded
+from geometry.cli.tables.shown import Shown
 from geometry.rows.names import names_of
 
-_SHOWN = ["layer", "family", "kind", "as_last", "as_last_ci_low", "as_last_ci_high", "as_answer", "as_answer_ci_low"]
-_SHOWN += ["as_answer_ci_high", "unchanged", "last_over_answer", "donor_accuracy", "n_members"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHOWN = ["layer", "family", "kind", "as last", "last 95 %", "as answer", "answer 95 %", "unchanged"]
+_SHOWN += ["last over answer", "donor accuracy", "members"]
 
 
 def query(
@@ -27,6 +32,7 @@ def query(
     site: EditedSite = "resid_post",
     out: options.Out = None,
     seed: options.Seed = 0,
+    full: options.Full = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -39,5 +45,11 @@ def query(
     with edited_view(file, model, site, layers, folder, quiet=quiet) as (view, loaded, loop):
         result = last_or_answer(view, loaded, families=names, kinds=donors, n_contexts=contexts, seed=seed, loop=loop)
         title = f"last member or answer at {site}: {result.table['n_templates'].iloc[0]} contexts edited"
-        report = Report(lambda: {"by_layer": last_or_answer_by_layer(result)}, shown=[(title, result.table[_SHOWN])])
-        write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)
+        shown = Shown(_short(result.table), title, ("layer", "family", "kind"), "unchanged", lowest=True)
+        report = Report(lambda: {"by_layer": last_or_answer_by_layer(result)}, shown=[shown])
+        write_results({folder: (result, report)}, as_json=as_json, full=full, quiet=quiet)
+
+
+def _short(table: "pd.DataFrame") -> "pd.DataFrame":
+    ends = {f"{name} 95 %": intervals(table, f"as_{name}_ci") for name in ("last", "answer")}
+    return worded(table.assign(**ends))[_SHOWN]

@@ -9,7 +9,8 @@ import typer
 
 from cache.errors import InputError
 from geometry.cli.console import options
-from geometry.cli.console.terminal import load_model_aloud, print_json, print_table
+from geometry.cli.console.terminal import load_model_aloud, print_json, print_tables
+from geometry.cli.tables.shown import Shown
 from geometry.printable import printable
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def steer(
     bos: options.Bos = True,
     revision: options.Revision = None,
     processing: options.Processing = "none",
+    full: options.Full = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -79,8 +81,9 @@ def steer(
     if both:
         ways = " for ".join(map(_way, both))
         what = ", ".join([*filter(None, [what]), f"{ways} at {both[0].hook.name}"])
-    print_table(_side_by_side(found), title=f"{prompt!r}, {what}, alpha {alpha:g}, positions {positions}")
-    for name, said in found.items():
+    title = f"{prompt!r}, {what}, alpha {alpha:g}, positions {positions}"
+    print_tables([Shown(_side_by_side(found), title)], full=full, quiet=quiet)
+    for name, said in () if quiet else found.items():
         sys.stdout.write(printable(f"{name:>6}: {prompt}{said['continuation']}", keep="\n\t") + "\n")
 
 

@@ -11,11 +11,19 @@ from geometry.cli.console.terminal import console
 from geometry.cli.console.viewed import opened_view, watched
 from geometry.cli.intervene.direction import Source, Target
 from geometry.cli.record.store import StoreFile
+from geometry.cli.tables.cells import intervals, worded
+from geometry.cli.tables.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from geometry.results.result import LayerResult
+
+_METHODS = ["method", "success", "95 %", "layer", "alpha", "positions", "chosen", "worst_answer", "hindsight"]
+_METHODS += ["earliest_layer", "old_rank", "se"]
+_ANSWERS = ["success", "top1_after", "probability_moved", "old_rank", "layer", "alpha", "positions", "within_families"]
+_ANSWERS += ["n_rows"]
+_OTHERS = ["texts", "kl", "kl_random", "top1_changed", "kl_se", "layer", "alpha", "positions", "n_texts"]
 
 
 def sweep(
@@ -30,6 +38,7 @@ def sweep(
     model: NeededModel = None,
     out: options.Out = None,
     seed: options.Seed = 0,
+    full: options.Full = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -54,11 +63,11 @@ def sweep(
                 "collateral": spilled,
             }
             report = Report(lambda: _figures(result), tables, _shown(result, tables), records=tables["summary"])
-            write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)
+            write_results({folder: (result, report)}, as_json=as_json, full=full, quiet=quiet)
 
 
-def _shown(result: "LayerResult", tables: "dict[str, pd.DataFrame]") -> "list[tuple[str, pd.DataFrame]]":
-    """Tables to print, with their titles."""
+def _shown(result: "LayerResult", tables: "dict[str, pd.DataFrame]") -> list[Shown]:
+    """Tables to print."""
     from probes.directions.contrasts import unit_name
 
     counts, unit = result.table.iloc[0], unit_name(result.rows)
@@ -67,15 +76,16 @@ def _shown(result: "LayerResult", tables: "dict[str, pd.DataFrame]") -> "list[tu
         f"{counts['n_members']} {unit}s, {counts['n_templates']} templates; all at the cells "
         f"that mean_difference chose without the {unit}"
     )
+    summary = tables["summary"].assign(**{"95 %": intervals(tables["summary"])})
     one = tables["before_after"][~result.rows["unit"].duplicated()].drop(columns="answer")
+    by_unit = tables["answers"].assign(top1_after=tables["answers"]["top1_after"].map(repr, na_action="ignore"))
+    one = one.assign(**{name: one[name].map(repr) for name in ("prompt", "before", "after", "wanted")})
+    other = "other texts at the best cell: divergence of the next token, in nats"
     return [
-        (title, tables["summary"].drop(columns=["n_members", "n_templates", "n_rows"])),
-        (f"mean_difference, {unit} by {unit}", tables["answers"]),
-        ("other texts at the best cell: divergence of the next token, in nats", tables["collateral"]),
-        (
-            f"one prompt for each {unit}",
-            one.assign(**{name: one[name].map(repr) for name in ("prompt", "before", "after", "wanted")}),
-        ),
+        Shown(worded(summary[_METHODS]), title, ("method",)),
+        Shown(worded(by_unit[[unit, *_ANSWERS]]), f"mean_difference, {unit} by {unit}", (unit,)),
+        Shown(worded(tables["collateral"][_OTHERS], {"n_texts": "number"}), other, ("texts",)),
+        Shown(one, f"one prompt for each {unit}", ("prompt",)),
     ]
 
 

@@ -11,6 +11,8 @@ from geometry.cli.console.recorded_model import NeededModel
 from geometry.cli.console.results import Report, write_results
 from geometry.cli.intervene.edited import Contexts, EditedSite, edited_view
 from geometry.cli.record.store import StoreFile
+from geometry.cli.tables.cells import intervals, worded
+from geometry.cli.tables.shown import Shown
 from geometry.rows.names import names_of
 
 if TYPE_CHECKING:
@@ -35,9 +37,6 @@ TransferNulls = Annotated[
     int, typer.Option("--nulls", help="Null donors for each pair; p is at least 1 / (1 + this); 0: none, and no p.")
 ]
 
-_SAVED = ("success_when_right", "effect", "necessary")
-"""Columns of the summary that are saved and not printed."""
-
 
 def transfer(
     file: StoreFile,
@@ -50,6 +49,7 @@ def transfer(
     site: EditedSite = "resid_post",
     out: options.Out = None,
     seed: options.Seed = 0,
+    full: options.Full = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -66,7 +66,7 @@ def transfer(
         shown = ["success", "ci_low", "ci_high", "effect", "null_mean", "null_max", "p", "p_layers", "q"]
         tables = {"summary": short, "pairs": strongest(result.table, shown)}
         figures = {"matrix": transfer_matrices, "by_layer": transfer_by_layer}
-        write_results({folder: (result, _report(result, figures, tables))}, as_json=as_json, quiet=quiet)
+        write_results({folder: (result, _report(result, figures, tables))}, as_json=as_json, full=full, quiet=quiet)
 
 
 def erase(
@@ -81,6 +81,7 @@ def erase(
     site: EditedSite = "resid_post",
     out: options.Out = None,
     seed: options.Seed = 0,
+    full: options.Full = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -98,7 +99,7 @@ def erase(
         shown += ["p", "p_layers", "q", "necessary"]
         tables = {"summary": short, "pairs": strongest(result.table, shown, falling=True)}
         figures = {"matrix": erasure_matrices, "by_layer": erasure_by_layer}
-        write_results({folder: (result, _report(result, figures, tables))}, as_json=as_json, quiet=quiet)
+        write_results({folder: (result, _report(result, figures, tables))}, as_json=as_json, full=full, quiet=quiet)
 
 
 def _roles(store: "ActivationStore", families: str | None, positions: str, n_contexts: int) -> "Roles":
@@ -137,7 +138,6 @@ def _short(result: "LayerResult", value: str, beside: list[str]) -> "pd.DataFram
 def _report(
     result: "LayerResult", figures: Mapping[str, Callable[..., Any]], tables: "dict[str, pd.DataFrame]"
 ) -> Report:
-    short = tables["summary"].drop(columns=[name for name in _SAVED if name in tables["summary"]])
     what = f"{result.name} of {result.parameters['site']}: {result.table['n_templates'].iloc[0]} contexts edited"
     notes = _at_floor(result)
     if result.table["p"].isna().all() and result.parameters["n_null"]:
@@ -146,9 +146,39 @@ def _report(
     return Report(
         draw=lambda: {f"{name}-{one}": draw(result, one) for name, draw in figures.items() for one in sets},
         tables=tables,
-        shown=[(what, short), ("each pair of families at the layer where it stands out most", tables["pairs"])],
+        shown=[_by_layer(tables["summary"], what), _pairs(tables["pairs"])],
         notes=notes,
     )
+
+
+def _by_layer(summary: "pd.DataFrame", title: str) -> Shown:
+    """The summary as a terminal shows it: a receiver's own edit, the controls', then the other families'."""
+    lowest = "own left" in summary
+    own = "own left" if lowest else "own success"
+    beside = ["unedited", "controls min"] if lowest else ["controls max"]
+    last = ["null_mean", "controls max"] if lowest else ["controls min"]
+    ends = {"95 %": intervals(summary)}
+    columns = list(summary)
+    donors = columns[columns.index("n_members") + 1 : -2]
+    keys = ["layer", *_sets(summary), "receiver"]
+    lines = summary.assign(**ends)[[*keys, own, "95 %", *beside, *donors, *last, "n_members"]]
+    lines = lines.rename(columns={"null_mean": "null mean", "n_members": "members"})
+    return Shown(lines, title, tuple(keys), own, lowest)
+
+
+def _pairs(pairs: "pd.DataFrame") -> Shown:
+    keys = [*_sets(pairs), "receiver", "donor"]
+    value = "left" if "left" in pairs else "success"
+    first = [*keys, "layer", value, "95 %", *(["necessary"] if "necessary" in pairs else ["effect"]), "p_layers", "q"]
+    rest = [name for name in pairs if name not in {*first, "positions", "ci_low", "ci_high"}]
+    lines = pairs.assign(**{"95 %": intervals(pairs)})[[*first, *rest]]
+    title = "each pair of families at the layer where it stands out most"
+    return Shown(worded(lines, {"p_layers": "p over layers"}), title, tuple(keys))
+
+
+def _sets(table: "pd.DataFrame") -> list[str]:
+    """The column of position sets, where there are several."""
+    return ["positions"] if table["positions"].nunique() > 1 else []
 
 
 def _at_floor(result: "LayerResult") -> list[str]:

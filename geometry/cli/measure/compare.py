@@ -12,9 +12,10 @@ from cache.errors import InputError
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import RecordedModel, recorded_model
 from geometry.cli.console.results import Report, write_results
-from geometry.cli.console.terminal import intervals
 from geometry.cli.console.viewed import viewed, watched
 from geometry.cli.record.store import StoreFile
+from geometry.cli.tables.cells import intervals, worded
+from geometry.cli.tables.shown import Shown
 from geometry.rows.names import names_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def compare(
     model: RecordedModel = None,
     out: options.Out = None,
     seed: options.Seed = 0,
+    full: options.Full = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -62,7 +64,7 @@ def compare(
         files = [file] if other is None else [file, other]
         found = _grids(files, measures or ["cka"], (site, layers, where), seed, folder, quiet=quiet)
         reports = {folder / name: (result, _grid_report(result, same=other is None)) for name, result in found.items()}
-        write_results(reports, as_json=as_json, quiet=quiet)
+        write_results(reports, as_json=as_json, full=full, quiet=quiet)
         return
     folder = options.results_folder(out, f"{file.stem}-compare")
     with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
@@ -74,7 +76,7 @@ def compare(
             seed=seed,
             loop=loop,
         )
-    write_results({folder: (result, _families_report(result))}, as_json=as_json, quiet=quiet)
+    write_results({folder: (result, _families_report(result))}, as_json=as_json, full=full, quiet=quiet)
 
 
 def _pairs(store: "ActivationStore", names: list[str] | None) -> list[tuple[str, str]]:
@@ -100,11 +102,12 @@ def _families_report(result: "LayerResult") -> Report:
     deciding = [name for name in named if MEASURES[name].decides]
     describing = [name for name in named if not MEASURES[name].decides]
     tables = {"summary": summary(result)} if deciding else {}
-    shown = ("measures that describe: highest value over layers beside its controls", _highest(result))
+    title = "measures that describe: highest value over layers beside its controls"
+    shown = Shown(_highest(result), title, ("a", "b", "measure"))
     if deciding:
         site = result.parameters["site"]
         title = f"{deciding[0]} of matched members, {site}, at the layer with the smallest p"
-        shown = (title, _short(tables["summary"]))
+        shown = Shown(_short(tables["summary"]), title, ("a", "b"))
     notes, n_controls = [f"rows: {result.parameters['where']}"], int(result.table["n_controls"].min())
     if deciding and n_controls < LEAST_CONTROLS:
         hint = f"{n_controls} control families: a verdict takes {LEAST_CONTROLS}; record control:0-19 with the others"
@@ -124,14 +127,14 @@ def _short(summary: "pd.DataFrame") -> "pd.DataFrame":
         columns[3:3] = ["code"]
         columns[-1:-1] = ["reordered", "order_q"]
     short = summary.assign(**{"95 %": intervals(summary)})[columns]
-    return short.rename(columns={"readout_removed": "no readout", "index_removed": "index lost", "n_members": "n"})
+    return worded(short, {"readout_removed": "no readout", "index_removed": "index lost"})
 
 
 def _highest(result: "LayerResult") -> "pd.DataFrame":
     table = result.table[result.table["variant"] == "plain"].dropna(subset="value")
     best = table.loc[table.groupby(["a", "b", "measure"], sort=False)["value"].idxmax()]
-    columns = ["a", "b", "measure", "layer", "value", "permuted_mean", "control_mean", "control_max", "n_members"]
-    return best[columns]
+    columns = ["a", "b", "measure", "layer", "value", "control_max", "control_mean", "permuted_mean", "n_members"]
+    return worded(best[columns])
 
 
 def _grids(
@@ -159,7 +162,7 @@ def _grid_report(result: "LayerResult", *, same: bool) -> Report:
     title = f"{result.parameters['measure']} of {result.parameters['site']}, {counts}"
     return Report(
         draw=lambda: {"grid": layer_heatmap(result)},
-        shown=[(title, _neighbours(result, same=same))],
+        shown=[Shown(_neighbours(result, same=same), title, ("layer",), "value")],
         notes=[f"rows: {result.parameters['where']}"],
     )
 
@@ -171,4 +174,5 @@ def _neighbours(result: "LayerResult", *, same: bool) -> "pd.DataFrame":
         nearest = table[table["layer_b"] == table["layer"] + 1]
     else:
         nearest = table.loc[table.dropna(subset="value").groupby("layer")["value"].idxmax()]
-    return nearest[["layer", "layer_b", "value", "se", "null_max"]]
+    names = {"layer_b": "next layer" if same else "most like layer"}
+    return worded(nearest[["layer", "layer_b", "value", "se", "null_max"]], names)

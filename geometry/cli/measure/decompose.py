@@ -1,6 +1,7 @@
 """`geometry svd|pca|nmf|demix|umap`: what lies in the rows of one site, at every layer, with pictures."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from geometry.cli.console import options
@@ -8,6 +9,8 @@ from geometry.cli.console.recorded_model import RecordedModel, recorded_model
 from geometry.cli.console.results import Report, write_results
 from geometry.cli.console.viewed import viewed
 from geometry.cli.record.store import StoreFile
+from geometry.cli.tables.cells import worded
+from geometry.cli.tables.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +30,7 @@ def _components(method: str, explanation: str) -> Callable[..., None]:
         model: RecordedModel = None,
         out: options.Out = None,
         seed: options.Seed = 0,
+        full: options.Full = False,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
     ) -> None:
@@ -37,8 +41,8 @@ def _components(method: str, explanation: str) -> Callable[..., None]:
         with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
             result = by_layer(view, k=components, seed=seed, loop=loop)
             loadings = geometry.loadings(result, recorded_model(view.store, model, quiet=quiet))
-        report = _report(result, _short(result), {"loadings": loadings})
-        write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)
+        report = _report(result, _short(result), loadings=loadings)
+        write_results({folder: (result, report)}, as_json=as_json, full=full, quiet=quiet)
 
     command.__name__, command.__doc__ = method, explanation
     return command
@@ -64,6 +68,7 @@ def demix(
     components: options.Components = 4,
     out: options.Out = None,
     seed: options.Seed = 0,
+    full: options.Full = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -76,8 +81,9 @@ def demix(
         result = demix_by_layer(view, names, k=components, seed=seed, loop=loop)
     wide = result.table.pivot_table(index="layer", columns="part", values="share", sort=False, dropna=False)
     shared = result.table[result.table["part"] == "shared index"].set_index("layer")
-    short = wide.assign(**{"index p over layers": shared["p_layers"]}).reset_index()
-    write_results({folder: (result, _report(result, short, {}))}, as_json=as_json, quiet=quiet)
+    wide.insert(1, "index p over layers", shared["p_layers"])
+    report = _report(result, Shown(wide.reset_index(), keys=("layer",), best="shared index"))
+    write_results({folder: (result, report)}, as_json=as_json, full=full, quiet=quiet)
 
 
 def umap(
@@ -87,6 +93,7 @@ def umap(
     where: options.Where = None,
     out: options.Out = None,
     seed: options.Seed = 0,
+    full: options.Full = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -96,8 +103,9 @@ def umap(
     folder = options.results_folder(out, f"{file.stem}-umap")
     with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
         result = umap_by_layer(view, seed=seed, loop=loop)
-    short = result.table[["layer", "trustworthiness", "n_members", "n_rows"]]
-    write_results({folder: (result, _report(result, short, {}))}, as_json=as_json, quiet=quiet)
+    short = worded(result.table[["layer", "trustworthiness", "n_members", "n_rows"]])
+    report = _report(result, Shown(short, keys=("layer",), best="trustworthiness"))
+    write_results({folder: (result, report)}, as_json=as_json, full=full, quiet=quiet)
 
 
 def _figures(result: "LayerResult", tables: "Mapping[str, pd.DataFrame]") -> dict[str, Any]:
@@ -116,29 +124,31 @@ def _figures(result: "LayerResult", tables: "Mapping[str, pd.DataFrame]") -> dic
     return figures
 
 
-def _report(result: "LayerResult", short: "pd.DataFrame", tables: "Mapping[str, pd.DataFrame]") -> Report:
+def _report(result: "LayerResult", short: Shown, **tables: "pd.DataFrame") -> Report:
     counts = result.table.iloc[0]
     what = f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
     return Report(
         draw=lambda: _figures(result, tables),
         tables=tables,
-        shown=[(f"{result.name} of {result.parameters['site']}: {what}", short)],
+        shown=[replace(short, title=f"{result.name} of {result.parameters['site']}: {what}")],
         notes=[f"rows: {result.parameters['where']}"],
     )
 
 
-def _short(result: "LayerResult") -> "pd.DataFrame":
+def _short(result: "LayerResult") -> Shown:
     """The table of components as a terminal shows it: a line a layer with their shares; of nmf a line a component."""
     from geometry.figures.scatter import SHORT
 
     if result.name == "nmf":
-        return result.table[["layer", "component", "explained_variance_ratio", "null_max", "agreement", "stability"]]
+        names = ["layer", "component", "explained_variance_ratio", "null_max", "agreement", "stability"]
+        lines = worded(result.table[names], {"explained_variance_ratio": "explained"})
+        return Shown(lines, keys=("layer",), best="explained")
     wide = result.table.pivot_table(index="layer", columns="component", values="explained_variance_ratio", dropna=False)
     first = result.table[result.table["component"] == 0].set_index("layer")
     short = SHORT[result.name]
     wide.columns = [f"{short}{number}" for number in range(1, wide.shape[1] + 1)]
     wide.insert(1, f"{short}1 se", first["se"])
-    wide["null max"] = first["null_max"]
-    wide[f"{short}1 stability"] = first["stability"]
+    wide.insert(2, "null max", first["null_max"])
+    wide.insert(3, f"{short}1 stability", first["stability"])
     wide["participation"] = first["participation_ratio"]
-    return wide.reset_index()
+    return Shown(wide.reset_index(), keys=("layer",), best=f"{short}1")

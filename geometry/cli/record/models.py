@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geometry.cli.console import options
-from geometry.cli.console.terminal import console, print_json, print_table
+from geometry.cli.console.terminal import console, print_json, print_tables
+from geometry.cli.tables.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,12 +33,13 @@ def models(
     revision: options.Revision = None,
     processing: options.Processing = "none",
     bos: options.Bos = True,
+    full: options.Full = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
     """List the models that can be loaded here and now, and how to get others; or check one of them."""
     if check is None:
-        _list(as_json=as_json)
+        _list(as_json=as_json, full=full, quiet=quiet)
         return
     with console(quiet=quiet).status(f"loading and checking {check}"):
         from cache.loading.load import open_model, refuse
@@ -47,7 +49,8 @@ def models(
         findings = list(map(asdict, model.findings.values()))
         print_json({"model": model.name, "type": model.model_type, "findings": findings})
     else:
-        print_table(_found(model), title=f"{model.name} (type {model.model_type}), on some twenty tokens")
+        title = f"{model.name} (type {model.model_type}), on some twenty tokens"
+        print_tables([Shown(_found(model), title, ("check",))], full=full, quiet=quiet)
     refuse(model)
 
 
@@ -74,9 +77,9 @@ def _line(model: "LoadedModel", check: str, what: str, names: list[str]) -> dict
     many = f"{len(faults)} of {len(names)}, {faults[0].check}: " if faults and len(names) > 1 else ""
     return {
         "check": check,
-        "what": what,
-        "largest difference": max((one.difference for one in findings if one.difference is not None), default=None),
         "found": f"{many}{faults[0].fault}" if faults else "not compared" if _unseen(check, findings) else "right",
+        "largest difference": max((one.difference for one in findings if one.difference is not None), default=None),
+        "what": what,
     }
 
 
@@ -85,7 +88,7 @@ def _unseen(check: str, findings: "list[Finding]") -> bool:
     return check == "logits" and findings[0].difference is None
 
 
-def _list(*, as_json: bool) -> None:
+def _list(*, as_json: bool, full: bool, quiet: bool) -> None:
     import pandas as pd
 
     from cache.loading.sources import available_models, hub_reachable
@@ -95,10 +98,10 @@ def _list(*, as_json: bool) -> None:
     if as_json:
         print_json({"models": rows.to_dict("records"), "hub_reachable": reachable})
         return
-    print_table(rows)
+    print_tables([Shown(rows, keys=("name",))], full=full, quiet=quiet)
     others = (
         "any other causal model is downloaded from the Hub when named: gpt2-small, EleutherAI/pythia-70m"
         if reachable
         else "the Hub cannot be reached: copy a folder (config.json, safetensors, tokenizer) here and give its path"
     )
-    console().print(f"{others}; folders and .gguf files load by their path")
+    console(quiet=quiet).print(f"{others}; folders and .gguf files load by their path")

@@ -11,7 +11,9 @@ import typer
 
 from cache.errors import InputError
 from geometry.cli.console import options
-from geometry.cli.console.terminal import console, intervals, load_model_aloud, print_table, progress, say_own_prompts
+from geometry.cli.console.terminal import console, load_model_aloud, print_tables, progress, say_own_prompts
+from geometry.cli.tables.cells import intervals
+from geometry.cli.tables.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +42,7 @@ def prompts(
     processing: options.Processing = "none",
     batch_tokens: options.BatchTokens = 256,
     seed: options.Seed = 0,
+    full: options.Full = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -53,7 +56,7 @@ def prompts(
         _check_out(out, as_prompts=model is None)
     made = load_dataset(dataset, design)
     if model is None:
-        _show_prompts(made, out, as_json=as_json, quiet=quiet)
+        _show_prompts(made, out, as_json=as_json, full=full, quiet=quiet)
         return
     loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
     from cache.tasks import task_table
@@ -61,7 +64,7 @@ def prompts(
     with progress(quiet=quiet) as bar:
         task = bar.add_task("trying prompts", total=None, speed="")
         result = task_table(loaded, made, batch_tokens=batch_tokens, on_batch=lambda n: bar.advance(task, n))
-    _show_task_table(result, out, as_json=as_json, quiet=quiet)
+    _show_task_table(result, out, as_json=as_json, full=full, quiet=quiet)
 
 
 def _check_out(out: Path, *, as_prompts: bool) -> None:
@@ -73,7 +76,7 @@ def _check_out(out: Path, *, as_prompts: bool) -> None:
     check_file(out)
 
 
-def _show_prompts(made: "Prompts", out: Path | None, *, as_json: bool, quiet: bool) -> None:
+def _show_prompts(made: "Prompts", out: Path | None, *, as_json: bool, full: bool, quiet: bool) -> None:
     if out is not None:
         from cache.prompts.files import write_prompts
 
@@ -86,17 +89,17 @@ def _show_prompts(made: "Prompts", out: Path | None, *, as_json: bool, quiet: bo
             sys.stdout.write(json.dumps(asdict(prompt), ensure_ascii=False) + "\n")
         return
     table = made.table()
-    first = table.head(_SHOWN)[["family", "frame", "kind", "template", "text", "answer", "distractor"]]
-    print_table(first.assign(**{name: first[name].map(repr) for name in ("text", "answer", "distractor")}))
+    lines = table[["family", "text", "answer", "distractor", "frame", "kind", "template"]]
+    lines = lines.assign(**{name: lines[name].map(repr) for name in ("text", "answer", "distractor")})
+    print_tables([Shown(lines, keys=("family", "text"), most=_SHOWN)], full=full, quiet=quiet)
     counts = ", ".join(
         f"{count} {family or 'own'}" for family, count in table["family"].value_counts(sort=False).items()
     )
     say_own_prompts(made, quiet=quiet)
-    more = f"the first {_SHOWN} of " if len(made) > _SHOWN else ""
-    console(quiet=quiet).print(f"{more}{len(made)} prompts: {counts}; --out FILE.jsonl saves them all")
+    console(quiet=quiet).print(f"{len(made)} prompts: {counts}; --out FILE.jsonl saves them all")
 
 
-def _show_task_table(result: "TaskTable", out: Path | None, *, as_json: bool, quiet: bool) -> None:
+def _show_task_table(result: "TaskTable", out: Path | None, *, as_json: bool, full: bool, quiet: bool) -> None:
     if out is not None:
         from cache.whole_files import write_whole
 
@@ -105,7 +108,8 @@ def _show_task_table(result: "TaskTable", out: Path | None, *, as_json: bool, qu
     if as_json:
         sys.stdout.write(result.table.to_json(orient="records", indent=2) + "\n")
     else:
-        print_table(_short(result), title="task table: top-1 accuracy with its 95 % interval over answers")
+        title = "task table: top-1 accuracy with its 95 % interval over answers"
+        print_tables([Shown(_short(result), title, ("frame", "family", "kind"))], full=full, quiet=quiet)
         console(quiet=quiet).print(
             "an interval needs 5 different answers; distractor: share of prompts continued with the last member shown"
             " (for repeated and copy, with its successor)"
@@ -115,14 +119,14 @@ def _show_task_table(result: "TaskTable", out: Path | None, *, as_json: bool, qu
 def _short(result: "TaskTable") -> "pd.DataFrame":
     table = result.table.assign(interval=intervals(result.table))
     names = {
-        "member_tokens": "member tok",
-        "answer_tokens": "answer tok",
-        "n_prompts": "prompts",
-        "n_members": "answers",
         "accuracy": "accuracy",
-        "interval": "interval",
+        "interval": "95 %",
         "answer_probability": "p(answer)",
         "distractor_rate": "distractor",
+        "n_members": "answers",
+        "n_prompts": "prompts",
+        "member_tokens": "member tokens",
+        "answer_tokens": "answer tokens",
         "n_dropped": "dropped",
         "dropped_why": "why dropped",
     }

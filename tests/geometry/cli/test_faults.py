@@ -128,5 +128,5 @@ def test_what_the_store_does_not_hold_is_told(run_here, place, circles, tmp_path
 def test_an_output_without_room_is_one_sentence(run_here, place, monkeypatch, command):
     with Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        got, _, err = run_here(*place.call(command))
+        got, _, err = run_here(*place.call(command), "--json")
     assert (got, err.count("\n"), err.startswith("error: no room to write to standard output")) == (7, 1, True), err

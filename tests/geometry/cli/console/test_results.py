@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from cache import Hook
 from cache.errors import NotAvailableError
 from geometry.cli.console.results import Report, write_results
+from geometry.cli.tables.shown import Shown
 from geometry.results.dataset import on_sites
 from geometry.results.result import LayerResult
 
@@ -30,7 +31,9 @@ def two(tmp_path):
         drawn.append(1)
         return {"one": Figure()}
 
-    report = Report(draw, {"extra": pd.DataFrame({"x": [1]})}, [("a title", pd.DataFrame({"x": [7]}))], ["rows: all"])
+    report = Report(
+        draw, {"extra": pd.DataFrame({"x": [1]})}, [Shown(pd.DataFrame({"x": [7]}), "a title")], ["rows: all"]
+    )
     results = {tmp_path / "a": (result_of("a", 0.5), report), tmp_path / "b": (result_of("b", 0.25), report)}
     return results, drawn
 
@@ -38,7 +41,7 @@ def two(tmp_path):
 def test_files_tables_and_notes_are_written_printed_and_said_once(two, tmp_path, capsys):
     (tmp_path / "a" / "unfinished-0123456789abcdef").mkdir(parents=True)
     results, drawn = two
-    write_results(results, as_json=False, quiet=False)
+    write_results(results, as_json=False, full=False, quiet=False)
     for name in "ab":
         files = {path.name for path in (tmp_path / name).iterdir()}
         assert files == {"result.nc", "result.json", "table.csv", "extra.csv", "one.png", "one.svg"}
@@ -50,10 +53,15 @@ def test_files_tables_and_notes_are_written_printed_and_said_once(two, tmp_path,
 
 
 def test_json_is_all_tables_as_one_and_nothing_else_on_standard_output(two, capsys):
-    write_results(two[0], as_json=True, quiet=True)
+    write_results(two[0], as_json=True, full=False, quiet=True)
     out, err = capsys.readouterr()
     assert json.loads(out) == [{**SITE, "share": 0.5}, {**SITE, "share": 0.25}]
     assert err == ""
+
+
+def test_quiet_says_nothing(two, capsys):
+    write_results(two[0], as_json=False, full=True, quiet=True)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_what_was_kept_stays_where_a_result_cannot_be_written(two, tmp_path):
@@ -61,5 +69,5 @@ def test_what_was_kept_stays_where_a_result_cannot_be_written(two, tmp_path):
     (tmp_path / "a").write_text("a file where a folder should be")
     kept.mkdir(parents=True)
     with pytest.raises(NotAvailableError):
-        write_results(two[0], as_json=False, quiet=True)
+        write_results(two[0], as_json=False, full=False, quiet=True)
     assert kept.exists()

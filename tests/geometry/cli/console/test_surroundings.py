@@ -109,7 +109,7 @@ def test_what_the_terminals_encoding_cannot_hold_is_escaped(shell, tmp_path, set
     [
         ("$G prompts --dataset digits > /dev/full", 7, "error: no room to write to standard output"),
         ("$G info nothing.h5 2> /dev/full", 3, ""),
-        ("$G prompts --dataset digits >&-", 0, "the first 24 of "),
+        ("$G prompts --dataset digits >&-", 0, "30 prompts: 30 digits; "),
         ("$G prompts --dataset digits <&- >&- 2>&-", 0, ""),
         ("$G info nothing.h5 2>&-", 3, ""),
     ],
