@@ -74,6 +74,8 @@ def direction(
     if as_json:
         print_json(described)
         return
+    if quiet:
+        return
     place = hook.name if head is None else f"{hook.name} head {head}"
     ways = f"{printable(found.source)} -> {printable(found.target)}"
     sys.stdout.write(f"{found.method}, {ways} at {place}: norm {found.norm:.4g}{_said(ends.numbers)}\n")

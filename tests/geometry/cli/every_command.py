@@ -43,8 +43,7 @@ class Place:
             "erase": (*measured, "--contexts", "2"),
             "query": (*measured, "--families", "digits", "--contexts", "2"),
         }
-        quiet = () if command in ("models", "info", "verify") else ("--quiet",)
-        return [command, *calls.get(command, measured), *quiet]
+        return [command, *calls.get(command, measured), "--quiet"]
 
 
 def make_place(model, folder: Path, model_folder: Path) -> Place:
