@@ -56,7 +56,7 @@ def lines_of(table: Shown, width: int | None, *, full: bool) -> list[str]:
     filled = [one for number, one in enumerate(columns) if number < n_keys or any(one.cells) or not len(frame)]
     chosen, note = (_spread if table.across else _first)(filled, n_keys, width)
     notes += [note] if note else []
-    below = wrapped("; ".join([*notes, "--full or --json gives all"]), width) if notes else []
+    below = wrapped("; ".join([*notes, "--full shows all"]), width) if notes else []
     return [*title, *set_in(chosen, width), *below]
 
 

@@ -54,7 +54,7 @@ def test_the_best_layer_the_first_and_the_last_are_always_there(n_layers, n_name
 def test_what_is_left_out_is_said_below():
     frame = by_layer(31).drop(columns="family").assign(value=[*range(100, 113), 900, *range(113, 130)])
     table = Shown(frame.assign(**{f"column {i}": "x" * 20 for i in range(3)}), "pca", ("layer",), "value")
-    told = "every 5th of 31 layers, and the largest value (layer 12); not shown: column 2; --full or --json gives all"
+    told = "every 5th of 31 layers, and the largest value (layer 12); not shown: column 2; --full shows all"
     lines = lines_of(table, 80, full=False)
     assert " ".join(lines[-2:]) == told
     assert [line.split()[0] for line in lines[3:-2]] == ["-1", "4", "9", "12", "14", "19", "24", "29"]
@@ -76,12 +76,12 @@ def test_lines_of_one_layer_stay_together_where_only_the_layer_names_them():
 def test_a_measure_that_is_nowhere_known_has_no_best_layer():
     frame = by_layer(31).assign(value=np.nan)
     lines = lines_of(Shown(frame, None, ("layer",), "value"), 80, full=False)
-    assert lines[-1] == "every 5th of 31 layers; --full or --json gives all"
+    assert lines[-1] == "every 5th of 31 layers; --full shows all"
 
 
 def test_an_uneven_last_step_is_said():
     assert lines_of(Shown(by_layer(30), None, ("layer",)), 80, full=False)[-1] == (
-        "every 5th of 30 layers and the last; --full or --json gives all"
+        "every 5th of 30 layers and the last; --full shows all"
     )
 
 
@@ -89,13 +89,13 @@ def test_layers_across_are_shown_in_equal_steps_as_many_as_fit():
     frame = pd.DataFrame({"first": ["a -> b"], "second": ["a -> c"], **{str(i): [0.123] for i in range(31)}})
     lines = lines_of(Shown(frame, None, ("first", "second"), across=True), 60, full=False)
     assert lines[0].split() == ["first", "second", "0", "6", "12", "18", "24", "30"]
-    assert lines[-1] == "6 of 31 layers; --full or --json gives all"
+    assert lines[-1] == "6 of 31 layers; --full shows all"
     assert lines_of(Shown(frame, None, ("first", "second"), across=True), WIDE, full=False)[-1].count("0.123") == 31
 
 
 def test_of_many_lines_the_first_are_shown():
     table = Shown(pd.DataFrame({"text": list("abcdefgh")}), most=3)
-    assert lines_of(table, 80, full=False)[2:] == ["a", "b", "c", "the first 3 of 8 lines; --full or --json gives all"]
+    assert lines_of(table, 80, full=False)[2:] == ["a", "b", "c", "the first 3 of 8 lines; --full shows all"]
     for lines in (lines_of(table, 80, full=True), lines_of(table, None, full=False)):
         assert lines[2:] == list("abcdefgh")
 
