@@ -1,6 +1,7 @@
 """Which sites of a store and which of its rows are looked at: chosen once, and read by the same object."""
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,7 @@ def view_of(store: "ActivationStore", site: str, layers: Layers, where: Where, r
         raise InputError(f"rows are {', '.join(OF_PROMPTS)}; got {rows!r}")
     if site.startswith("blocks."):
         named = Hook.parse(site)
-        site, layers = named.kind, named.layer if layers_text(layers).strip() == "all" else layers
+        site, layers = named.kind, named.layer if layers_text(layers).strip() in ("all", "spread") else layers
         hooks = tuple(hook for hook in _site_hooks(store.hooks, site, layers) if hook.kind == site)
         if [hook.layer for hook in hooks] != [named.layer]:
             raise InputError(f"{named.name} is of layer {named.layer} alone; got the layers {layers_text(layers)!r}")
@@ -128,7 +129,8 @@ def view_of(store: "ActivationStore", site: str, layers: Layers, where: Where, r
 
 def joined(*queries: str) -> str:
     """One query of several that all hold."""
-    return queries[0] if len(queries) == 1 else " and ".join(f"({query})" for query in queries)
+    loose = re.compile(r"\bor\b|[|]")  # binds less than `and`
+    return " and ".join(f"({one})" if loose.search(one) and len(queries) > 1 else one for one in queries)
 
 
 def check_view(view: View) -> None:

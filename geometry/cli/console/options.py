@@ -62,12 +62,23 @@ Full = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Site = Annotated[str, typer.Option(help="Kind of site: resid_post (with the embedding), mlp_out, z ...")]
+Site = Annotated[
+    str,
+    typer.Option(help="Kind of site: resid_post (with the embedding), mlp_out, z ...; or one: blocks.3.attn.hook_z."),
+]
 Where = Annotated[
     str | None,
     typer.Option(
-        help="Rows, as a query over their columns: \"family == 'digits' and is_last\"; with in [...], not, "
-        ".str.contains('...'). Default: each prompt's last token (compare, demix), shown members (the others)."
+        help="Rows, as a query over their columns: \"frame == 'list'\"; with in [...], not, .str.contains('...'). It "
+        "narrows those of --rows; naming tokens' own columns (is_last, member, position ...) it chooses among all."
+    ),
+]
+RowsOfPrompts = Annotated[
+    str | None,
+    typer.Option(
+        "--rows",
+        help="Rows of each prompt: members (tokens that end a shown member), last or all. Default: last (compare, "
+        "demix, probe, cosines), members (the others).",
     ),
 ]
 Components = Annotated[int, typer.Option(help="How many components.")]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,24 +14,32 @@ if TYPE_CHECKING:
     from geometry.results.over import Loop
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Which sites and rows of a store a command is asked to look at, as `ActivationStore.view` takes them."""
+
+    site: str
+    layers: str
+    where: str | None = None
+    rows: str | None = None
+
+
 @contextmanager
-def viewed(
-    file: Path, site: str, layers: str, where: str | None, folder: Path, *, quiet: bool
-) -> "Iterator[tuple[View, Loop]]":
+def viewed(file: Path, asked: Asked, folder: Path, *, quiet: bool) -> "Iterator[tuple[View, Loop]]":
     """A view of a store, and a loop with a bar that moves with every site; finished sites are kept in the folder.
 
     Raises:
         StoppedError: Ctrl-C; the message says how to go on.
     """
     with (
-        opened_view(file, site, layers, where, quiet=quiet) as view,
+        opened_view(file, asked, quiet=quiet) as view,
         watched(len(view.hooks), folder, quiet=quiet) as loop,
     ):
         yield view, loop
 
 
 @contextmanager
-def opened_view(file: Path, site: str, layers: str, where: str | None, *, quiet: bool) -> "Iterator[View]":
+def opened_view(file: Path, asked: Asked, *, quiet: bool) -> "Iterator[View]":
     """A view of a store; it is said where the recording is not complete."""
     from cache.store.store import ActivationStore
 
@@ -38,7 +47,7 @@ def opened_view(file: Path, site: str, layers: str, where: str | None, *, quiet:
         if not store.complete:
             rows = f"{len(store.rows)} rows are recorded so far"
             console(quiet=quiet).print(f"{file} is not complete: {rows}")
-        yield store.view(site, layers, where)
+        yield store.view(asked.site, asked.layers, asked.where, asked.rows)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import typer
 from cache.errors import InputError
 from geometry.cli.console import options
 from geometry.cli.console.results import Report, write_results
-from geometry.cli.console.viewed import viewed
+from geometry.cli.console.viewed import Asked, viewed
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.shown import Shown
 
@@ -24,6 +24,7 @@ def cosines(
     site: options.Site = "resid_post",
     layers: options.SpreadLayers = "spread",
     where: options.Where = None,
+    rows: options.RowsOfPrompts = None,
     method: Annotated[
         str, typer.Option(help="mean_difference pca logistic lda mean_only, as for direction.")
     ] = "mean_difference",
@@ -38,7 +39,7 @@ def cosines(
 
     names = options.families_of(families)
     folder = options.results_folder(out, f"{file.stem}-cosines")
-    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
+    with viewed(file, Asked(site, layers, where, rows), folder, quiet=quiet) as (view, loop):
         pairs = _pairs(view.store, names)
         result = cosines_by_layer(view, pairs, method=method, loop=loop)
         counts = result.table.iloc[0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geometry.cli.console.recorded_model import needed_model
-from geometry.cli.console.viewed import opened_view, watched
+from geometry.cli.console.viewed import Asked, opened_view, watched
 
 if TYPE_CHECKING:
     from cache.models.model import LoadedModel
@@ -30,7 +30,7 @@ def edited_view(
     """
     from probes.receivers.batches import check_edited
 
-    with opened_view(file, site, layers, None, quiet=quiet) as view:
+    with opened_view(file, Asked(site, layers), quiet=quiet) as view:
         check_edited(view)
         loaded = needed_model(view.store, name, quiet=quiet)
         with watched(len(view.hooks), folder, quiet=quiet) as loop:

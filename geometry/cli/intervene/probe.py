@@ -10,7 +10,7 @@ import typer
 from cache.errors import InputError
 from geometry.cli.console import options
 from geometry.cli.console.results import Report, write_results
-from geometry.cli.console.viewed import viewed
+from geometry.cli.console.viewed import Asked, viewed
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.cells import intervals, worded
 from geometry.cli.tables.shown import Shown
@@ -38,6 +38,7 @@ def probe(
     site: options.Site = "resid_post",
     layers: options.SpreadLayers = "spread",
     where: options.Where = None,
+    rows: options.RowsOfPrompts = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Members left out: drop training prompts that show them at all.")
     ] = False,
@@ -58,7 +59,7 @@ def probe(
 
     names = options.families_of(families)
     folder = options.results_folder(out, f"{file.stem}-probe")
-    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
+    with viewed(file, Asked(site, layers, where, rows), folder, quiet=quiet) as (view, loop):
         questions = _questions(view.store, names, target, leave_out)
         asked = [replace(one, strict=strict, period=period) for one in questions]
         results = probes_by_layer(view, asked, n_permutations=permutations, n_draws=draws, seed=seed, loop=loop)

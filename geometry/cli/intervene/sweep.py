@@ -8,7 +8,7 @@ from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel, needed_model
 from geometry.cli.console.results import Report, write_results
 from geometry.cli.console.terminal import console
-from geometry.cli.console.viewed import opened_view, watched
+from geometry.cli.console.viewed import Asked, opened_view, watched
 from geometry.cli.intervene.direction import Source, Target
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.cells import intervals, worded
@@ -50,7 +50,7 @@ def sweep(
 
     grid = Grid(options.numbers(alphas, float, "--alphas takes numbers such as 0.5,1,2"), positions)
     folder = options.results_folder(out, options.file_stem(file.stem, source, target))
-    with opened_view(file, site, layers, where, quiet=quiet) as view:
+    with opened_view(file, Asked(site, layers, where), quiet=quiet) as view:
         loaded = needed_model(view.store, model, quiet=quiet)
         with watched(len(view.hooks), folder, quiet=quiet, passes=2) as loop:
             result = run_sweep(view, loaded, source, target, grid, seed=seed, loop=loop)

@@ -12,7 +12,7 @@ from cache.errors import InputError
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import RecordedModel, recorded_model
 from geometry.cli.console.results import Report, write_results
-from geometry.cli.console.viewed import viewed, watched
+from geometry.cli.console.viewed import Asked, viewed, watched
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.cells import intervals, worded
 from geometry.cli.tables.shown import Shown
@@ -44,6 +44,7 @@ def compare(
     site: options.Site = "resid_post",
     layers: options.Layers = "all",
     where: options.Where = None,
+    rows: options.RowsOfPrompts = None,
     model: RecordedModel = None,
     out: options.Out = None,
     seed: options.Seed = 0,
@@ -62,17 +63,17 @@ def compare(
             raise InputError("--families goes with --between families; choose rows with --where \"family == 'digits'\"")
         folder = options.results_folder(out, f"{file.stem}-{'layers' if other is None else other.stem}")
         files = [file] if other is None else [file, other]
-        found = _grids(files, measures or ["cka"], (site, layers, where), seed, folder, quiet=quiet)
+        found = _grids(files, measures or ["cka"], Asked(site, layers, where, rows), seed, folder, quiet=quiet)
         reports = {folder / name: (result, _grid_report(result, same=other is None)) for name, result in found.items()}
         write_results(reports, as_json=as_json, full=full, quiet=quiet)
         return
     folder = options.results_folder(out, f"{file.stem}-compare")
-    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
+    with viewed(file, Asked(site, layers, where, rows), folder, quiet=quiet) as (view, loop):
         result = between_pairs(
             view,
             _pairs(view.store, names),
             measures=measures or DEFAULT_MEASURES,
-            model=recorded_model(view.store, model, quiet=quiet) if site in RESIDUAL else None,
+            model=recorded_model(view.store, model, quiet=quiet) if view.site in RESIDUAL else None,
             seed=seed,
             loop=loop,
         )
@@ -138,7 +139,7 @@ def _highest(result: "LayerResult") -> "pd.DataFrame":
 
 
 def _grids(
-    files: list[Path], measures: list[str], chosen: tuple[str, str, str | None], seed: int, folder: Path, *, quiet: bool
+    files: list[Path], measures: list[str], asked: Asked, seed: int, folder: Path, *, quiet: bool
 ) -> "dict[str, LayerResult]":
     """By measure the layers of one store against each other, or against those of a second."""
     from cache.store.store import ActivationStore
@@ -147,7 +148,8 @@ def _grids(
     between: Callable[..., LayerResult] = between_layers if len(files) == 1 else between_stores
     results = {}
     with ExitStack() as stack:
-        views = [stack.enter_context(ActivationStore.open(file)).view(*chosen) for file in files]
+        stores = [stack.enter_context(ActivationStore.open(file)) for file in files]
+        views = [store.view(asked.site, asked.layers, asked.where, asked.rows) for store in stores]
         for name in measures:
             with watched(None, folder / name, quiet=quiet, what=f"{name} of all layers") as loop:
                 results[name] = between(*views, measure=name, seed=seed, loop=loop)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import RecordedModel, recorded_model
 from geometry.cli.console.results import Report, write_results
-from geometry.cli.console.viewed import viewed
+from geometry.cli.console.viewed import Asked, viewed
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.cells import worded
 from geometry.cli.tables.shown import Shown
@@ -23,9 +23,11 @@ def _components(method: str, explanation: str) -> Callable[..., None]:
 
     def command(
         file: StoreFile,
+        families: options.FamilyNames = None,
         site: options.Site = "resid_post",
         layers: options.Layers = "all",
         where: options.Where = None,
+        rows: options.RowsOfPrompts = None,
         components: options.Components = 5,
         model: RecordedModel = None,
         out: options.Out = None,
@@ -38,8 +40,8 @@ def _components(method: str, explanation: str) -> Callable[..., None]:
 
         by_layer = getattr(geometry, f"{method}_by_layer")
         folder = options.results_folder(out, f"{file.stem}-{method}")
-        with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
-            result = by_layer(view, k=components, seed=seed, loop=loop)
+        with viewed(file, Asked(site, layers, where, rows), folder, quiet=quiet) as (view, loop):
+            result = by_layer(view, options.families_of(families), k=components, seed=seed, loop=loop)
             loadings = geometry.loadings(result, recorded_model(view.store, model, quiet=quiet))
         report = _report(result, _short(result), loadings=loadings)
         write_results({folder: (result, report)}, as_json=as_json, full=full, quiet=quiet)
@@ -65,6 +67,7 @@ def demix(
     site: options.Site = "resid_post",
     layers: options.Layers = "all",
     where: options.Where = None,
+    rows: options.RowsOfPrompts = None,
     components: options.Components = 4,
     out: options.Out = None,
     seed: options.Seed = 0,
@@ -77,7 +80,7 @@ def demix(
 
     names = options.families_of(families)
     folder = options.results_folder(out, f"{file.stem}-demix")
-    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
+    with viewed(file, Asked(site, layers, where, rows), folder, quiet=quiet) as (view, loop):
         result = demix_by_layer(view, names, k=components, seed=seed, loop=loop)
     wide = result.table.pivot_table(index="layer", columns="part", values="share", sort=False, dropna=False)
     shared = result.table[result.table["part"] == "shared index"].set_index("layer")
@@ -88,9 +91,11 @@ def demix(
 
 def umap(
     file: StoreFile,
+    families: options.FamilyNames = None,
     site: options.Site = "resid_post",
     layers: options.Layers = "all",
     where: options.Where = None,
+    rows: options.RowsOfPrompts = None,
     out: options.Out = None,
     seed: options.Seed = 0,
     full: options.Full = False,
@@ -101,8 +106,8 @@ def umap(
     from geometry.layers.umap import umap_by_layer
 
     folder = options.results_folder(out, f"{file.stem}-umap")
-    with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
-        result = umap_by_layer(view, seed=seed, loop=loop)
+    with viewed(file, Asked(site, layers, where, rows), folder, quiet=quiet) as (view, loop):
+        result = umap_by_layer(view, options.families_of(families), seed=seed, loop=loop)
     short = worded(result.table[["layer", "trustworthiness", "n_members", "n_rows"]])
     report = _report(result, Shown(short, keys=("layer",), best="trustworthiness"))
     write_results({folder: (result, report)}, as_json=as_json, full=full, quiet=quiet)

@@ -17,7 +17,7 @@ from cache import ActivationStore, Hook, load_dataset, plan_recording, record
 from cache.errors import InputError, StoppedError
 from cache.prompts.prompt import Prompt, Prompts
 from cache.store.tables import join_labels
-from cache.store.view import OF_PROMPTS, SPREAD, _site_hooks, check_view, query_rows, row_mask, where_text
+from cache.store.view import OF_PROMPTS, SPREAD, _site_hooks, check_view, joined, query_rows, row_mask, where_text
 from tests.recordings import recorded
 
 EMBED = Hook("resid_pre", 0)
@@ -272,13 +272,19 @@ def test_a_query_of_labels_narrows_and_one_of_tokens_or_a_mask_chooses_anew(stor
     for default in ("is_last", "member >= 0"):
         expected = rows.eval(f"family == 'months' and ({default}) and position >= 0")
         np.testing.assert_array_equal(labels.chosen(default), expected)
-        assert labels.noted(default) == f"({default}) and (family == 'months')"
+        assert labels.noted(default) == f"{default} and family == 'months'"
     for where in ("value >= 3", "token_text != 'x' and family == 'months'", "shown == ''", "is_last", "position > 2"):
         view = store.view(where=where)
         np.testing.assert_array_equal(view.chosen(), query_rows(rows, where) & (rows["position"] >= 0))
         assert (view.noted(), view.names("position", "value", "shown", "is_last", "token_text")) == (where, True)
     mask = rows.eval("family == 'months'").to_numpy()
     np.testing.assert_array_equal(store.view(where=mask).chosen(), mask & (rows["position"] >= 0))
+
+
+def test_what_is_noted_of_several_queries_is_one_query():
+    assert joined("a == 1 or b == 2", "c == 3") == "(a == 1 or b == 2) and c == 3"
+    assert joined("a == 1 | b == 2", "not c == 3") == "(a == 1 | b == 2) and not c == 3"
+    assert joined("a == 1 or b == 2") == "a == 1 or b == 2"
 
 
 @pytest.mark.parametrize("where", [None, "family == 'months'", "value >= 3"])
@@ -289,7 +295,7 @@ def test_rows_of_each_prompt_are_asked_for_by_a_word(store, where):
         if where:
             expected &= query_rows(store.rows, where)
         np.testing.assert_array_equal(view.chosen("member >= 0"), expected)
-        assert view.noted() == (f"({query}) and ({where})" if where else query)
+        assert view.noted() == (f"{query} and {where}" if where else query)
     with pytest.raises(InputError, match=r"^rows are members, last, all; got 'first'$"):
         store.view(rows="first")
 
@@ -297,6 +303,7 @@ def test_rows_of_each_prompt_are_asked_for_by_a_word(store, where):
 def test_a_site_may_be_named_as_a_hook(store):
     view = store.view("blocks.1.attn.hook_z")
     assert (view.site, view.layers, view.hooks) == ("z", "1", (Hook("z", 1),))
+    assert store.view("blocks.1.attn.hook_z", "spread").hooks == (Hook("z", 1),)
     view = store.view("blocks.0.hook_resid_post", "0")
     assert view.hooks == (Hook("resid_post", 0),)
     with pytest.raises(InputError, match=r"^blocks.1.attn.hook_z is of layer 1 alone; got the layers '0'$"):
