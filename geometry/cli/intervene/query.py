@@ -45,7 +45,7 @@ def query(
     with edited_view(file, model, site, layers, folder, quiet=quiet) as (view, loaded, loop):
         result = last_or_answer(view, loaded, families=names, kinds=donors, n_contexts=contexts, seed=seed, loop=loop)
         title = f"last member or answer at {site}: {result.table['n_templates'].iloc[0]} contexts edited"
-        shown = Shown(_short(result.table), title, ("layer", "family", "kind"), "unchanged", lowest=True)
+        shown = Shown(_short(result.table), title, ("layer", "family", "kind"), "as answer")
         report = Report(lambda: {"by_layer": last_or_answer_by_layer(result)}, shown=[shown])
         write_results({folder: (result, report)}, as_json=as_json, full=full, quiet=quiet)
 
