@@ -42,7 +42,7 @@ HOMES = {
     "umap": ["geometry/bases/embedding.py"],
     "sae_lens": ["probes/sae"],
     "typer": ["geometry/cli/"],
-    "rich": ["geometry/cli/", "cache/progress.py"],
+    "rich": ["geometry/cli/", "cache/shown/progress.py"],
 }
 
 

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cache.cards import card
 from cache.errors import FingerprintError, InputError, NotAvailableError
 from cache.models.findings import Finding
 from cache.models.hooks import Hook
 from cache.models.sharing import SharedWeights
 from cache.models.wrapping import longest_text, type_of
+from cache.shown.cards import card
 
 
 @dataclass(frozen=True)

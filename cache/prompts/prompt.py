@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from cache.cards import card
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
+from cache.shown.cards import card
 
 OWN, BY_LINE = "own", "by line"
 """The kinds of a user's own prompts; those of the second are paired by nothing but their order."""

@@ -14,7 +14,6 @@ from cache.errors import CorruptFileError, FingerprintError, InputError, Stopped
 from cache.loading.hashes import check_unchanged
 from cache.loading.load import load_model
 from cache.models.model import LoadedModel
-from cache.progress import progress_bar
 from cache.sealed.footer import Stamp
 from cache.sealed.layout import SealedLayout
 from cache.sealed.lock import writer_lock
@@ -22,6 +21,7 @@ from cache.sealed.log import Log, read_log
 from cache.sealed.opening import read_attribute, safe_open, stamp_at
 from cache.sealed.path import check_replaceable, prepare_path
 from cache.sealed.writer import check_space, create_sealed, open_writer
+from cache.shown.progress import progress_bar
 from cache.store.manifest import differences, fingerprint_of, hard_fields
 from cache.store.plan import Choices, RecordingPlan, plan_recording
 from cache.store.sink import Sink

@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cache.arrays import ArrayLike
-from cache.cards import card
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
 from cache.models.hooks import Hook, HookLike, Layers, in_order, layers_by_kind, recorded_hook
 from cache.models.model import LoadedModel, check_loaded
 from cache.prompts.prompt import SHOWN
+from cache.shown.cards import card
 from cache.store.elsewhere import store_arrays
 from cache.store.file import FileGroup, StoreFile, check_joinable, grouped, joined_tables, open_store_file, site_name
 from cache.store.view import View, Where, row_mask, view_of

@@ -11,10 +11,10 @@ import pandas as pd
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from cache.cards import card
 from cache.errors import InputError
 from cache.models.hooks import Hook, Layers, layers_text, parse_layers
 from cache.row_query import evaluate, names_in
+from cache.shown.cards import card
 
 if TYPE_CHECKING:
     from cache.store.store import ActivationStore

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache.arrays import ArrayLike, as_pair, as_rows
-from cache.cards import card
 from cache.errors import InputError
+from cache.shown.cards import card
 from geometry.bases.basis import FeatureBasis, deviations_of, orthonormal_basis
 from geometry.stats.linalg import eigen, fix_signs
 from geometry.stats.moments import Moments

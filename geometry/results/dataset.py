@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cache import Hook
 from cache.errors import InputError
-from cache.progress import progress_bar
+from cache.shown.progress import progress_bar
 from cache.store.view import View, check_view
 
 Array = tuple[tuple[str, ...], Shaped[np.ndarray, "..."]]

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from threadpoolctl import threadpool_limits
 
-from cache.progress import progress_bar
+from cache.shown.progress import progress_bar
 from cache.whole_files import write_whole
 from geometry.results.described import json_text, versions
 from geometry.results.packing import pack, unpack

@@ -14,10 +14,10 @@ import xarray as xr
 from jaxtyping import Shaped
 
 from cache import Hook
-from cache.cards import card
 from cache.errors import CorruptFileError, InputError, NotAvailableError
 from cache.models.hooks import as_hook
 from cache.sealed.opening import check_self_contained
+from cache.shown.cards import card
 from cache.whole_files import write_whole
 from geometry.results.dataset import plain, tidy
 from geometry.results.described import json_text, versions

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.arrays import ArrayLike, as_rows
-from cache.cards import card
 from cache.errors import InputError
 from cache.models.hooks import HookLike, as_hook
 from cache.seeds import check_seed
+from cache.shown.cards import card
 from cache.store.store import check_open
 from geometry.stats.linalg import check_finite
 from geometry.weights.readout import readout_map

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cache import progress
-from cache.progress import progress_bar
+from cache.shown import progress
+from cache.shown.progress import progress_bar
 
 
 class Terminal(io.StringIO):

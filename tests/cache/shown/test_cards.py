@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 
-from cache.cards import card
+from cache.shown.cards import card
 
 EVIL = '<script>alert("x")</script>'
 
