@@ -5,13 +5,18 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from matplotlib.axis import Axis
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.table import Table
 from matplotlib.text import Text
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from geometry.printable import printable
+
+MOST_VECTORS = 5000
+"""Points of a figure that are vectors in SVG and PDF; of more, all are one image."""
 
 _LONGEST = 40  # characters of a label
 _FREE = 0.88  # of a panel's width is for its title: what stands at its left moves it
@@ -29,6 +34,10 @@ class PlainFigure(Figure):
             text.set_text(_shown(text.get_text()))
         for title, width in self._titles():
             _fit(title, width, renderer)
+        points = self.findobj(PathCollection)
+        many = sum(np.shape(one.get_offsets())[0] for one in points) > MOST_VECTORS
+        for one in points:
+            one.set_rasterized(many)
         super().draw(renderer)
 
     def _texts(self) -> Iterator[Text]:

@@ -146,7 +146,7 @@ def _scatter(axis: Axes, scores: np.ndarray, rows: pd.DataFrame, families: Seque
     control = rows["family"].str.startswith(CONTROL_PREFIX).to_numpy()
     if control.any():
         label = f"controls ({rows['family'][control].nunique()})"
-        axis.scatter(scores[control, 0], second[control], s=3, color=_GREY, linewidths=0, rasterized=True, label=label)
+        axis.scatter(scores[control, 0], second[control], s=3, color=_GREY, linewidths=0, label=label)
     for number, family in enumerate(f for f in families if not f.startswith(CONTROL_PREFIX)):
         mine = (rows["family"] == family).to_numpy()
         points = pd.DataFrame({"x": scores[mine, 0], "y": second[mine], "unit": rows["unit"][mine]})
@@ -158,7 +158,7 @@ def _scatter(axis: Axes, scores: np.ndarray, rows: pd.DataFrame, families: Seque
 
 
 def _family(axis: Axes, points: pd.DataFrame, names: "pd.Series[str]", family: str, colour: str) -> None:
-    axis.scatter(points["x"], points["y"], s=3, color=colour, alpha=0.25, linewidths=0, rasterized=True)
+    axis.scatter(points["x"], points["y"], s=3, color=colour, alpha=0.25, linewidths=0)
     means = points.groupby("unit")[["x", "y"]].mean()
     axis.plot(means["x"], means["y"], color=colour, linewidth=0.7, alpha=0.8, label=family)
     for unit, (x, y) in zip(means.index, means.to_numpy(), strict=True):

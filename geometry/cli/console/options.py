@@ -64,6 +64,7 @@ Where = Annotated[
 ]
 Components = Annotated[int, typer.Option(help="How many components.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for figures and tables; default figures/<file>-<command>.")]
+Formats = Annotated[str, typer.Option("--format", help="Of figures: png svg pdf, comma-separated.")]
 FamilyNames = Annotated[
     str | None, typer.Option("--families", help="Families, comma-separated; default: all of the store but controls.")
 ]
@@ -113,6 +114,17 @@ def families_of(text: str | None) -> list[str] | None:
     if not names:
         raise InputError("--families takes names such as digits,numwords; got none")
     return names
+
+
+def formats_of(text: str) -> list[str]:
+    """The formats that `--format` names.
+
+    Raises:
+        InputError: one is not known, or there is none.
+    """
+    from geometry.report import known_formats
+
+    return known_formats(_words(text))
 
 
 def numbers(text: str, read: Callable[[str], Number], taken: str) -> list[Number]:

@@ -1,7 +1,7 @@
 """What becomes of a result: drawn, saved, printed, and said where it is."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,9 @@ class Report:
     records: "pd.DataFrame | None" = None
 
 
-def write_results(results: "Mapping[Path, tuple[LayerResult, Report]]", *, as_json: bool, quiet: bool) -> None:
+def write_results(
+    results: "Mapping[Path, tuple[LayerResult, Report]]", *, formats: Collection[str], as_json: bool, quiet: bool
+) -> None:
     """Draw and save results in their folders, print short tables or all as JSON, and say where the files are.
 
     What was kept of unfinished analyses in the folders is removed once everything is written.
@@ -46,7 +48,7 @@ def write_results(results: "Mapping[Path, tuple[LayerResult, Report]]", *, as_js
     paths = []
     with console(quiet=quiet).status("drawing"), own_style():
         for folder, (result, report) in results.items():
-            paths += write_report(result, report.draw(), folder, report.tables)
+            paths += write_report(result, report.draw(), folder, report.tables, formats=formats)
             forget(folder)
     if as_json:
         records = [result.table if one.records is None else one.records for result, one in results.values()]

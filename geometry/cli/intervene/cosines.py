@@ -27,6 +27,7 @@ def cosines(
         str, typer.Option(help="mean_difference pca logistic lda mean_only, as for direction.")
     ] = "mean_difference",
     out: options.Out = None,
+    formats: options.Formats = "png,svg",
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -36,6 +37,7 @@ def cosines(
 
     names = options.families_of(families)
     folder = options.results_folder(out, f"{file.stem}-cosines")
+    drawn_as = options.formats_of(formats)
     with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
         pairs = _pairs(view.store, names)
         result = cosines_by_layer(view, pairs, method=method, loop=loop)
@@ -49,7 +51,7 @@ def cosines(
             shown=[(f"cosines of {method} directions at {site}, by layer: {what}", _by_layer(result.table))],
             notes=notes,
         )
-        write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)
+        write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, quiet=quiet)
 
 
 def _pairs(store: "ActivationStore", names: list[str] | None) -> list[tuple[str, str]]:

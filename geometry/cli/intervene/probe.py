@@ -46,6 +46,7 @@ def probe(
     permutations: Annotated[int, typer.Option(help="Times that members are permuted, for description.")] = 19,
     draws: Annotated[int, typer.Option(help="Draws of other families in their place; 19 allow p = .05.")] = 19,
     out: options.Out = None,
+    formats: options.Formats = "png,svg",
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -56,11 +57,12 @@ def probe(
 
     names = options.families_of(families)
     folder = options.results_folder(out, f"{file.stem}-probe")
+    drawn_as = options.formats_of(formats)
     with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
         questions = _questions(view.store, names, target, leave_out)
         asked = [replace(one, strict=strict, period=period) for one in questions]
         results = probes_by_layer(view, asked, n_permutations=permutations, n_draws=draws, seed=seed, loop=loop)
-        _write(join_probes(results), folder, as_json=as_json, quiet=quiet)
+        _write(join_probes(results), folder, formats=drawn_as, as_json=as_json, quiet=quiet)
 
 
 def _questions(store: "ActivationStore", names: list[str] | None, target: str, leave_out: str) -> "list[Question]":
@@ -77,7 +79,7 @@ def _questions(store: "ActivationStore", names: list[str] | None, target: str, l
     return [Question(wanted, left_out, names) for wanted, left_out in sensible]
 
 
-def _write(result: "LayerResult", folder: Path, *, as_json: bool, quiet: bool) -> None:
+def _write(result: "LayerResult", folder: Path, *, formats: list[str], as_json: bool, quiet: bool) -> None:
     from geometry.stats.uncertainty import LEAST_MEMBERS
     from probes.linear.figures import probes_by_layer
 
@@ -93,4 +95,4 @@ def _write(result: "LayerResult", folder: Path, *, as_json: bool, quiet: bool) -
         shown=[(f"linear probes of {result.parameters['site']}: {what}", result.table[_SHORT])],
         notes=[*notes, f"rows: {result.parameters['where']}"],
     )
-    write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)
+    write_results({folder: (result, report)}, formats=formats, as_json=as_json, quiet=quiet)

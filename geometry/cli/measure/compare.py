@@ -45,6 +45,7 @@ def compare(
     where: options.Where = None,
     model: RecordedModel = None,
     out: options.Out = None,
+    formats: options.Formats = "png,svg",
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -53,6 +54,7 @@ def compare(
     from geometry.between.families import DEFAULT_MEASURES, RESIDUAL, between_pairs
 
     measures, names = names_of(measure), options.families_of(families)
+    drawn_as = options.formats_of(formats)
     if between not in {"families", "layers"}:
         raise InputError(f"--between takes families or layers; got {between!r}")
     if other is not None or between == "layers":
@@ -62,7 +64,7 @@ def compare(
         files = [file] if other is None else [file, other]
         found = _grids(files, measures or ["cka"], (site, layers, where), seed, folder, quiet=quiet)
         reports = {folder / name: (result, _grid_report(result, same=other is None)) for name, result in found.items()}
-        write_results(reports, as_json=as_json, quiet=quiet)
+        write_results(reports, formats=drawn_as, as_json=as_json, quiet=quiet)
         return
     folder = options.results_folder(out, f"{file.stem}-compare")
     with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
@@ -74,7 +76,7 @@ def compare(
             seed=seed,
             loop=loop,
         )
-    write_results({folder: (result, _families_report(result))}, as_json=as_json, quiet=quiet)
+    write_results({folder: (result, _families_report(result))}, formats=drawn_as, as_json=as_json, quiet=quiet)
 
 
 def _pairs(store: "ActivationStore", names: list[str] | None) -> list[tuple[str, str]]:

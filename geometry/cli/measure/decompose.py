@@ -26,6 +26,7 @@ def _components(method: str, explanation: str) -> Callable[..., None]:
         components: options.Components = 5,
         model: RecordedModel = None,
         out: options.Out = None,
+        formats: options.Formats = "png,svg",
         seed: options.Seed = 0,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
@@ -34,11 +35,12 @@ def _components(method: str, explanation: str) -> Callable[..., None]:
 
         by_layer = getattr(geometry, f"{method}_by_layer")
         folder = options.results_folder(out, f"{file.stem}-{method}")
+        drawn_as = options.formats_of(formats)
         with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
             result = by_layer(view, k=components, seed=seed, loop=loop)
             loadings = geometry.loadings(result, recorded_model(view.store, model, quiet=quiet))
         report = _report(result, _short(result), {"loadings": loadings})
-        write_results({folder: (result, report)}, as_json=as_json, quiet=quiet)
+        write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, quiet=quiet)
 
     command.__name__, command.__doc__ = method, explanation
     return command
@@ -63,6 +65,7 @@ def demix(
     where: options.Where = None,
     components: options.Components = 4,
     out: options.Out = None,
+    formats: options.Formats = "png,svg",
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -72,12 +75,13 @@ def demix(
 
     names = options.families_of(families)
     folder = options.results_folder(out, f"{file.stem}-demix")
+    drawn_as = options.formats_of(formats)
     with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
         result = demix_by_layer(view, names, k=components, seed=seed, loop=loop)
     wide = result.table.pivot_table(index="layer", columns="part", values="share", sort=False, dropna=False)
     shared = result.table[result.table["part"] == "shared index"].set_index("layer")
     short = wide.assign(**{"index p over layers": shared["p_layers"]}).reset_index()
-    write_results({folder: (result, _report(result, short, {}))}, as_json=as_json, quiet=quiet)
+    write_results({folder: (result, _report(result, short, {}))}, formats=drawn_as, as_json=as_json, quiet=quiet)
 
 
 def umap(
@@ -86,6 +90,7 @@ def umap(
     layers: options.Layers = "all",
     where: options.Where = None,
     out: options.Out = None,
+    formats: options.Formats = "png,svg",
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -94,10 +99,11 @@ def umap(
     from geometry.layers.umap import umap_by_layer
 
     folder = options.results_folder(out, f"{file.stem}-umap")
+    drawn_as = options.formats_of(formats)
     with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
         result = umap_by_layer(view, seed=seed, loop=loop)
     short = result.table[["layer", "trustworthiness", "n_members", "n_rows"]]
-    write_results({folder: (result, _report(result, short, {}))}, as_json=as_json, quiet=quiet)
+    write_results({folder: (result, _report(result, short, {}))}, formats=drawn_as, as_json=as_json, quiet=quiet)
 
 
 def _figures(result: "LayerResult", tables: "Mapping[str, pd.DataFrame]") -> dict[str, Any]:

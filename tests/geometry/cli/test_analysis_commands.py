@@ -77,7 +77,7 @@ def test_every_command_writes_figures_tables_and_parameters(run, stores, circles
     assert {name: list(axes) for name, (axes, _) in arrays_of(saved).items()} == {
         name: axes for name, axes in described["axes"].items() if axes
     }
-    monkeypatch.setattr("geometry.report._pictures", lambda _: (b"", b""))
+    monkeypatch.setattr("geometry.report._pictures", lambda _, formats: dict.fromkeys(formats, b""))
     code, out, err = run(command, stores["gpt2"], "--out", "figures/f", "--seed", 5, *layers, "--json", "--quiet")
     assert (code, err, len(json.loads(out))) == (0, "", len(table))
 

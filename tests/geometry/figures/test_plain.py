@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import geometry
-from geometry.figures.plain import PlainFigure
+from geometry.figures.plain import MOST_VECTORS, PlainFigure
 from tests.figure_extents import checked, unreadable
 
 TEXT = r"$\frac$ $x_1$"
@@ -117,3 +117,16 @@ def test_every_figure_is_a_plain_one():
         makers |= {path} if "PlainFigure" in names else set()
     pictures = {*root.glob("geometry/figures/[a-z]*.py"), *root.glob("probes/*/figures.py")}
     assert {path.name for path in pictures - makers} == {"plain.py", "legend.py"}
+
+
+@pytest.mark.parametrize(("n", "images"), [(MOST_VECTORS, 0), (MOST_VECTORS + 1, 1)])
+def test_points_are_vectors_until_there_are_too_many(n, images, tmp_path):
+    figure = PlainFigure()
+    left, right = figure.subplots(1, 2)
+    left.scatter(range(n - 2), range(n - 2))
+    right.scatter([0, 1], [0, 1])
+    right.plot([0, 1])
+    figure.savefig(tmp_path / "a.svg")
+    assert ((tmp_path / "a.svg").read_text().count("<image") > 0) == bool(images)
+    assert [one.get_rasterized() for axis in figure.axes for one in axis.collections] == [bool(images)] * 2
+    assert not right.lines[0].get_rasterized()
