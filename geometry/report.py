@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 
 from cache.errors import InputError
 from cache.whole_files import write_whole
+from geometry.printable import printable
+from geometry.results.described import provenance
 from geometry.results.result import LayerResult
 
 DEFAULT_FORMATS = ("png", "svg")
@@ -39,8 +41,12 @@ def write_report(
     tables: Mapping[str, pd.DataFrame] = MappingProxyType({}),
     *,
     formats: Collection[str] = DEFAULT_FORMATS,
+    command: str = "",
 ) -> list[Path]:
     """Save a result, its figures and further tables (CSV) into a folder, which is made if need be; returns the files.
+
+    Beside each figure lies its caption (`scatter.txt`): what is drawn, how many of what it rests on, what errors and
+    nulls are; then the parameters, seed, store and command.
 
     Each file is whole or not there. The same result gives the same bytes: no picture carries a date or random ids. The
     texts of an SVG are texts, those of a PDF are in embedded TrueType fonts.
@@ -51,6 +57,7 @@ def write_report(
         folder: where to.
         tables: by name.
         formats: of the figures: `png`, `svg`, `pdf`.
+        command: what made the result, for the captions.
 
     Raises:
         InputError: a format is none of these.
@@ -62,17 +69,18 @@ def write_report(
         >>> result = pca_by_layer(view, k=2)
         >>> files = write_report(result, {"scatter": scatter_by_layer(result)}, "figures/pca")
         >>> [path.name for path in files]
-        ['result.nc', 'result.json', 'table.csv', 'rows.csv', 'scatter.png', 'scatter.svg']
+        ['result.nc', 'result.json', 'table.csv', 'rows.csv', 'scatter.png', 'scatter.svg', 'scatter.txt']
     """
     chosen = known_formats(formats)
     folder = Path(folder)
-    paths = result.save(folder)
+    paths, made_from = result.save(folder), provenance(result.parameters, result.source, command)
     for name, table in tables.items():
         paths.append(write_whole(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g")))
     with matplotlib.rc_context({"svg.hashsalt": result.source, "svg.fonttype": "none", "pdf.fonttype": 42}):
         for name, figure in figures.items():
             pictures = _pictures(figure, chosen)
             paths += [write_whole(folder / f"{name}.{one}", pictures[one]) for one in chosen]
+            paths.append(write_whole(folder / f"{name}.txt", f"{_caption(figure)}{made_from}\n"))
     return paths
 
 
@@ -94,6 +102,12 @@ def own_style() -> Iterator[None]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         yield
+
+
+def _caption(figure: Figure) -> str:
+    """What a figure of ours says of itself, with a line between that and what follows; of others nothing."""
+    said = str(getattr(figure, "caption", ""))
+    return f"{printable(said)}\n\n" if said else ""
 
 
 def _pictures(figure: Figure, formats: Collection[str]) -> dict[str, bytes]:

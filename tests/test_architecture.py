@@ -303,6 +303,7 @@ def test_tests_mirror_the_source():
         "geometry/cli/record/models.py": "geometry/cli/test_commands.py",
         "geometry/cli/record/prompts.py": "geometry/cli/test_commands.py",
         "geometry/cli/record/store.py": "geometry/cli/test_commands.py",
+        "probes/transfer/captions.py": "probes/transfer/test_figures.py",
     }
     assert set(missing) <= set(covered_elsewhere)
     assert all((ROOT / "tests" / home).exists() for home in covered_elsewhere.values())

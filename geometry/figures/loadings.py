@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from geometry.figures.captions import at_layers, sentences
 from geometry.figures.plain import PlainFigure
 
 _TITLES = {
@@ -29,7 +30,9 @@ def loading_table(table: pd.DataFrame, *, title: str, most_layers: int = 6) -> F
     ]
     widths = [max(len(_TITLES[name]), *(len(line[i]) for line in cells)) for i, name in enumerate(columns)]
     figure = PlainFigure(
-        figsize=(0.075 * sum(widths) + 0.25 * len(widths), 0.22 * (len(cells) + 2) + 0.4), layout="constrained"
+        _caption(shown, columns),
+        figsize=(0.075 * sum(widths) + 0.25 * len(widths), 0.22 * (len(cells) + 2) + 0.4),
+        layout="constrained",
     )
     axis = figure.subplots()
     axis.set_axis_off()
@@ -49,6 +52,20 @@ def loading_table(table: pd.DataFrame, *, title: str, most_layers: int = 6) -> F
         cell.set_facecolor("#EEEEEE" if line == 0 else "white" if block[line - 1] % 2 == 0 else "#F7F7F7")
     axis.set_title(title, fontsize=10)
     return figure
+
+
+def _caption(shown: pd.DataFrame, columns: list[str]) -> str:
+    """What the table says."""
+    parts = [
+        f"What the first {shown['component'].nunique()} components stand for at {at_layers(shown['layer'])}: their "
+        "share of variance, and the members whose rows have the highest and the lowest mean scores."
+    ]
+    if "promotes" in columns:
+        parts.append(
+            "Promoted and suppressed: the tokens with the highest and lowest products of the component's direction, "
+            "scaled by the final norm's gain, with the unembedding, the vocabulary's mean taken off."
+        )
+    return sentences(*parts)
 
 
 def _cell(name: str, value: object) -> str:

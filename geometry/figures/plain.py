@@ -23,7 +23,21 @@ _FREE = 0.88  # of a panel's width is for its title: what stands at its left mov
 
 
 class PlainFigure(Figure):
-    """A matplotlib figure without formulas and control characters, which no SVG may hold; all of ours are such."""
+    """A matplotlib figure without formulas and control characters, which no SVG may hold; all of ours are such.
+
+    Attributes:
+        caption: what is drawn: what stands for what, how many of what it rests on, what errors and nulls are.
+    """
+
+    def __init__(self, caption: str, **options: Any) -> None:
+        """A figure has its caption from the beginning.
+
+        Args:
+            caption: its text.
+            options: those of a matplotlib figure.
+        """
+        super().__init__(**options)
+        self.caption = caption
 
     def draw(self, renderer: Any) -> None:
         """Draw, as matplotlib asks to whenever it saves, shows or lays out."""

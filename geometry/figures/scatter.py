@@ -15,6 +15,7 @@ from matplotlib.patheffects import withStroke
 
 from cache import Hook
 from cache.families.controls import CONTROL_PREFIX
+from geometry.figures.captions import at_layers, counted, sentences
 from geometry.figures.legend import legend_below
 from geometry.figures.plain import PlainFigure
 from geometry.results.result import LayerResult
@@ -44,7 +45,8 @@ def scatter_by_layer(result: LayerResult) -> Figure:
     Colour is the family, grey the controls; the label is the member, cut to three letters where it is longer.
     Axes carry the share of variance that their component explains.
     """
-    figure, axes = panels(len(result.hooks), most_columns=6, each=(3.1, 2.9), beside=(0.4, 0.9))
+    caption = _scatter_caption(result)
+    figure, axes = panels(len(result.hooks), caption, most_columns=6, each=(3.1, 2.9), beside=(0.4, 0.9))
     scores = result.values("scores")
     families = list(dict.fromkeys(result.rows["family"]))
     for i, hook in enumerate(result.hooks):
@@ -64,7 +66,7 @@ def scatter_by_layer(result: LayerResult) -> Figure:
 
 def explained_variance_by_layer(result: LayerResult) -> Figure:
     """Share of variance of each component over layers: one standard error (members), and the null's maximum."""
-    figure = PlainFigure(figsize=(8.2, 4.4), layout="constrained")
+    figure = PlainFigure(_variance_caption(result), figsize=(8.2, 4.4), layout="constrained")
     axis = figure.subplots()
     layers = [hook.table_layer for hook in result.hooks]
     ratios, errors = result.values("explained_variance_ratio"), result.values("se")
@@ -87,12 +89,19 @@ def explained_variance_by_layer(result: LayerResult) -> Figure:
 
 
 def panels(
-    n: int, *, most_columns: int, each: tuple[float, float], beside: tuple[float, float], sharey: bool = False
+    n: int,
+    caption: str,
+    *,
+    most_columns: int,
+    each: tuple[float, float],
+    beside: tuple[float, float],
+    sharey: bool = False,
 ) -> tuple[Figure, Shaped[np.ndarray, " panel"]]:
     """A figure of n panels, line by line, and its axes, with nothing where the last line is not full.
 
     Args:
         n: how many.
+        caption: what the figure shows.
         most_columns: panels in a line, at most.
         each: width and height of a panel, in inches.
         beside: width and height of what is not panels.
@@ -101,7 +110,7 @@ def panels(
     columns = min(most_columns, n)
     lines = math.ceil(n / columns)
     size = (each[0] * columns + beside[0], each[1] * lines + beside[1])
-    figure = PlainFigure(figsize=size, layout="constrained")
+    figure = PlainFigure(caption, figsize=size, layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharey=sharey).ravel()
     for axis in axes[n:]:
         axis.set_axis_off()
@@ -119,6 +128,37 @@ def layer_ticks(axis: Axes, layers: Sequence[int], *, most: int = 16) -> None:
     ticks = [layer for layer in layers if layer < 0 or (layer > 0 and layer % step == 0)] or list(layers)
     axis.set_xticks(ticks, ["embed" if layer < 0 else str(layer) for layer in ticks])
     axis.set_xlabel("layer")
+
+
+def _scatter_caption(result: LayerResult) -> str:
+    """What `scatter_by_layer` shows."""
+    families = result.rows["family"]
+    n_controls = families[families.str.startswith(CONTROL_PREFIX)].nunique()
+    parts = [
+        f"{METHODS[result.name][0].upper()}{METHODS[result.name][1:]} of {result.parameters['site']} at "
+        f"{at_layers(hook.table_layer for hook in result.hooks)}, fitted at each by itself: {counted(result.table)}.",
+        "Small points are rows; words (of more than three letters the first three) stand at the mean of a family's "
+        "rows of one member, and lines join them in the members' order.",
+        f"Grey: the rows of {n_controls} control families." if n_controls else "",
+        "Distances between clusters and their sizes mean nothing; trustworthiness (0 to 1) is of each row's nearest "
+        f"{result.parameters.get('n_neighbors')} neighbours."
+        if result.name == "umap"
+        else "In brackets: the component's share of variance.",
+    ]
+    return sentences(*parts)
+
+
+def _variance_caption(result: LayerResult) -> str:
+    """What `explained_variance_by_layer` shows."""
+    n_draws, errors = result.values("null").shape[1], np.isfinite(result.values("se")).any()
+    return (
+        f"Share of variance of {result.parameters['site']} that each of the first "
+        f"{result.values('explained_variance_ratio').shape[1]} {METHODS[result.name]} explains, over layers: "
+        f"{counted(result.table)}. "
+        + ("Bands: one standard error on either side (jackknife over members). " if errors else "No errors. ")
+        + f"Dashed: the largest share of any component in {n_draws} draws in which every column "
+        "is permuted by itself."
+    )
 
 
 def _axis_labels(result: LayerResult, i: int) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from geometry.bases.demixing import PARTS
+from geometry.figures.captions import at_layers, counted
 from geometry.figures.legend import legend_below
 from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import PALETTE, layer_ticks
@@ -21,7 +22,13 @@ def spectra_by_layer(result: LayerResult) -> Figure:
     """
     spectra = result.values("spectrum")
     layers = [hook.table_layer for hook in result.hooks]
-    figure = PlainFigure(figsize=(10.5, 4.2), layout="constrained")
+    caption = (
+        f"Spectra of {result.name} of {result.parameters['site']} at {at_layers(layers)}: {counted(result.table)}. "
+        "Left: share of variance of every component, a line a layer, both axes logarithmic; shares below 1e-9 are left "
+        "out. Right: the participation ratio, the number of equal components that would be as concentrated (solid), "
+        "and the shares of the variance that are the largest row's and the largest dimension's (dashed)."
+    )
+    figure = PlainFigure(caption, figsize=(10.5, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     norm = Normalize(min(layers), max(layers) if len(layers) > 1 else min(layers) + 1)
     colours = colormaps["viridis"]
@@ -56,7 +63,7 @@ def demixed_by_layer(result: LayerResult) -> Figure:
     """Share of variance of each part over layers; dashed: the largest share that unrelated codes give."""
     layers = [hook.table_layer for hook in result.hooks]
     share = result.values("share")
-    figure = PlainFigure(figsize=(8.6, 4.6), layout="constrained")
+    figure = PlainFigure(_demixed_caption(result), figsize=(8.6, 4.6), layout="constrained")
     axis = figure.subplots()
     for i, part in enumerate(PARTS):
         colour = PALETTE[i]
@@ -77,3 +84,15 @@ def demixed_by_layer(result: LayerResult) -> Figure:
         fontsize=10,
     )
     return figure
+
+
+def _demixed_caption(result: LayerResult) -> str:
+    """What `demixed_by_layer` shows."""
+    n_draws = result.values("null").shape[1]
+    null = f"Dashed: the largest share that the shared index has in {n_draws} draws of unrelated codes."
+    return (
+        f"Cross-validated shares of the variance of {result.parameters['site']} between cells of "
+        f"{', '.join(result.parameters['families'])}, over layers: {', '.join(PARTS)}. {counted(result.table)}. "
+        "Shares of noise alone vary around 0 and may be negative. "
+        + (null if n_draws else "No null: too few control families.")
+    )

@@ -5,6 +5,8 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cache.families.controls import CONTROL_PREFIX
+from geometry.figures.captions import counted, sentences
 from geometry.figures.legend import legend_below
 from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import PALETTE, layer_ticks
@@ -22,7 +24,7 @@ def cosines_over_layers(result: LayerResult) -> Figure:
     names = list(result.parameters["pairs"])
     columns = min(_COLUMNS, len(names))
     lines = math.ceil(len(names) / columns)
-    figure = PlainFigure(figsize=(4.2 * columns + 0.3, 2.9 * lines + 1.0), layout="constrained")
+    figure = PlainFigure(_caption(result), figsize=(4.2 * columns + 0.3, 2.9 * lines + 1.0), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     for axis in axes[len(names) :]:
         axis.set_axis_off()
@@ -36,12 +38,28 @@ def cosines_over_layers(result: LayerResult) -> Figure:
     return figure
 
 
+def _caption(result: LayerResult) -> str:
+    """What `cosines_over_layers` shows."""
+    names, table = result.parameters["pairs"], result.table
+    parts = [
+        f"Cosines between {len(names)} directions ({result.parameters['method']}) in {result.parameters['site']}, over "
+        f"layers, a panel a direction: {counted(table)}.",
+        "Each cosine is between directions of two halves of the contexts, averaged over which half is whose.",
+        "Black: a direction with itself, which is its reliability; no other is to be expected above it.",
+    ]
+    if any(name.startswith(CONTROL_PREFIX) for name in names):
+        parts.append("Dashed: directions between control families.")
+    if (table["kind"] == "composition").any():
+        parts.append("Dotted: the sum of two steps in a direction's place.")
+    return sentences(*parts)
+
+
 def _panel(axis: Axes, result: LayerResult, name: str, names: list[str]) -> None:
     layers, table = [hook.table_layer for hook in result.hooks], result.table
     directions = table[table["kind"] == "directions"]
     for number, other in enumerate(names):
         colour, width = ("black", 2.2) if other == name else (PALETTE[number % len(PALETTE)], 1.2)
-        style = "--" if other.startswith("control:") and other != name else "-"
+        style = "--" if other.startswith(CONTROL_PREFIX) and other != name else "-"
         label = "the same direction" if other == name else other
         pair = [name, other] if number >= names.index(name) else [other, name]
         cosines = directions.loc[(directions[["first", "second"]] == pair).all(axis=1), "cosine"]

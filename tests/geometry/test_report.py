@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from cache import Hook, plan_recording
 from cache.errors import InputError, NoSpaceError
+from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
 from geometry.layers.principal import pca_by_layer
 from geometry.report import write_report
@@ -56,7 +57,15 @@ def contents(paths):
 def test_the_result_comes_first_and_each_figure_as_png_and_svg(tmp_path):
     figures = {"one": figure_of([1, 2]), "two": figure_of([2, 1])}
     paths = write_report(result_of([0.5, 0.25]), figures, tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == [*RESULT_FILES, "one.png", "one.svg", "two.png", "two.svg"]
+    assert [path.name for path in paths] == [
+        *RESULT_FILES,
+        "one.png",
+        "one.svg",
+        "one.txt",
+        "two.png",
+        "two.svg",
+        "two.txt",
+    ]
     assert sorted(paths) == sorted((tmp_path / "new" / "folder").iterdir())
     assert pd.read_csv(paths[2])["share"].tolist() == [0.5, 0.25]
 
@@ -64,7 +73,7 @@ def test_the_result_comes_first_and_each_figure_as_png_and_svg(tmp_path):
 def test_further_tables_stand_between_the_result_and_the_figures(tmp_path):
     tables = {"more": pd.DataFrame({"x": [1.5, 2]})}
     paths = write_report(result_of([0.5]), {"one": figure_of([1, 2])}, tmp_path, tables)
-    assert [path.name for path in paths] == [*RESULT_FILES, "more.csv", "one.png", "one.svg"]
+    assert [path.name for path in paths] == [*RESULT_FILES, "more.csv", "one.png", "one.svg", "one.txt"]
     assert (tmp_path / "more.csv").read_text() == "x\n1.5\n2\n"
 
 
@@ -85,8 +94,8 @@ def test_pictures_are_those_that_matplotlib_saves(tmp_path):
 
 def test_the_formats_asked_for_are_written_in_their_order(tmp_path):
     paths = write_report(result_of([0.5]), {"one": figure_of([1, 2])}, tmp_path, formats=["pdf", "png"])
-    assert [path.name for path in paths] == [*RESULT_FILES, "one.pdf", "one.png"]
-    assert {path.name for path in tmp_path.iterdir()} == {*RESULT_FILES, "one.pdf", "one.png"}
+    assert [path.name for path in paths] == [*RESULT_FILES, "one.pdf", "one.png", "one.txt"]
+    assert {path.name for path in tmp_path.iterdir()} == {*RESULT_FILES, "one.pdf", "one.png", "one.txt"}
 
 
 @pytest.mark.parametrize("formats", [["svg"], ["pdf"]])
@@ -114,6 +123,18 @@ def test_a_pdf_carries_its_fonts_and_no_date(tmp_path):
     assert b"/FontFile2" in content  # a TrueType font
     assert b"/Type3" not in content
     assert b"Date" not in content
+
+
+def test_the_caption_lies_beside_its_figure_with_all_that_it_rests_on(tmp_path):
+    figures = {"ours": PlainFigure("Two shares.\x1b"), "theirs": figure_of([1, 2])}
+    write_report(result_of([0.5]), figures, tmp_path, formats=["svg"], command="geometry small a.h5")
+    said = (tmp_path / "ours.txt").read_text().split("\n")
+    assert said[:3] == ["Two shares.\\x1b", "", "Parameters: seed 0"]
+    assert said[3:5] == [f"Store: fingerprint {'ab' * 32}", "Command: geometry small a.h5"]
+    assert said[5].startswith("Made with: representation-geometry ")
+    assert (tmp_path / "theirs.txt").read_text().split("\n") == said[2:]
+    write_report(result_of([0.5]), {"ours": PlainFigure("")}, tmp_path, formats=["svg"])
+    assert "Command" not in (tmp_path / "ours.txt").read_text()
 
 
 def test_without_figures_there_is_the_result(tmp_path):
@@ -183,5 +204,5 @@ def test_an_analysis_drawn_and_written_twice_gives_the_same_bytes(gpt2, prompts,
             result = pca_by_layer(store.view("mlp_out"), k=2)
             figures = {"scatter": scatter_by_layer(result), "variance": explained_variance_by_layer(result)}
             written.append(contents(write_report(result, figures, tmp_path / folder)))
-    assert len(written[0]) == 8
+    assert len(written[0]) == 10
     assert written[0] == written[1]

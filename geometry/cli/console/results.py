@@ -1,5 +1,6 @@
 """What becomes of a result: drawn, saved, printed, and said where it is."""
 
+import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from geometry.results.result import LayerResult
+
+_OF_NO_ACCOUNT = ("--quiet", "-q", "--json", "--debug")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def write_results(
     paths = []
     with console(quiet=quiet).status("drawing"), own_style():
         for folder, (result, report) in results.items():
-            paths += write_report(result, report.draw(), folder, report.tables, formats=formats)
+            paths += write_report(result, report.draw(), folder, report.tables, formats=formats, command=_command())
             forget(folder)
     if as_json:
         records = [result.table if one.records is None else one.records for result, one in results.values()]
@@ -58,3 +61,15 @@ def write_results(
             print_table(shown, title=title)
     notes = dict.fromkeys(note for _, report in results.values() for note in report.notes)
     console(quiet=quiet).print("\n".join([*notes, *map(str, paths)]))
+
+
+def _command() -> str:
+    """The command that is running, without what says where results go and what is printed: it makes no difference."""
+    words = iter(sys.argv[1:])
+    kept = ["geometry"]
+    for word in words:
+        if word == "--out":
+            next(words, None)
+        elif not word.startswith("--out=") and word not in _OF_NO_ACCOUNT:
+            kept.append(word)
+    return shlex.join(kept)

@@ -61,7 +61,7 @@ def test_every_command_writes_figures_tables_and_parameters(run, stores, circles
     code, out, err = run(command, stores["gpt2"], "--out", "figures/f", "--seed", 5, *layers)
     assert (code, "resid_post" in out) == (0, True), err
     folder = tmp_path / "figures" / "f"
-    figures = {f"{name}.{suffix}" for name in FILES[command] for suffix in ("png", "svg")}
+    figures = {f"{name}.{suffix}" for name in FILES[command] for suffix in ("png", "svg", "txt")}
     wanted = figures | {"result.json", "result.nc", "table.csv"} | TABLES[command]
     assert {path.name for path in folder.iterdir()} == wanted
     described = json.loads((folder / "result.json").read_text())

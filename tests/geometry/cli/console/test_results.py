@@ -42,7 +42,7 @@ def test_files_tables_and_notes_are_written_printed_and_said_once(two, tmp_path,
     write_results(results, formats=FORMATS, as_json=False, quiet=False)
     for name in "ab":
         files = {path.name for path in (tmp_path / name).iterdir()}
-        assert files == {"result.nc", "result.json", "table.csv", "extra.csv", "one.svg"}
+        assert files == {"result.nc", "result.json", "table.csv", "extra.csv", "one.svg", "one.txt"}
     out, err = capsys.readouterr()
     assert out.count("title") == out.count("7") == 2
     assert err.count("rows: all") == 1
