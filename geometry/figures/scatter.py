@@ -15,6 +15,7 @@ from matplotlib.patheffects import withStroke
 
 from cache import Hook
 from cache.families.controls import CONTROL_PREFIX
+from geometry.figures.aligned import aligned
 from geometry.figures.captions import at_layers, counted, sentences
 from geometry.figures.legend import legend_below
 from geometry.figures.plain import PlainFigure
@@ -37,22 +38,25 @@ SHORT = MappingProxyType({"pca": "PC", "svd": "SV", "nmf": "NMF"})
 """What components are called on axes."""
 
 _GREY = "#BBBBBB"
+_MINUS = "\N{MINUS SIGN}"
 
 
 def scatter_by_layer(result: LayerResult) -> Figure:
     """One panel a layer: rows along the first two components, and each member's mean, joined in order.
 
     Colour is the family, grey the controls; the label is the member, cut to three letters where it is longer.
-    Axes carry the share of variance that their component explains.
+    Axes carry the share of variance that their component explains. The two components keep sign and order from layer to
+    layer as far as they can (`aligned`): of the picture only, the result's numbers stay as they are.
     """
     caption = _scatter_caption(result)
     figure, axes = panels(len(result.hooks), caption, most_columns=6, each=(3.1, 2.9), beside=(0.4, 0.9))
-    scores = result.values("scores")
+    scores = result.values("scores")[:, :, :2]
+    order, signs = aligned(scores, turned=result.name != "nmf")
     families = list(dict.fromkeys(result.rows["family"]))
     for i, hook in enumerate(result.hooks):
-        _scatter(axes[i], scores[i], result.rows, families)
+        _scatter(axes[i], scores[i][:, order[i]] * signs[i], result.rows, families)
         axes[i].set_title(layer_title(hook), fontsize=10)
-        x_label, y_label = _axis_labels(result, i)
+        x_label, y_label = _axis_labels(result, i, order[i], signs[i])
         axes[i].set_xlabel(x_label, fontsize=8)
         axes[i].set_ylabel(y_label, fontsize=8)
     for handle in legend_below(figure, axes[:1], fontsize=11).legend_handles:
@@ -144,6 +148,11 @@ def _scatter_caption(result: LayerResult) -> str:
         f"{result.parameters.get('n_neighbors')} neighbours."
         if result.name == "umap"
         else "In brackets: the component's share of variance.",
+        f"Which of the two axes lies across{'' if result.name == 'nmf' else ', and which way it points,'} follows the "
+        "layer before, by the largest correlation of the same rows' scores"
+        f"{f' ({_MINUS}: turned round)' if result.name in ('pca', 'svd') else ''}; saved numbers keep their own order."
+        if len(result.hooks) > 1
+        else "",
     ]
     return sentences(*parts)
 
@@ -161,18 +170,22 @@ def _variance_caption(result: LayerResult) -> str:
     )
 
 
-def _axis_labels(result: LayerResult, i: int) -> tuple[str, str]:
+def _axis_labels(result: LayerResult, i: int, order: np.ndarray, signs: np.ndarray) -> tuple[str, str]:
     """What a panel's axes carry: components with their shares, or how far a UMAP can be trusted."""
     if "trustworthiness" in result.dataset:
         trust = float(result.values("trustworthiness")[i])
         return (f"trustworthiness {trust:.2f}" if np.isfinite(trust) else "no variance"), ""
     ratios = result.values("explained_variance_ratio")[i]
-    short = SHORT[result.name]
-    return _component(short, 1, ratios[0]), _component(short, 2, ratios[1]) if len(ratios) > 1 else ""
+    x, *rest = (
+        _component(SHORT[result.name], int(number), float(ratios[number]), turned=bool(sign < 0))
+        for number, sign in zip(order, signs, strict=True)
+    )
+    return x, rest[0] if rest else ""
 
 
-def _component(short: str, number: int, ratio: float) -> str:
-    return f"{short}{number} ({ratio:.0%})" if np.isfinite(ratio) else f"{short}{number} (no variance)"
+def _component(short: str, number: int, ratio: float, *, turned: bool) -> str:
+    name = f"{_MINUS * turned}{short}{number + 1}"
+    return f"{name} ({ratio:.0%})" if np.isfinite(ratio) else f"{name} (no variance)"
 
 
 def _what(result: LayerResult) -> str:

@@ -36,9 +36,11 @@ def made_up(families=("digits", "months", "control:0", "control:1"), *, n_layers
             for family in families
         ]
     )
+    steady = 3 * rng.normal(size=(len(rows), k))  # each layer's components go on from those of the layer before
+    noise = rng.normal(size=(len(hooks), len(rows), k))
     ratios = np.sort(rng.uniform(0.05, 0.3, size=(len(hooks), k)))[:, ::-1]
     arrays = {
-        "scores": (("hook", "row", "component"), rng.normal(size=(len(hooks), len(rows), k)).astype(np.float32)),
+        "scores": (("hook", "row", "component"), (steady + noise).astype(np.float32)),
         "explained_variance_ratio": (("hook", "component"), ratios),
         "se": (("hook", "component"), rng.uniform(0.01, 0.1, size=ratios.shape)),
         "null": (("hook", "permutation", "component"), rng.uniform(0, 0.1, size=(len(hooks), 20, k))),
@@ -62,6 +64,30 @@ def with_array(result, name, values):
 
 def family_rows(result, family):
     return (result.rows["family"] == family).to_numpy()
+
+
+def turned(result, i, order, signs):
+    """The same result with the components of one layer in another order, and the other way round."""
+    scores, ratios = result.values("scores").copy(), result.values("explained_variance_ratio").copy()
+    scores[i], ratios[i] = scores[i][:, order] * np.array(signs, dtype=np.float32), ratios[i][order]
+    return with_array(with_array(result, "scores", scores), "explained_variance_ratio", ratios)
+
+
+def test_components_that_are_exchanged_and_turned_round_at_one_layer_are_drawn_in_their_places():
+    result = made_up(n_layers=2)
+    one = result.values("scores")[0]
+    steady = with_array(result, "scores", np.stack([one, 2 * one, one]))
+    flipped = turned(steady, 1, [1, 0, 2], [-1, 1, 1])
+    panels, others = scatter_by_layer(steady).axes, scatter_by_layer(flipped).axes
+    for axis, other in zip(panels, others, strict=True):
+        for points, moved in zip(axis.collections, other.collections, strict=True):
+            np.testing.assert_allclose(points.get_offsets(), moved.get_offsets())
+    names = [(axis.get_xlabel().split()[0], axis.get_ylabel().split()[0]) for axis in others]
+    assert names == [("PC1", "PC2"), ("PC2", "\N{MINUS SIGN}PC1"), ("PC1", "PC2")]
+    assert others[1].get_ylabel().split()[1] == panels[1].get_ylabel().split()[1]  # each with its own share
+    np.testing.assert_array_equal(flipped.values("scores")[1][:, 1], 2 * one[:, 0])
+    assert "turned round" in scatter_by_layer(flipped).axes[0].figure.caption
+    assert "layer before" not in scatter_by_layer(made_up(n_layers=1, embed=False)).caption
 
 
 @pytest.fixture
