@@ -22,6 +22,7 @@ def aligned(
         For each place the number of the component that is drawn there, and 1 or -1.
 
     Example:
+        >>> import numpy as np
         >>> rows = np.random.default_rng(0).normal(size=(9, 2))
         >>> order, signs = aligned(np.stack([rows, -rows[:, ::-1]]))
         >>> order.tolist(), signs.tolist()

@@ -20,6 +20,7 @@ def counted(table: pd.DataFrame, **called: str) -> str:
         called: other words for rows, members, templates, controls.
 
     Example:
+        >>> import pandas as pd
         >>> counted(pd.DataFrame({"n_rows": [1076, 1076], "n_members": [5, 9]}), rows="prompts")
         '1,076 prompts, 5 to 9 members'
     """

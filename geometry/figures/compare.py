@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from geometry.between.summary import loudest
 from geometry.figures.captions import at_layers, counted, sentences
 from geometry.figures.legend import legend_below
+from geometry.figures.panels import layer_ticks, panels
 from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import PALETTE, layer_ticks, panels
+from geometry.figures.scatter import PALETTE
 from geometry.results.result import LayerResult
 from geometry.similarity.of_families import MAX_LAG
 from geometry.stats.uncertainty import LEAST_CONTROLS
@@ -96,7 +97,7 @@ def layer_heatmap(result: LayerResult) -> Figure:
         place(list(shown), ["embed" if labels[i] < 0 else str(labels[i]) for i in shown], fontsize=8)
     axis.set_xlabel("layer")
     axis.set_ylabel("layer")
-    figure.colorbar(image, ax=axis, shrink=0.85)
+    figure.colorbar(image, ax=axis, shrink=0.85, label=str(result.parameters["measure"]))
     first = table.iloc[0]
     axis.set_title(
         f"{result.parameters['site']}: {result.parameters['measure']}, {first['n_rows']} rows, "

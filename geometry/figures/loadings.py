@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from geometry.figures.captions import at_layers, sentences
+from geometry.figures.panels import Shown, shown_layers
 from geometry.figures.plain import PlainFigure
 
 _TITLES = {
@@ -17,13 +18,22 @@ _TITLES = {
     "suppresses": "suppresses",
 }
 _WIDEST = 50
+_MOST_LAYERS = 6
 
 
-def loading_table(table: pd.DataFrame, *, title: str, most_layers: int = 6) -> Figure:
-    """Components of a few layers, evenly spread: share, members at both ends, tokens promoted and suppressed."""
-    layers = table["layer"].drop_duplicates().to_numpy()
-    chosen = layers[np.unique(np.linspace(0, len(layers) - 1, most_layers).round().astype(int))]
-    shown = table[table["layer"].isin(chosen)]
+def loading_table(table: pd.DataFrame, *, title: str, layers: Shown = _MOST_LAYERS) -> Figure:
+    """Components of a few layers: share, members at both ends, tokens promoted and suppressed.
+
+    Args:
+        table: of `loadings`.
+        title: what stands above it.
+        layers: which are shown: how many, evenly spread, or which ones.
+
+    Raises:
+        InputError: there is no such layer.
+    """
+    there = table["layer"].drop_duplicates().tolist()
+    shown = table[table["layer"].isin([there[i] for i in shown_layers(there, layers)])]
     columns = [name for name in _TITLES if name in shown]
     cells = [
         [_cell(name, value) for name, value in zip(columns, line, strict=True)] for line in shown[columns].to_numpy()

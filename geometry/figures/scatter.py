@@ -1,23 +1,21 @@
 """Pictures of layer results; no figure computes, shows or saves anything."""
 
-import math
 from collections.abc import Sequence
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from cache import Hook
 from cache.families.controls import CONTROL_PREFIX
 from geometry.figures.aligned import aligned
 from geometry.figures.captions import at_layers, counted, sentences
 from geometry.figures.legend import legend_below
+from geometry.figures.panels import MOST_SHOWN, Shown, layer_ticks, layer_title, panels, shown_layers
 from geometry.figures.plain import PlainFigure
 from geometry.results.result import LayerResult
 
@@ -41,24 +39,34 @@ _GREY = "#BBBBBB"
 _MINUS = "\N{MINUS SIGN}"
 
 
-def scatter_by_layer(result: LayerResult) -> Figure:
-    """One panel a layer: rows along the first two components, and each member's mean, joined in order.
+def scatter_by_layer(result: LayerResult, *, layers: Shown = MOST_SHOWN) -> Figure:
+    """One panel a layer: rows along the first two components, and members' means, joined where members have an order.
 
     Colour is the family, grey the controls; the label is the member, cut to three letters where it is longer.
     Axes carry the share of variance that their component explains. The two components keep sign and order from layer to
     layer as far as they can (`aligned`): of the picture only, the result's numbers stay as they are.
+
+    Args:
+        result: of `pca_by_layer`, `svd_by_layer`, `nmf_by_layer` or `umap_by_layer`.
+        layers: which have a panel: how many, evenly spread, or which ones.
+
+    Raises:
+        InputError: there is no such layer.
     """
-    caption = _scatter_caption(result)
-    figure, axes = panels(len(result.hooks), caption, most_columns=6, each=(3.1, 2.9), beside=(0.4, 0.9))
+    shown = shown_layers([hook.table_layer for hook in result.hooks], layers)
+    columns = _even_columns(len(shown))
+    figure, axes = panels(
+        len(shown), _scatter_caption(result, shown), most_columns=columns, each=(3.1, 2.9), beside=(0.4, 0.9)
+    )
     scores = result.values("scores")[:, :, :2]
     order, signs = aligned(scores, turned=result.name != "nmf")
     families = list(dict.fromkeys(result.rows["family"]))
-    for i, hook in enumerate(result.hooks):
-        _scatter(axes[i], scores[i][:, order[i]] * signs[i], result.rows, families)
-        axes[i].set_title(layer_title(hook), fontsize=10)
+    for i, axis in zip(shown, axes, strict=False):
+        _scatter(axis, scores[i][:, order[i]] * signs[i], result.rows, families)
+        axis.set_title(layer_title(result.hooks[i]), fontsize=10)
         x_label, y_label = _axis_labels(result, i, order[i], signs[i])
-        axes[i].set_xlabel(x_label, fontsize=8)
-        axes[i].set_ylabel(y_label, fontsize=8)
+        axis.set_xlabel(x_label, fontsize=8)
+        axis.set_ylabel(y_label, fontsize=8)
     for handle in legend_below(figure, axes[:1], fontsize=11).legend_handles:
         if isinstance(handle, Line2D):
             handle.set_linewidth(3)
@@ -92,57 +100,25 @@ def explained_variance_by_layer(result: LayerResult) -> Figure:
     return figure
 
 
-def panels(
-    n: int,
-    caption: str,
-    *,
-    most_columns: int,
-    each: tuple[float, float],
-    beside: tuple[float, float],
-    sharey: bool = False,
-) -> tuple[Figure, Shaped[np.ndarray, " panel"]]:
-    """A figure of n panels, line by line, and its axes, with nothing where the last line is not full.
-
-    Args:
-        n: how many.
-        caption: what the figure shows.
-        most_columns: panels in a line, at most.
-        each: width and height of a panel, in inches.
-        beside: width and height of what is not panels.
-        sharey: all have the same y axis.
-    """
-    columns = min(most_columns, n)
-    lines = math.ceil(n / columns)
-    size = (each[0] * columns + beside[0], each[1] * lines + beside[1])
-    figure = PlainFigure(caption, figsize=size, layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharey=sharey).ravel()
-    for axis in axes[n:]:
-        axis.set_axis_off()
-    return figure, axes
+def _even_columns(n: int) -> int:
+    """Panels in a line: as many as leave least of the last line empty, up to six."""
+    return n if n <= 4 else min((4, 5, 6), key=lambda columns: (-n % columns, -columns))
 
 
-def layer_title(hook: Hook) -> str:
-    """A layer's name in figures: `embed`, or `layer 3`."""
-    return "embed" if hook.table_layer < 0 else f"layer {hook.layer}"
-
-
-def layer_ticks(axis: Axes, layers: Sequence[int], *, most: int = 16) -> None:
-    """Ticks at the embedding and at even steps of the layers, and the axis' name."""
-    step = max(1, math.ceil(len(layers) / most))
-    ticks = [layer for layer in layers if layer < 0 or (layer > 0 and layer % step == 0)] or list(layers)
-    axis.set_xticks(ticks, ["embed" if layer < 0 else str(layer) for layer in ticks])
-    axis.set_xlabel("layer")
-
-
-def _scatter_caption(result: LayerResult) -> str:
+def _scatter_caption(result: LayerResult, shown: Sequence[int]) -> str:
     """What `scatter_by_layer` shows."""
     families = result.rows["family"]
+    ours = [name for name in dict.fromkeys(families) if not name.startswith(CONTROL_PREFIX)]
+    ordered = [name for name in ours if _in_order(result.rows[families == name])]
+    joined = "lines join them in the members' order" + (f" ({', '.join(ordered)})" if ordered != ours else "")
+    chosen = f" ({len(shown)} of {len(result.hooks)} shown)" if len(shown) < len(result.hooks) else ""
     n_controls = families[families.str.startswith(CONTROL_PREFIX)].nunique()
     parts = [
         f"{METHODS[result.name][0].upper()}{METHODS[result.name][1:]} of {result.parameters['site']} at "
-        f"{at_layers(hook.table_layer for hook in result.hooks)}, fitted at each by itself: {counted(result.table)}.",
+        f"{at_layers(result.hooks[i].table_layer for i in shown)}{chosen}, fitted at each by itself: "
+        f"{counted(result.table)}.",
         "Small points are rows; words (of more than three letters the first three) stand at the mean of a family's "
-        "rows of one member, and lines join them in the members' order.",
+        f"rows of one member{f', and {joined}' if ordered else ''}.",
         f"Grey: the rows of {n_controls} control families." if n_controls else "",
         "Distances between clusters and their sizes mean nothing; trustworthiness (0 to 1) is of each row's nearest "
         f"{result.parameters.get('n_neighbors')} neighbours."
@@ -204,16 +180,26 @@ def _scatter(axis: Axes, scores: np.ndarray, rows: pd.DataFrame, families: Seque
         mine = (rows["family"] == family).to_numpy()
         points = pd.DataFrame({"x": scores[mine, 0], "y": second[mine], "unit": rows["unit"][mine]})
         names = rows[mine].groupby("unit")["shown"].first()
-        _family(axis, points, names, family or "prompts", PALETTE[number % len(PALETTE)])
+        colour, joined = PALETTE[number % len(PALETTE)], _in_order(rows[mine])
+        _family(axis, points, names, family or "prompts", colour, joined=joined)
     axis.margins(0.08)
     axis.tick_params(labelsize=6)
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _family(axis: Axes, points: pd.DataFrame, names: "pd.Series[str]", family: str, colour: str) -> None:
+def _in_order(rows: pd.DataFrame) -> bool:
+    """Whether a family's members stand in an order: not where they are named as pairs, or count under their prompts."""
+    named = "pair" in rows and (rows["pair"] != "").any()
+    return bool(not named and (rows["unit"] >= 0).all())
+
+
+def _family(
+    axis: Axes, points: pd.DataFrame, names: "pd.Series[str]", family: str, colour: str, *, joined: bool
+) -> None:
     axis.scatter(points["x"], points["y"], s=3, color=colour, alpha=0.25, linewidths=0)
     means = points.groupby("unit")[["x", "y"]].mean()
-    axis.plot(means["x"], means["y"], color=colour, linewidth=0.7, alpha=0.8, label=family)
+    style = {"linewidth": 0.7} if joined else {"linestyle": "none", "marker": ".", "markersize": 3}
+    axis.plot(means["x"], means["y"], color=colour, alpha=0.8, label=family, **style)
     for unit, (x, y) in zip(means.index, means.to_numpy(), strict=True):
         label = axis.annotate(names[unit][:3], (x, y), color=colour, fontsize=7.5, ha="center", va="center")
         label.set_path_effects([withStroke(linewidth=1.6, foreground="white")])

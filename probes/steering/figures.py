@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from geometry.figures.captions import counted, sentences
 from geometry.figures.legend import legend_below
+from geometry.figures.panels import layer_ticks
 from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import PALETTE, layer_ticks
+from geometry.figures.scatter import PALETTE
 from geometry.results.result import LayerResult
 from probes.directions.contrasts import unit_name
 

@@ -11,8 +11,9 @@ from matplotlib.image import AxesImage
 
 from cache.families.controls import CONTROL_PREFIX
 from geometry.figures.legend import legend_below
+from geometry.figures.panels import layer_ticks
 from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import PALETTE, layer_ticks
+from geometry.figures.scatter import PALETTE
 from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import LEAST_MEMBERS
 from probes.transfer import captions

@@ -12,6 +12,7 @@ from geometry.cli.record.store import StoreFile
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cache.store.view import View
     from geometry.results.result import LayerResult
 
 
@@ -25,6 +26,7 @@ def _components(method: str, explanation: str) -> Callable[..., None]:
         where: options.Where = None,
         components: options.Components = 5,
         model: RecordedModel = None,
+        layers_shown: options.LayersShown = "8",
         out: options.Out = None,
         formats: options.Formats = "png,svg",
         seed: options.Seed = 0,
@@ -35,11 +37,12 @@ def _components(method: str, explanation: str) -> Callable[..., None]:
 
         by_layer = getattr(geometry, f"{method}_by_layer")
         folder = options.results_folder(out, f"{file.stem}-{method}")
-        drawn_as = options.formats_of(formats)
+        drawn_as, shown = options.formats_of(formats), options.layers_shown(layers_shown)
         with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
+            _check_shown(view, shown)
             result = by_layer(view, k=components, seed=seed, loop=loop)
             loadings = geometry.loadings(result, recorded_model(view.store, model, quiet=quiet))
-        report = _report(result, _short(result), {"loadings": loadings})
+        report = _report(result, _short(result), {"loadings": loadings}, shown)
         write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, quiet=quiet)
 
     command.__name__, command.__doc__ = method, explanation
@@ -89,6 +92,7 @@ def umap(
     site: options.Site = "resid_post",
     layers: options.Layers = "all",
     where: options.Where = None,
+    layers_shown: options.LayersShown = "8",
     out: options.Out = None,
     formats: options.Formats = "png,svg",
     seed: options.Seed = 0,
@@ -99,34 +103,44 @@ def umap(
     from geometry.layers.umap import umap_by_layer
 
     folder = options.results_folder(out, f"{file.stem}-umap")
-    drawn_as = options.formats_of(formats)
+    drawn_as, shown = options.formats_of(formats), options.layers_shown(layers_shown)
     with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
+        _check_shown(view, shown)
         result = umap_by_layer(view, seed=seed, loop=loop)
     short = result.table[["layer", "trustworthiness", "n_members", "n_rows"]]
-    write_results({folder: (result, _report(result, short, {}))}, formats=drawn_as, as_json=as_json, quiet=quiet)
+    write_results({folder: (result, _report(result, short, {}, shown))}, formats=drawn_as, as_json=as_json, quiet=quiet)
 
 
-def _figures(result: "LayerResult", tables: "Mapping[str, pd.DataFrame]") -> dict[str, Any]:
+def _check_shown(view: "View", shown: int | str) -> None:
+    """Refuse layers to show that are not analysed, before they are."""
+    from geometry.figures.panels import shown_layers
+
+    shown_layers([hook.table_layer for hook in view.hooks], shown)
+
+
+def _figures(result: "LayerResult", tables: "Mapping[str, pd.DataFrame]", shown: int | str = 8) -> dict[str, Any]:
     from geometry.figures.loadings import loading_table
     from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
     from geometry.figures.spectra import demixed_by_layer, spectra_by_layer
 
     if result.name == "demix":
         return {"demixed": demixed_by_layer(result)}
-    figures = {"scatter": scatter_by_layer(result)}
+    figures = {"scatter": scatter_by_layer(result, layers=shown)}
     if result.name in {"pca", "svd"}:
         figures |= {"explained_variance": explained_variance_by_layer(result), "spectra": spectra_by_layer(result)}
     if "loadings" in tables:
         title = f"{result.parameters['site']}: what {result.name} components stand for"
-        figures["loadings"] = loading_table(tables["loadings"], title=title)
+        figures["loadings"] = loading_table(tables["loadings"], title=title, layers=shown)
     return figures
 
 
-def _report(result: "LayerResult", short: "pd.DataFrame", tables: "Mapping[str, pd.DataFrame]") -> Report:
+def _report(
+    result: "LayerResult", short: "pd.DataFrame", tables: "Mapping[str, pd.DataFrame]", shown: int | str = 8
+) -> Report:
     counts = result.table.iloc[0]
     what = f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
     return Report(
-        draw=lambda: _figures(result, tables),
+        draw=lambda: _figures(result, tables, shown),
         tables=tables,
         shown=[(f"{result.name} of {result.parameters['site']}: {what}", short)],
         notes=[f"rows: {result.parameters['where']}"],

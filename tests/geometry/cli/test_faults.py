@@ -141,6 +141,21 @@ def test_a_format_that_is_not_written_is_told_before_the_work(
     assert files_in(tmp_path) == {}
 
 
+@pytest.mark.parametrize("command", [name for name in COMMANDS if "layers_shown" in OPTIONS[name]])
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [("0", "got 0"), ("few", "got 'few'"), ("1,", "layers analysed are 2; got 1, to show"), ("", "no layers given")],
+)
+def test_layers_that_cannot_be_shown_are_told_before_the_work(
+    run_here, place, tmp_path, monkeypatch, command, layers, told
+):
+    monkeypatch.setattr("cache.store.store.ActivationStore.load", lambda *_, **__: pytest.fail("read activations"))
+    got, out, err = run_here(*place.call(command), "--layers-shown", layers)
+    assert (got, out, err.count("\n")) == (2, "", 1)
+    assert told in err
+    assert files_in(tmp_path) == {}
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 @pytest.mark.parametrize("command", ["prompts", "models", "info", "direction", "steer"])
 def test_an_output_without_room_is_one_sentence(run_here, place, monkeypatch, command):

@@ -11,8 +11,10 @@ import pytest
 from matplotlib.colors import to_hex
 
 from cache import Hook, plan_recording
+from cache.errors import InputError
 from cache.families.family import FAMILIES
-from geometry.figures.scatter import PALETTE, explained_variance_by_layer, layer_title, scatter_by_layer
+from geometry.figures.panels import layer_title
+from geometry.figures.scatter import PALETTE, explained_variance_by_layer, scatter_by_layer
 from geometry.layers.principal import pca_by_layer
 from geometry.results.dataset import on_sites
 from geometry.results.result import LayerResult
@@ -111,7 +113,7 @@ def whole():
 
 @pytest.fixture(scope="module")
 def scatter(whole):
-    return scatter_by_layer(whole)
+    return scatter_by_layer(whole, layers="all")
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +166,29 @@ def test_each_mean_carries_its_member_cut_to_three_letters_in_the_familys_colour
         places = np.concatenate([means(whole, layer, family) for family in ("digits", "months")])
         np.testing.assert_allclose([text.xy for text in axis.texts], places, atol=1e-6)
         assert [text.get_color() for text in axis.texts] == [PALETTE[0]] * 5 + [PALETTE[1]] * 5
+
+
+def test_of_many_layers_eight_have_a_panel_unless_others_are_named(whole):
+    titles = lambda figure: [axis.get_title() for axis in figure.axes]  # noqa: E731
+    drawn = scatter_by_layer(whole)
+    assert titles(drawn) == ["embed", *(f"layer {layer}" for layer in (3, 8, 12, 16, 20, 25, 29))]
+    assert "(8 of 31 shown)" in drawn.caption
+    assert titles(scatter_by_layer(whole, layers="4,-1")) == ["layer 4", "layer 29"]
+    assert titles(scatter_by_layer(whole, layers=3)) == ["embed", "layer 14", "layer 29"]
+    with pytest.raises(InputError, match="layers 0 to 29"):
+        scatter_by_layer(whole, layers="30")
+
+
+def test_members_without_an_order_are_not_joined():
+    result = made_up(("digits", "months"), n_layers=1, embed=False)
+    months = result.rows["family"] == "months"
+    rows = result.rows.assign(pair=np.where(months, result.rows["shown"], ""))
+    figure = scatter_by_layer(made_up(("digits", "months"), n_layers=1, embed=False, rows=rows))
+    lines = {line.get_label(): line.get_linestyle() for line in figure.axes[0].lines}
+    assert lines == {"digits": "-", "months": "None"}
+    assert "lines join them in the members' order (digits)" in figure.caption
+    alone = scatter_by_layer(made_up(("digits",), n_layers=1, rows=made_up(("digits",)).rows.assign(unit=-1)))
+    assert "join" not in alone.caption
 
 
 def test_rows_may_come_in_any_order(whole):
