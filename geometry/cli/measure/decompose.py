@@ -1,6 +1,7 @@
 """`geometry svd|pca|nmf|demix|umap`: what lies in the rows of one site, at every layer, with pictures."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from geometry.cli.console import options
@@ -41,8 +42,9 @@ def _components(method: str, explanation: str) -> Callable[..., None]:
         with viewed(file, site, layers, where, folder, quiet=quiet) as (view, loop):
             _check_shown(view, shown)
             result = by_layer(view, k=components, seed=seed, loop=loop)
+            n_heads = _n_heads(view)
             loadings = geometry.loadings(result, recorded_model(view.store, model, quiet=quiet))
-        report = _report(result, _short(result), {"loadings": loadings}, shown)
+        report = _report(result, _short(result), {"loadings": loadings}, shown, n_heads)
         write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, quiet=quiet)
 
     command.__name__, command.__doc__ = method, explanation
@@ -118,8 +120,16 @@ def _check_shown(view: "View", shown: int | str) -> None:
     shown_layers([hook.table_layer for hook in view.hooks], shown)
 
 
-def _figures(result: "LayerResult", tables: "Mapping[str, pd.DataFrame]", shown: int | str = 8) -> dict[str, Any]:
-    from geometry.figures.loadings import loading_table
+def _n_heads(view: "View") -> int:
+    """How many heads stand side by side in a row of a site; 1 where there are none."""
+    hook = view.hooks[0]
+    return view.store.width(hook) // view.store.width(replace(hook, head=0)) if hook.has_heads else 1
+
+
+def _figures(
+    result: "LayerResult", tables: "Mapping[str, pd.DataFrame]", shown: int | str = 8, n_heads: int = 1
+) -> dict[str, Any]:
+    from geometry.figures.loadings import heads_by_layer, loading_table
     from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
     from geometry.figures.spectra import demixed_by_layer, spectra_by_layer
 
@@ -131,16 +141,22 @@ def _figures(result: "LayerResult", tables: "Mapping[str, pd.DataFrame]", shown:
     if "loadings" in tables:
         title = f"{result.parameters['site']}: what {result.name} components stand for"
         figures["loadings"] = loading_table(tables["loadings"], title=title, layers=shown)
+    if n_heads > 1:
+        figures["heads"] = heads_by_layer(result, n_heads)
     return figures
 
 
 def _report(
-    result: "LayerResult", short: "pd.DataFrame", tables: "Mapping[str, pd.DataFrame]", shown: int | str = 8
+    result: "LayerResult",
+    short: "pd.DataFrame",
+    tables: "Mapping[str, pd.DataFrame]",
+    shown: int | str = 8,
+    n_heads: int = 1,
 ) -> Report:
     counts = result.table.iloc[0]
     what = f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
     return Report(
-        draw=lambda: _figures(result, tables, shown),
+        draw=lambda: _figures(result, tables, shown, n_heads),
         tables=tables,
         shown=[(f"{result.name} of {result.parameters['site']}: {what}", short)],
         notes=[f"rows: {result.parameters['where']}"],
