@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from cache.families.controls import CONTROL_PREFIX
-from geometry.figures.aligned import aligned
+from geometry.bases.aligned import aligned
 from geometry.figures.captions import at_layers, counted, sentences
 from geometry.figures.legend import legend_below
 from geometry.figures.panels import MOST_SHOWN, Shown, layer_ticks, layer_title, panels, shown_layers

@@ -95,6 +95,7 @@ def _pairs(store: "ActivationStore", names: list[str] | None) -> list[tuple[str,
 def _families_report(result: "LayerResult") -> Report:
     from geometry.between.summary import summary
     from geometry.figures.compare import described_by_layer, shared_index_by_layer
+    from geometry.figures.overview import FEW_PAIRS, families_overview
     from geometry.similarity.family_measures import MEASURES
     from geometry.stats.uncertainty import LEAST_CONTROLS
 
@@ -114,6 +115,9 @@ def _families_report(result: "LayerResult") -> Report:
 
     def draw() -> dict[str, Any]:
         figures = {name: shared_index_by_layer(result, measure=name) for name in deciding}
+        if len(result.parameters["pairs"]) > FEW_PAIRS:
+            small = {name: f"{name}-overview" for name in deciding} | {name: f"described-{name}" for name in describing}
+            return figures | {title: families_overview(result, measure=name) for name, title in small.items()}
         return figures | ({"described": described_by_layer(result, describing)} if describing else {})
 
     return Report(draw, tables, [shown], notes)

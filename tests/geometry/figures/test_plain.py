@@ -123,7 +123,7 @@ def test_every_figure_is_a_plain_one():
         assert not names & {"Figure", "figure", "subfigures"}, path
         makers |= {path} if "PlainFigure" in names else set()
     pictures = {*root.glob("geometry/figures/[a-z]*.py"), *root.glob("probes/*/figures.py")}
-    assert {path.name for path in pictures - makers} == {"aligned.py", "captions.py", "plain.py", "legend.py"}
+    assert {path.name for path in pictures - makers} == {"captions.py", "plain.py", "legend.py"}
 
 
 @pytest.mark.parametrize(("n", "images"), [(MOST_VECTORS, 0), (MOST_VECTORS + 1, 1)])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from geometry.figures.aligned import aligned
+from geometry.bases.aligned import aligned
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3)) * [3, 2, 1]
 
