@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from geometry.between.summary import loudest
 from geometry.figures.captions import at_layers, counted, sentences
 from geometry.figures.legend import legend_below
-from geometry.figures.panels import layer_ticks, panels
+from geometry.figures.panels import Ax, headline, layer_ticks, panels
 from geometry.figures.plain import PlainFigure
 from geometry.figures.scatter import PALETTE
 from geometry.results.result import LayerResult
@@ -22,18 +22,29 @@ _BAND = "#DDDDDD"
 _READOUT = "readout removed"
 
 
-def shared_index_by_layer(result: LayerResult, *, measure: str = "matched_cosine", private: str = "letters") -> Figure:
+def shared_index_by_layer(
+    result: LayerResult, *, measure: str = "matched_cosine", private: str = "letters", ax: Ax = None
+) -> Figure:
     """One panel a pair of families: similarity of their index codes over layers, inside its control band.
 
     Colour: the value, with its 95 % interval; filled points are called `shared`; layers whose codes are not reliable
     are left out. Grey: from the lowest to the highest control family. Dashed: the members' readout directions removed.
     Dotted: both families' mean similarity, where reliable, to one whose order is its own (`private`), if it is there.
     Inset: the lag profile at the layer that the summary shows.
+
+    Args:
+        result: of `between_pairs`.
+        measure: one that decides.
+        private: the family that is drawn beside the others and not by itself.
+        ax: where it is drawn, in a figure of the caller's, as many as pairs; None for a figure of its own.
+
+    Raises:
+        InputError: there are not so many axes.
     """
     table = _plain(result.table[result.table["measure"] == measure])
     pairs = [(a, b) for a, b in _pairs(table) if private not in (a, b)] or _pairs(table)
     caption = _shared_caption(result, table, measure, private)
-    figure, axes = panels(len(pairs), caption, most_columns=3, each=(4.2, 2.9), beside=(0.3, 1.0), sharey=True)
+    figure, axes = panels(len(pairs), caption, most_columns=3, each=(4.2, 2.9), beside=(0.3, 1.0), sharey=True, ax=ax)
     axes[0].set_ylim(min(-0.45, float(table["value"].fillna(0).min()) - 0.1), 1.1)  # of all panels, which share it
     for number, ((a, b), axis) in enumerate(zip(pairs, axes, strict=False)):
         mine = _of(table, a, b)
@@ -50,8 +61,8 @@ def shared_index_by_layer(result: LayerResult, *, measure: str = "matched_cosine
         controls = f"{first['n_controls']} controls" + (" (too few)" if first["n_controls"] < LEAST_CONTROLS else "")
         axis.set_title(f"{a} - {b}: {first['n_members']} members, {controls}", fontsize=10)
         layer_ticks(axis, mine["layer"].tolist())
-    legend_below(figure, axes[:1])
-    figure.suptitle(f"{result.parameters['site']}: {measure} of matched members, across templates", fontsize=12)
+    legend_below(figure, axes[: len(pairs)])
+    headline(figure, f"{result.parameters['site']}: {measure} of matched members, across templates", fontsize=12)
     return figure
 
 
@@ -83,13 +94,17 @@ def described_by_layer(result: LayerResult, measures: Sequence[str]) -> Figure:
     return figure
 
 
-def layer_heatmap(result: LayerResult) -> Figure:
-    """Similarity of every layer (row) to every other (column), dark to light from 0 to 1."""
+def layer_heatmap(result: LayerResult, *, ax: Axes | None = None) -> Figure:
+    """Similarity of every layer (row) to every other (column), dark to light from 0 to 1.
+
+    Args:
+        result: of `between_layers` or `between_stores`.
+        ax: where it is drawn, in a figure of the caller's; None for a figure of its own.
+    """
     values = result.values("value")
     table = result.table
     rows, columns = table["layer"].drop_duplicates().tolist(), table["layer_b"].drop_duplicates().tolist()
-    figure = PlainFigure(_grid_caption(result), figsize=(6.4, 5.6), layout="constrained")
-    axis = figure.subplots()
+    figure, (axis,) = panels(1, _grid_caption(result), most_columns=1, each=(6.4, 5.6), beside=(0, 0), ax=ax)
     image = axis.imshow(values, vmin=min(0.0, float(np.nanmin(values))), vmax=1, cmap="viridis", origin="lower")
     for labels, place in ((rows, axis.set_yticks), (columns, axis.set_xticks)):
         step = max(1, math.ceil(len(labels) / 16))

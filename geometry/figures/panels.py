@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
@@ -15,6 +16,9 @@ from geometry.figures.plain import PlainFigure
 
 MOST_SHOWN = 8
 """Layers that have a panel each unless more are asked for."""
+
+Ax = Axes | Sequence[Axes] | np.ndarray | None
+"""Panels of a figure of the caller's, to draw into; None for a figure of our own."""
 
 Shown = int | str | Collection[int]
 """How many layers are shown, evenly spread; or which: `all`, numbers, or a string such as `0,4-7,-1`."""
@@ -56,6 +60,7 @@ def panels(
     each: tuple[float, float],
     beside: tuple[float, float],
     sharey: bool = False,
+    ax: Ax = None,
 ) -> tuple[Figure, Shaped[np.ndarray, " panel"]]:
     """A figure of n panels, line by line, and its axes, with nothing where the last line is not full.
 
@@ -66,7 +71,13 @@ def panels(
         each: width and height of a panel, in inches.
         beside: width and height of what is not panels.
         sharey: all have the same y axis.
+        ax: panels of the caller's, which are taken instead; such a figure has no caption.
+
+    Raises:
+        InputError: the caller's are not so many.
     """
+    if ax is not None:
+        return _given(ax, n)
     columns = min(most_columns, n)
     lines = math.ceil(n / columns)
     size = (each[0] * columns + beside[0], each[1] * lines + beside[1])
@@ -75,6 +86,21 @@ def panels(
     for axis in axes[n:]:
         axis.set_axis_off()
     return figure, axes
+
+
+def _given(ax: Any, n: int) -> tuple[Figure, Shaped[np.ndarray, " panel"]]:
+    axes = np.ravel(np.array(ax, dtype=object))
+    if len(axes) != n or not all(isinstance(axis, Axes) for axis in axes):
+        raise InputError(f"the figure has {n} panel{'s' * (n > 1)}, and takes as many axes; got {len(axes)}")
+    figure = axes[0].get_figure(root=True)
+    assert figure is not None
+    return figure, axes
+
+
+def headline(figure: Figure, text: str, *, fontsize: float) -> None:
+    """A title over all panels; a figure of the caller's keeps its own."""
+    if isinstance(figure, PlainFigure):
+        figure.suptitle(text, fontsize=fontsize)
 
 
 def layer_title(hook: Hook) -> str:

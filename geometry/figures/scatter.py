@@ -2,21 +2,24 @@
 
 from collections.abc import Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
 from geometry.bases.aligned import aligned
 from geometry.figures.captions import at_layers, counted, sentences
 from geometry.figures.legend import legend_below
-from geometry.figures.panels import MOST_SHOWN, Shown, layer_ticks, layer_title, panels, shown_layers
-from geometry.figures.plain import PlainFigure
+from geometry.figures.panels import MOST_SHOWN, Ax, Shown, headline, layer_title, panels, shown_layers
 from geometry.results.result import LayerResult
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A6761D")
@@ -39,64 +42,59 @@ _GREY = "#BBBBBB"
 _MINUS = "\N{MINUS SIGN}"
 
 
-def scatter_by_layer(result: LayerResult, *, layers: Shown = MOST_SHOWN) -> Figure:
+def scatter_by_layer(
+    result: LayerResult, *, layers: Shown = MOST_SHOWN, color: str = "family", ax: Ax = None
+) -> Figure:
     """One panel a layer: rows along the first two components, and members' means, joined where members have an order.
 
     Colour is the family, grey the controls; the label is the member, cut to three letters where it is longer.
-    Axes carry the share of variance that their component explains. The two components keep sign and order from layer to
-    layer as far as they can (`aligned`): of the picture only, the result's numbers stay as they are.
+    Axes carry the share of variance that their component explains. The two components keep sign and order from layer
+    to layer as far as they can (`aligned`): of the picture only, the result's numbers stay as they are.
 
     Args:
         result: of `pca_by_layer`, `svd_by_layer`, `nmf_by_layer` or `umap_by_layer`.
         layers: which have a panel: how many, evenly spread, or which ones.
+        color: the label of the rows that colours them: `family`, `frame`, `kind`, one of the user's own; numbers that
+            are many are shades. Of other labels than the family no means are drawn.
+        ax: where it is drawn, in a figure of the caller's, as many as layers shown; None for one of its own.
 
     Raises:
-        InputError: there is no such layer.
+        InputError: there is no such layer or label, or another number of axes.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> figure = Figure()
+        >>> drawn = scatter_by_layer(pca_by_layer(view, k=2), layers="2", color="frame", ax=figure.subplots())
+        >>> drawn is figure, figure.axes[0].get_title()
+        (True, 'layer 2')
     """
+    if color not in result.rows:
+        raise InputError(f"rows have no label {color!r}; they have {', '.join(map(str, result.rows.columns))}")
     shown = shown_layers([hook.table_layer for hook in result.hooks], layers)
-    columns = _even_columns(len(shown))
-    figure, axes = panels(
-        len(shown), _scatter_caption(result, shown), most_columns=columns, each=(3.1, 2.9), beside=(0.4, 0.9)
-    )
+    caption, columns = _scatter_caption(result, shown, color), _even_columns(len(shown))
+    figure, axes = panels(len(shown), caption, most_columns=columns, each=(3.1, 2.9), beside=(0.4, 0.9), ax=ax)
     scores = result.values("scores")[:, :, :2]
     order, signs = aligned(scores, turned=result.name != "nmf")
-    families = list(dict.fromkeys(result.rows["family"]))
+    families, shades = list(dict.fromkeys(result.rows["family"])), None
     for i, axis in zip(shown, axes, strict=False):
-        _scatter(axis, scores[i][:, order[i]] * signs[i], result.rows, families)
+        drawn = scores[i][:, order[i]] * signs[i]
+        points = pd.DataFrame({"x": drawn[:, 0], "y": drawn[:, 1] if drawn.shape[1] > 1 else 0.0})
+        if color == "family":
+            _by_family(axis, points, result.rows, families)
+        else:
+            shades = _by_label(axis, points, result.rows[color])
+        axis.margins(0.08)
+        axis.tick_params(labelsize=6)
+        axis.spines[["top", "right"]].set_visible(False)
         axis.set_title(layer_title(result.hooks[i]), fontsize=10)
         x_label, y_label = _axis_labels(result, i, order[i], signs[i])
         axis.set_xlabel(x_label, fontsize=8)
         axis.set_ylabel(y_label, fontsize=8)
-    for handle in legend_below(figure, axes[:1], fontsize=11).legend_handles:
-        if isinstance(handle, Line2D):
-            handle.set_linewidth(3)
-        elif isinstance(handle, PathCollection):
-            handle.set_sizes([40])
-    figure.suptitle(f"{result.parameters['site']}: {METHODS[result.name]} of {_what(result)}", fontsize=13)
-    return figure
-
-
-def explained_variance_by_layer(result: LayerResult) -> Figure:
-    """Share of variance of each component over layers: one standard error (members), and the null's maximum."""
-    figure = PlainFigure(_variance_caption(result), figsize=(8.2, 4.4), layout="constrained")
-    axis = figure.subplots()
-    layers = [hook.table_layer for hook in result.hooks]
-    ratios, errors = result.values("explained_variance_ratio"), result.values("se")
-    for component in range(ratios.shape[1]):
-        colour = PALETTE[component % len(PALETTE)]
-        share = ratios[:, component]
-        axis.plot(layers, share, color=colour, marker="o", markersize=3, label=f"{SHORT[result.name]}{component + 1}")
-        if np.isfinite(errors[:, component]).any():
-            low, high = share - errors[:, component], share + errors[:, component]
-            axis.fill_between(layers, low.clip(0), high.clip(max=1), color=colour, alpha=0.2, linewidth=0)
-    ceiling = result.values("null").max(axis=(1, 2))
-    axis.plot(layers, ceiling, color="black", linestyle="--", linewidth=1, label="largest of the null")
-    layer_ticks(axis, layers)
-    axis.set_ylabel("explained variance ratio")
-    axis.set_ylim(0, None)
-    axis.spines[["top", "right"]].set_visible(False)
-    legend_below(figure, [axis])
-    axis.set_title(f"{result.parameters['site']}: {_what(result)}", fontsize=10)
+    if shades is not None:
+        figure.colorbar(shades, ax=list(axes[: len(shown)]), label=color)
+    else:
+        _enlarge(legend_below(figure, axes[: len(shown)], fontsize=11))
+    headline(figure, f"{result.parameters['site']}: {METHODS[result.name]} of {row_counts_text(result)}", fontsize=13)
     return figure
 
 
@@ -105,7 +103,7 @@ def _even_columns(n: int) -> int:
     return n if n <= 4 else min((4, 5, 6), key=lambda columns: (-n % columns, -columns))
 
 
-def _scatter_caption(result: LayerResult, shown: Sequence[int]) -> str:
+def _scatter_caption(result: LayerResult, shown: Sequence[int], color: str) -> str:
     """What `scatter_by_layer` shows."""
     families = result.rows["family"]
     ours = [name for name in dict.fromkeys(families) if not name.startswith(CONTROL_PREFIX)]
@@ -118,8 +116,10 @@ def _scatter_caption(result: LayerResult, shown: Sequence[int]) -> str:
         f"{at_layers(result.hooks[i].table_layer for i in shown)}{chosen}, fitted at each by itself: "
         f"{counted(result.table)}.",
         "Small points are rows; words (of more than three letters the first three) stand at the mean of a family's "
-        f"rows of one member{f', and {joined}' if ordered else ''}.",
-        f"Grey: the rows of {n_controls} control families." if n_controls else "",
+        f"rows of one member{f', and {joined}' if ordered else ''}."
+        if color == "family"
+        else f"Points are rows, in the colour of their {color}.",
+        f"Grey: the rows of {n_controls} control families." if n_controls and color == "family" else "",
         "Distances between clusters and their sizes mean nothing; trustworthiness (0 to 1) is of each row's nearest "
         f"{result.parameters.get('n_neighbors')} neighbours."
         if result.name == "umap"
@@ -131,19 +131,6 @@ def _scatter_caption(result: LayerResult, shown: Sequence[int]) -> str:
         else "",
     ]
     return sentences(*parts)
-
-
-def _variance_caption(result: LayerResult) -> str:
-    """What `explained_variance_by_layer` shows."""
-    n_draws, errors = result.values("null").shape[1], np.isfinite(result.values("se")).any()
-    return (
-        f"Share of variance of {result.parameters['site']} that each of the first "
-        f"{result.values('explained_variance_ratio').shape[1]} {METHODS[result.name]} explains, over layers: "
-        f"{counted(result.table)}. "
-        + ("Bands: one standard error on either side (jackknife over members). " if errors else "No errors. ")
-        + f"Dashed: the largest share of any component in {n_draws} draws in which every column "
-        "is permuted by itself."
-    )
 
 
 def _axis_labels(result: LayerResult, i: int, order: np.ndarray, signs: np.ndarray) -> tuple[str, str]:
@@ -164,27 +151,47 @@ def _component(short: str, number: int, ratio: float, *, turned: bool) -> str:
     return f"{name} ({ratio:.0%})" if np.isfinite(ratio) else f"{name} (no variance)"
 
 
-def _what(result: LayerResult) -> str:
+def row_counts_text(result: LayerResult) -> str:
+    """Rows, members and templates, as titles count them."""
     counts = result.table.iloc[0]
     return f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
 
 
-def _scatter(axis: Axes, scores: np.ndarray, rows: pd.DataFrame, families: Sequence[str]) -> None:
+def _by_family(axis: Axes, points: pd.DataFrame, rows: pd.DataFrame, families: Sequence[str]) -> None:
     """Controls lie underneath as grey clouds; each other family has its colour, its path and its labels."""
-    second = scores[:, 1] if scores.shape[1] > 1 else np.zeros(len(scores))
     control = rows["family"].str.startswith(CONTROL_PREFIX).to_numpy()
     if control.any():
         label = f"controls ({rows['family'][control].nunique()})"
-        axis.scatter(scores[control, 0], second[control], s=3, color=_GREY, linewidths=0, label=label)
+        axis.scatter(points["x"][control], points["y"][control], s=3, color=_GREY, linewidths=0, label=label)
     for number, family in enumerate(f for f in families if not f.startswith(CONTROL_PREFIX)):
         mine = (rows["family"] == family).to_numpy()
-        points = pd.DataFrame({"x": scores[mine, 0], "y": second[mine], "unit": rows["unit"][mine]})
         names = rows[mine].groupby("unit")["shown"].first()
         colour, joined = PALETTE[number % len(PALETTE)], _in_order(rows[mine])
-        _family(axis, points, names, family or "prompts", colour, joined=joined)
-    axis.margins(0.08)
-    axis.tick_params(labelsize=6)
-    axis.spines[["top", "right"]].set_visible(False)
+        units = points[mine].assign(unit=rows["unit"][mine].to_numpy())
+        _family(axis, units, names, family or "prompts", colour, joined=joined)
+
+
+def _by_label(axis: Axes, points: pd.DataFrame, labels: "pd.Series[Any]") -> PathCollection | None:
+    """Points in the colour of their label; numbers that are many as shades, which are given back."""
+    style: dict[str, Any] = {"s": 5, "alpha": 0.6, "linewidths": 0}
+    values = list(dict.fromkeys(labels))
+    if labels.dtype.kind in "if" and len(values) > len(PALETTE):
+        return axis.scatter(points["x"], points["y"], c=labels, cmap="viridis", **style)
+    many = colormaps["turbo"](np.linspace(0.05, 0.95, len(values)))
+    for number, value in enumerate(values):
+        mine = (labels == value).to_numpy()
+        colour = PALETTE[number] if len(values) <= len(PALETTE) else many[number]
+        axis.scatter(points["x"][mine], points["y"][mine], color=colour, label=str(value) or "none", **style)
+    return None
+
+
+def _enlarge(legend: Legend) -> None:
+    """Marks of a legend in a size at which their colours are told apart."""
+    for handle in legend.legend_handles:
+        if isinstance(handle, Line2D):
+            handle.set_linewidth(3)
+        elif isinstance(handle, PathCollection):
+            handle.set_sizes([40])
 
 
 def _in_order(rows: pd.DataFrame) -> bool:

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from cache import Hook, plan_recording
 from cache.errors import InputError, NoSpaceError
 from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
+from geometry.figures.scatter import scatter_by_layer
+from geometry.figures.spectra import explained_variance_by_layer
 from geometry.layers.principal import pca_by_layer
 from geometry.report import write_report
 from geometry.results.dataset import on_sites

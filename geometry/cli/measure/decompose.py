@@ -130,8 +130,8 @@ def _figures(
     result: "LayerResult", tables: "Mapping[str, pd.DataFrame]", shown: int | str = 8, n_heads: int = 1
 ) -> dict[str, Any]:
     from geometry.figures.loadings import heads_by_layer, loading_table
-    from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
-    from geometry.figures.spectra import demixed_by_layer, spectra_by_layer
+    from geometry.figures.scatter import scatter_by_layer
+    from geometry.figures.spectra import demixed_by_layer, explained_variance_by_layer, spectra_by_layer
 
     if result.name == "demix":
         return {"demixed": demixed_by_layer(result)}

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from cache import Hook, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
 from geometry.figures.panels import layer_title
-from geometry.figures.scatter import PALETTE, explained_variance_by_layer, scatter_by_layer
+from geometry.figures.scatter import PALETTE, scatter_by_layer
+from geometry.figures.spectra import explained_variance_by_layer
 from geometry.layers.principal import pca_by_layer
 from geometry.results.dataset import on_sites
 from geometry.results.result import LayerResult
@@ -403,10 +405,54 @@ def test_the_same_result_gives_the_same_picture():
 def test_no_display_and_no_pyplot_are_needed(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it now fails
-    spec = importlib.util.find_spec("geometry.figures.scatter")
-    figures = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(figures)
-    for draw in (figures.scatter_by_layer, figures.explained_variance_by_layer):
+    for module, name in (("scatter", "scatter_by_layer"), ("spectra", "explained_variance_by_layer")):
+        spec = importlib.util.find_spec(f"geometry.figures.{module}")
+        figures = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(figures)
         picture = io.BytesIO()
-        draw(made_up(n_layers=1)).savefig(picture, format="png")
+        getattr(figures, name)(made_up(n_layers=1)).savefig(picture, format="png")
         assert picture.getvalue().startswith(b"\x89PNG")
+
+
+def test_any_label_colours_the_rows(whole):
+    rows = whole.rows.assign(frame=np.where(np.arange(len(whole.rows)) % 2, "list", "quote"))
+    result = made_up(n_layers=1, embed=False, rows=rows)
+    figure = scatter_by_layer(result, color="frame")
+    assert legend_of(figure) == ["quote", "list"]
+    for name, points in zip(("quote", "list"), figure.axes[0].collections, strict=True):
+        drawn = result.values("scores")[0][(rows["frame"] == name).to_numpy(), :2]
+        np.testing.assert_array_equal(points.get_offsets(), drawn)
+    assert not figure.axes[0].lines
+    assert "Points are rows, in the colour of their frame." in figure.caption
+
+
+def test_many_numbers_are_shades_with_a_bar_that_is_named():
+    result = made_up(n_layers=1, embed=False)
+    numbers = result.rows.assign(position=np.arange(len(result.rows)))
+    figure = scatter_by_layer(made_up(n_layers=1, embed=False, rows=numbers), color="position")
+    np.testing.assert_array_equal(figure.axes[0].collections[0].get_array(), numbers["position"])
+    assert figure.axes[1].get_ylabel() == "position"
+
+
+def test_a_label_that_rows_do_not_have_is_told(whole):
+    with pytest.raises(InputError, match="rows have no label 'colour'; they have family, shown, unit"):
+        scatter_by_layer(whole, color="colour")
+
+
+def test_panels_of_the_callers_figure_are_drawn_into_and_nothing_else_of_it_changes():
+    figure = Figure(figsize=(6, 2))
+    own, left, right = figure.subplots(1, 3)
+    figure.suptitle("mine")
+    result = made_up(("months",), n_layers=2, embed=False)
+    result = made_up(("months",), n_layers=2, embed=False, rows=result.rows.assign(shown="$^$"))
+    assert scatter_by_layer(result, ax=[left, right]) is figure
+    assert [axis.get_title() for axis in (own, left, right)] == ["", "layer 0", "layer 1"]
+    assert figure.get_suptitle() == "mine"
+    assert not figure.legends
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["months"]
+    assert figure.get_size_inches().tolist() == [6, 2]
+    explained_variance_by_layer(result, ax=own)
+    assert own.get_ylabel() == "explained variance ratio"
+    figure.savefig(io.BytesIO(), format="svg")
+    with pytest.raises(InputError, match="the figure has 2 panels, and takes as many axes; got 1"):
+        scatter_by_layer(result, ax=left)
