@@ -33,7 +33,7 @@ def cosines(
 ) -> None:
     """Cosines between the directions from each family to each after it, and of two steps with the third they make."""
     from probes.cosines.by_layer import cosines_by_layer
-    from probes.cosines.figures import cosines_over_layers
+    from probes.cosines.figures import MANY, cosine_matrices, cosines_over_layers
 
     names = options.families_of(families)
     folder = options.results_folder(out, f"{file.stem}-cosines")
@@ -47,7 +47,7 @@ def cosines(
         if not set(pairs[-1]) <= set(view.store.controls):
             notes.insert(0, "no direction between controls beside them: record control:0-1")
         report = Report(
-            draw=lambda: {"cosines": cosines_over_layers(result)},
+            draw=lambda: {"cosines": (cosine_matrices if len(pairs) > MANY else cosines_over_layers)(result)},
             shown=[(f"cosines of {method} directions at {site}, by layer: {what}", _by_layer(result.table))],
             notes=notes,
         )

@@ -175,7 +175,7 @@ def test_sweep_writes_tables_and_figures(run, store, tmp_path, monkeypatch):
     assert code == 0, err
     names = {path.name for path in (tmp_path / "swept").iterdir()}
     tables = {f"{name}.csv" for name in ("table", "rows", "summary", "answers", "before_after", "collateral")}
-    figures = {f"{name}.{suffix}" for name in ("success", "grid") for suffix in ("png", "svg")}
+    figures = {f"{name}.{suffix}" for name in ("success", "grid") for suffix in ("png", "svg", "txt")}
     assert names == tables | figures | {"result.nc", "result.json"}
     described = json.loads((tmp_path / "swept" / "result.json").read_text())
     assert described["parameters"]["seed"] == 4
