@@ -1,7 +1,7 @@
-"""A result on disk: machine-readable files, and its pictures as PNG and SVG beside them."""
+"""A result on disk: machine-readable files, and its pictures as PNG, SVG or PDF beside them."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -9,12 +9,29 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
+from matplotlib.backend_bases import get_registered_canvas_class
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from cache.errors import InputError
 from cache.whole_files import write_whole
+from geometry.printable import printable
+from geometry.results.described import provenance
 from geometry.results.result import LayerResult
+
+DEFAULT_FORMATS = ("png", "svg")
+
+_UNDATED: Mapping[str, Mapping[str, None]] = MappingProxyType(
+    {
+        "png": {"Software": None},
+        "svg": {"Date": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
+)
+"""Formats of figures, and what of each is left out so that the same figure gives the same bytes."""
+
+_DPI = 110
+_DPI_IN_VECTORS = 220  # of point layers that are too large for vectors
 
 
 def write_report(
@@ -22,12 +39,28 @@ def write_report(
     figures: Mapping[str, Figure],
     folder: str | Path,
     tables: Mapping[str, pd.DataFrame] = MappingProxyType({}),
+    *,
+    formats: Collection[str] = DEFAULT_FORMATS,
+    command: str = "",
 ) -> list[Path]:
     """Save a result, its figures and further tables (CSV) into a folder, which is made if need be; returns the files.
 
-    Each file is whole or not there. The same result gives the same bytes: SVGs carry no date and no random ids.
+    Beside each figure lies its caption (`scatter.txt`): what is drawn, how many of what it rests on, what errors and
+    nulls are; then the parameters, seed, store and command.
+
+    Each file is whole or not there. The same result gives the same bytes: no picture carries a date or random ids. The
+    texts of an SVG are texts, those of a PDF are in embedded TrueType fonts.
+
+    Args:
+        result: the result.
+        figures: by name.
+        folder: where to.
+        tables: by name.
+        formats: of the figures: `png`, `svg`, `pdf`.
+        command: what made the result, for the captions.
 
     Raises:
+        InputError: a format is none of these.
         NotAvailableError: the folder cannot be made, or takes no file.
         NoSpaceError: there is no room.
 
@@ -36,17 +69,31 @@ def write_report(
         >>> result = pca_by_layer(view, k=2)
         >>> files = write_report(result, {"scatter": scatter_by_layer(result)}, "figures/pca")
         >>> [path.name for path in files]
-        ['result.nc', 'result.json', 'table.csv', 'rows.csv', 'scatter.png', 'scatter.svg']
+        ['result.nc', 'result.json', 'table.csv', 'rows.csv', 'scatter.png', 'scatter.svg', 'scatter.txt']
     """
+    chosen = known_formats(formats)
     folder = Path(folder)
-    paths = result.save(folder)
+    paths, made_from = result.save(folder), provenance(result.parameters, result.source, command)
     for name, table in tables.items():
         paths.append(write_whole(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g")))
-    with matplotlib.rc_context({"svg.hashsalt": result.source, "svg.fonttype": "none"}):
+    with matplotlib.rc_context({"svg.hashsalt": result.source, "svg.fonttype": "none", "pdf.fonttype": 42}):
         for name, figure in figures.items():
-            png, svg = _pictures(figure)
-            paths += [write_whole(folder / f"{name}.png", png), write_whole(folder / f"{name}.svg", svg)]
+            pictures = _pictures(figure, chosen)
+            paths += [write_whole(folder / f"{name}.{one}", pictures[one]) for one in chosen]
+            paths.append(write_whole(folder / f"{name}.txt", f"{_caption(figure)}{made_from}\n"))
     return paths
+
+
+def known_formats(formats: Collection[str]) -> list[str]:
+    """The formats of figures that are asked for, each once.
+
+    Raises:
+        InputError: there is none, or one that is not known.
+    """
+    asked = [formats] if isinstance(formats, str) else list(dict.fromkeys(formats))
+    if not asked or not set(asked) <= set(_UNDATED):
+        raise InputError(f"figures are written as {', '.join(_UNDATED)}; got {', '.join(asked) or 'none'}")
+    return asked
 
 
 @contextmanager
@@ -57,17 +104,33 @@ def own_style() -> Iterator[None]:
         yield
 
 
-def _pictures(figure: Figure) -> tuple[bytes, bytes]:
-    """A figure as PNG, and as SVG with the same layout: found once; drawn once each, where `savefig` draws twice."""
-    png, svg = io.BytesIO(), io.BytesIO()
+def _caption(figure: Figure) -> str:
+    """What a figure of ours says of itself, with a line between that and what follows; of others nothing."""
+    said = str(getattr(figure, "caption", ""))
+    return f"{printable(said)}\n\n" if said else ""
+
+
+def _pictures(figure: Figure, formats: Collection[str]) -> dict[str, bytes]:
+    """A figure in each format with the same layout: found once; drawn once each, where `savefig` draws twice."""
     canvas, layout, dpi = figure.canvas, figure.get_layout_engine(), figure.dpi
-    figure.set_dpi(110)
-    drawing: Any = FigureCanvasAgg(figure)
-    drawing.print_png(png, metadata={"Software": None})
+    figure.set_dpi(_DPI)
+    FigureCanvasAgg(figure)
+    pictures: dict[str, bytes] = {}
+    if "png" in formats:
+        pictures["png"] = _drawn(figure, "png")
+    else:
+        figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    drawing = FigureCanvasSVG(figure)
-    drawing.print_svg(svg, metadata={"Date": None})
+    figure.set_dpi(_DPI_IN_VECTORS)
+    pictures |= {one: _drawn(figure, one) for one in formats if one != "png"}
     figure.set_layout_engine(layout)
     figure.set_dpi(dpi)
     figure.set_canvas(canvas)
-    return png.getvalue(), svg.getvalue()
+    return pictures
+
+
+def _drawn(figure: Figure, name: str) -> bytes:
+    written = io.BytesIO()
+    canvas: Any = get_registered_canvas_class(name)
+    getattr(canvas(figure), f"print_{name}")(written, metadata=dict(_UNDATED[name]))
+    return written.getvalue()

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from matplotlib.figure import Figure
 
 from geometry.results.result import LayerResult
-from probes.cosines.figures import cosines_over_layers
+from probes.cosines.figures import drawn_cosines
 from probes.linear.figures import probes_by_layer
 from probes.steering.cells import success_by_layer
 from probes.steering.figures import steering_by_layer, steering_grid
@@ -21,7 +21,7 @@ from probes.transfer.figures import (
 
 _PICTURES: Mapping[str, Mapping[str, Callable[[LayerResult], Figure]]] = MappingProxyType(
     {
-        "direction cosines": {"cosines": cosines_over_layers},
+        "direction cosines": {"cosines": drawn_cosines},
         "probe": {"probes": probes_by_layer},
         "last_or_answer": {"by_layer": last_or_answer_by_layer},
     }

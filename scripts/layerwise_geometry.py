@@ -26,8 +26,8 @@ from geometry import (
 from geometry.between.summary import summary
 from geometry.figures.compare import described_by_layer, layer_heatmap, shared_index_by_layer
 from geometry.figures.loadings import loading_table
-from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
-from geometry.figures.spectra import demixed_by_layer, spectra_by_layer
+from geometry.figures.scatter import scatter_by_layer
+from geometry.figures.spectra import demixed_by_layer, explained_variance_by_layer, spectra_by_layer
 
 
 def decompositions(store: ActivationStore, model: LoadedModel, families: list[str], folder: Path) -> None:

@@ -125,7 +125,7 @@ def circles(monkeypatch) -> None:
 @pytest.fixture
 def no_pictures(monkeypatch) -> None:
     """Nothing is drawn: what a test looks at are tables, files and messages."""
-    monkeypatch.setattr("geometry.report._pictures", lambda _: (b"", b""))
+    monkeypatch.setattr("geometry.report._pictures", lambda _, formats: dict.fromkeys(formats, b""))
 
 
 @pytest.fixture

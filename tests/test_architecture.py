@@ -32,6 +32,7 @@ HOMES = {
     ],
     "matplotlib": [
         "geometry/figures/",
+        "geometry/pictures.py",
         "geometry/report.py",
         "probes/cosines/figures.py",
         "probes/linear/figures.py",
@@ -304,6 +305,7 @@ def test_tests_mirror_the_source():
         "geometry/cli/record/prompts.py": "geometry/cli/test_commands.py",
         "geometry/cli/record/store.py": "geometry/cli/test_commands.py",
         "probes/pictures.py": "geometry/cli/test_same_pictures.py",
+        "probes/transfer/captions.py": "probes/transfer/test_figures.py",
     }
     assert set(missing) <= set(covered_elsewhere)
     assert all((ROOT / "tests" / home).exists() for home in covered_elsewhere.values())

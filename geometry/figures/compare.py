@@ -9,9 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from geometry.between.summary import loudest
+from geometry.figures.captions import at_layers, counted, sentences
 from geometry.figures.legend import legend_below
+from geometry.figures.panels import Ax, headline, layer_ticks, panels
 from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import PALETTE, layer_ticks, panels
+from geometry.figures.scatter import PALETTE
 from geometry.results.result import LayerResult
 from geometry.similarity.of_families import MAX_LAG
 from geometry.stats.uncertainty import LEAST_CONTROLS
@@ -20,17 +22,29 @@ _BAND = "#DDDDDD"
 _READOUT = "readout removed"
 
 
-def shared_index_by_layer(result: LayerResult, *, measure: str = "matched_cosine", private: str = "letters") -> Figure:
+def shared_index_by_layer(
+    result: LayerResult, *, measure: str = "matched_cosine", private: str = "letters", ax: Ax = None
+) -> Figure:
     """One panel a pair of families: similarity of their index codes over layers, inside its control band.
 
     Colour: the value, with its 95 % interval; filled points are called `shared`; layers whose codes are not reliable
     are left out. Grey: from the lowest to the highest control family. Dashed: the members' readout directions removed.
     Dotted: both families' mean similarity, where reliable, to one whose order is its own (`private`), if it is there.
     Inset: the lag profile at the layer that the summary shows.
+
+    Args:
+        result: of `between_pairs`.
+        measure: one that decides.
+        private: the family that is drawn beside the others and not by itself.
+        ax: where it is drawn, in a figure of the caller's, as many as pairs; None for a figure of its own.
+
+    Raises:
+        InputError: there are not so many axes.
     """
     table = _plain(result.table[result.table["measure"] == measure])
     pairs = [(a, b) for a, b in _pairs(table) if private not in (a, b)] or _pairs(table)
-    figure, axes = panels(len(pairs), most_columns=3, each=(4.2, 2.9), beside=(0.3, 1.0), sharey=True)
+    caption = _shared_caption(result, table, measure, private)
+    figure, axes = panels(len(pairs), caption, most_columns=3, each=(4.2, 2.9), beside=(0.3, 1.0), sharey=True, ax=ax)
     axes[0].set_ylim(min(-0.45, float(table["value"].fillna(0).min()) - 0.1), 1.1)  # of all panels, which share it
     for number, ((a, b), axis) in enumerate(zip(pairs, axes, strict=False)):
         mine = _of(table, a, b)
@@ -47,8 +61,8 @@ def shared_index_by_layer(result: LayerResult, *, measure: str = "matched_cosine
         controls = f"{first['n_controls']} controls" + (" (too few)" if first["n_controls"] < LEAST_CONTROLS else "")
         axis.set_title(f"{a} - {b}: {first['n_members']} members, {controls}", fontsize=10)
         layer_ticks(axis, mine["layer"].tolist())
-    legend_below(figure, axes[:1])
-    figure.suptitle(f"{result.parameters['site']}: {measure} of matched members, across templates", fontsize=12)
+    legend_below(figure, axes[: len(pairs)])
+    headline(figure, f"{result.parameters['site']}: {measure} of matched members, across templates", fontsize=12)
     return figure
 
 
@@ -60,7 +74,9 @@ def described_by_layer(result: LayerResult, measures: Sequence[str]) -> Figure:
     """
     table = _plain(result.table)
     pairs = _pairs(table)
-    figure = PlainFigure(figsize=(2.9 * len(pairs) + 0.6, 2.3 * len(measures) + 0.9), layout="constrained")
+    size = (2.9 * len(pairs) + 0.6, 2.3 * len(measures) + 0.9)
+    caption = _described_caption(result, table, measures)
+    figure = PlainFigure(caption, figsize=size, layout="constrained")
     grid = figure.subplots(len(measures), len(pairs), squeeze=False, sharey="row")
     for line, measure in zip(grid, measures, strict=True):
         for number, ((a, b), axis) in enumerate(zip(pairs, line, strict=True)):
@@ -78,13 +94,17 @@ def described_by_layer(result: LayerResult, measures: Sequence[str]) -> Figure:
     return figure
 
 
-def layer_heatmap(result: LayerResult) -> Figure:
-    """Similarity of every layer (row) to every other (column), dark to light from 0 to 1."""
+def layer_heatmap(result: LayerResult, *, ax: Axes | None = None) -> Figure:
+    """Similarity of every layer (row) to every other (column), dark to light from 0 to 1.
+
+    Args:
+        result: of `between_layers` or `between_stores`.
+        ax: where it is drawn, in a figure of the caller's; None for a figure of its own.
+    """
     values = result.values("value")
     table = result.table
     rows, columns = table["layer"].drop_duplicates().tolist(), table["layer_b"].drop_duplicates().tolist()
-    figure = PlainFigure(figsize=(6.4, 5.6), layout="constrained")
-    axis = figure.subplots()
+    figure, (axis,) = panels(1, _grid_caption(result), most_columns=1, each=(6.4, 5.6), beside=(0, 0), ax=ax)
     image = axis.imshow(values, vmin=min(0.0, float(np.nanmin(values))), vmax=1, cmap="viridis", origin="lower")
     for labels, place in ((rows, axis.set_yticks), (columns, axis.set_xticks)):
         step = max(1, math.ceil(len(labels) / 16))
@@ -92,7 +112,7 @@ def layer_heatmap(result: LayerResult) -> Figure:
         place(list(shown), ["embed" if labels[i] < 0 else str(labels[i]) for i in shown], fontsize=8)
     axis.set_xlabel("layer")
     axis.set_ylabel("layer")
-    figure.colorbar(image, ax=axis, shrink=0.85)
+    figure.colorbar(image, ax=axis, shrink=0.85, label=str(result.parameters["measure"]))
     first = table.iloc[0]
     axis.set_title(
         f"{result.parameters['site']}: {result.parameters['measure']}, {first['n_rows']} rows, "
@@ -100,6 +120,50 @@ def layer_heatmap(result: LayerResult) -> Figure:
         fontsize=10,
     )
     return figure
+
+
+def _shared_caption(result: LayerResult, table: pd.DataFrame, measure: str, private: str) -> str:
+    """What `shared_index_by_layer` shows."""
+    parts = [
+        f"Similarity ({measure}) of the index codes of pairs of families in {result.parameters['site']}, over layers: "
+        f"{counted(table)}.",
+        "Members are matched by their ordinals, or by what the prompts name as pairs, and compared across different "
+        "templates; layers at which the codes are not reliable are left out.",
+    ]
+    if table["ci_low"].notna().any():
+        parts.append("Coloured bands: 95 % intervals, by turning the null of unrelated codes around.")
+    if (table["verdict"] == "shared").any():
+        parts.append("Filled points: the verdict is shared.")
+    if table["control_max"].notna().any():
+        parts.append("Grey: from the lowest to the highest control family in place of one of the two.")
+    if _READOUT in result.parameters["variants"]:
+        parts.append("Dashed: with the members' readout directions removed.")
+    if private in {*table["a"], *table["b"]}:
+        parts.append(f"Dotted: the mean similarity of the two families to {private}, whose order is its own.")
+    parts.append("Insets: the similarity of members that are so many places apart, at the layer with the smallest p.")
+    return sentences(*parts)
+
+
+def _described_caption(result: LayerResult, table: pd.DataFrame, measures: Sequence[str]) -> str:
+    """What `described_by_layer` shows."""
+    grey = (
+        "Grey: from the lowest to the highest control family of the same windows; within it, overlapping windows alone "
+    )
+    return (
+        f"Measures that describe and do not decide ({', '.join(measures)}), of pairs of families in "
+        f"{result.parameters['site']}, over layers: {counted(table)}. "
+        + (f"{grey}make the measure as high. " if table["control_max"].notna().any() else "")
+        + "Dashed: the mean under permuted members. Without p and interval."
+    )
+
+
+def _grid_caption(result: LayerResult) -> str:
+    """What `layer_heatmap` shows."""
+    layers, others = (at_layers(result.table[name]) for name in ("layer", "layer_b"))
+    return (
+        f"Similarity ({result.parameters['measure']}) of {result.parameters['site']} at {layers} (rows) to "
+        f"{'each other' if layers == others else others} (columns), on the same prompts: {counted(result.table)}."
+    )
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,10 +1,14 @@
-"""A table of what components stand for, as a picture."""
+"""What components stand for, as pictures: a table of members and tokens, and the heads in which they lie."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from geometry.figures.captions import at_layers, counted, sentences
+from geometry.figures.panels import Shown, shown_layers
 from geometry.figures.plain import PlainFigure
+from geometry.figures.scatter import SHORT
+from geometry.results.result import LayerResult
 
 _TITLES = {
     "layer": "layer",
@@ -16,20 +20,32 @@ _TITLES = {
     "suppresses": "suppresses",
 }
 _WIDEST = 50
+_MOST_LAYERS = 6
+_MOST_COMPONENTS = 3
 
 
-def loading_table(table: pd.DataFrame, *, title: str, most_layers: int = 6) -> Figure:
-    """Components of a few layers, evenly spread: share, members at both ends, tokens promoted and suppressed."""
-    layers = table["layer"].drop_duplicates().to_numpy()
-    chosen = layers[np.unique(np.linspace(0, len(layers) - 1, most_layers).round().astype(int))]
-    shown = table[table["layer"].isin(chosen)]
+def loading_table(table: pd.DataFrame, *, title: str, layers: Shown = _MOST_LAYERS) -> Figure:
+    """Components of a few layers: share, members at both ends, tokens promoted and suppressed.
+
+    Args:
+        table: of `loadings`.
+        title: what stands above it.
+        layers: which are shown: how many, evenly spread, or which ones.
+
+    Raises:
+        InputError: there is no such layer.
+    """
+    there = table["layer"].drop_duplicates().tolist()
+    shown = table[table["layer"].isin([there[i] for i in shown_layers(there, layers)])]
     columns = [name for name in _TITLES if name in shown]
     cells = [
         [_cell(name, value) for name, value in zip(columns, line, strict=True)] for line in shown[columns].to_numpy()
     ]
     widths = [max(len(_TITLES[name]), *(len(line[i]) for line in cells)) for i, name in enumerate(columns)]
     figure = PlainFigure(
-        figsize=(0.075 * sum(widths) + 0.25 * len(widths), 0.22 * (len(cells) + 2) + 0.4), layout="constrained"
+        _caption(shown, columns),
+        figsize=(0.075 * sum(widths) + 0.25 * len(widths), 0.22 * (len(cells) + 2) + 0.4),
+        layout="constrained",
     )
     axis = figure.subplots()
     axis.set_axis_off()
@@ -49,6 +65,55 @@ def loading_table(table: pd.DataFrame, *, title: str, most_layers: int = 6) -> F
         cell.set_facecolor("#EEEEEE" if line == 0 else "white" if block[line - 1] % 2 == 0 else "#F7F7F7")
     axis.set_title(title, fontsize=10)
     return figure
+
+
+def heads_by_layer(result: LayerResult, n_heads: int, *, most: int = _MOST_COMPONENTS) -> Figure:
+    """One panel a component: how much of its direction lies in each head (columns), at every layer (rows).
+
+    Args:
+        result: of `pca_by_layer`, `svd_by_layer` or `nmf_by_layer`, of a site at which heads stand side by side.
+        n_heads: how many.
+        most: components at most.
+    """
+    directions = result.values("directions")[:, :most]
+    squares = directions.reshape(*directions.shape[:2], n_heads, -1) ** 2
+    shares = squares.sum(axis=3) / np.maximum(squares.sum(axis=(2, 3)), 1e-30)[:, :, None]
+    n, layers = directions.shape[1], [hook.table_layer for hook in result.hooks]
+    names = [f"{SHORT[result.name]}{number + 1}" for number in range(n)]
+    caption = sentences(
+        f"Where the directions of {', '.join(names)} of {result.parameters['site']} at {at_layers(layers)} lie: share "
+        f"of their squared length in each of {n_heads} heads. {counted(result.table)}.",
+        f"A direction that has to do with no head more than with another has the same share in all, {1 / n_heads:.2g}.",
+    )
+    size = (n * max(2.4, 0.22 * n_heads + 0.9) + 0.9, max(2.2, 0.16 * len(layers) + 1.2))
+    figure = PlainFigure(caption, figsize=size, layout="constrained")
+    axes = figure.subplots(1, n, squeeze=False, sharey=True)[0]
+    for axis, name, share in zip(axes, names, shares.swapaxes(0, 1), strict=True):
+        image = axis.imshow(share, vmin=0, vmax=float(np.nanmax(shares)), cmap="viridis", aspect="auto", origin="lower")
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel("head", fontsize=9)
+        axis.set_xticks(range(0, n_heads, max(1, n_heads // 8)))
+        axis.tick_params(labelsize=8)
+    step = max(1, len(layers) // 16)
+    axes[0].set_yticks(range(0, len(layers), step), [str(layer) for layer in layers[::step]])
+    axes[0].set_ylabel("layer", fontsize=9)
+    figure.colorbar(image, ax=list(axes), label="share of the direction")
+    figure.suptitle(f"{result.parameters['site']}: the heads in which components lie", fontsize=11)
+    return figure
+
+
+def _caption(shown: pd.DataFrame, columns: list[str]) -> str:
+    """What the table says."""
+    parts = [
+        f"What the first {shown['component'].nunique()} components stand for at {at_layers(shown['layer'])}: their "
+        "share of variance, and the members whose rows have the highest and the lowest mean scores."
+    ]
+    if "promotes" in columns:
+        parts.append(
+            "Promoted and suppressed: the tokens with the highest and lowest products of the component's direction, "
+            "scaled by the final norm's gain, with the unembedding, the vocabulary's mean taken off."
+        )
+    return sentences(*parts)
 
 
 def _cell(name: str, value: object) -> str:

@@ -6,7 +6,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from matplotlib.axis import Axis
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.table import Table
 from matplotlib.text import Text
@@ -14,12 +16,29 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from geometry.printable import printable
 
+MOST_VECTORS = 5000
+"""Points of a figure that are vectors in SVG and PDF; of more, all are one image."""
+
 _LONGEST = 40  # characters of a label
 _FREE = 0.88  # of a panel's width is for its title: what stands at its left moves it
 
 
 class PlainFigure(Figure):
-    """A matplotlib figure without formulas and control characters, which no SVG may hold; all of ours are such."""
+    """A matplotlib figure without formulas and control characters, which no SVG may hold; all of ours are such.
+
+    Attributes:
+        caption: what is drawn: what stands for what, how many of what it rests on, what errors and nulls are.
+    """
+
+    def __init__(self, caption: str, **options: Any) -> None:
+        """A figure has its caption from the beginning.
+
+        Args:
+            caption: its text.
+            options: those of a matplotlib figure.
+        """
+        super().__init__(**options)
+        self.caption = caption
 
     def draw(self, renderer: Any) -> None:
         """Draw, as matplotlib asks to whenever it saves, shows or lays out."""
@@ -30,6 +49,10 @@ class PlainFigure(Figure):
             text.set_text(_shown(text.get_text()))
         for title, width in self._titles():
             _fit(title, width, renderer)
+        points = self.findobj(PathCollection)
+        many = sum(np.shape(one.get_offsets())[0] for one in points) > MOST_VECTORS
+        for one in points:
+            one.set_rasterized(many)
         super().draw(renderer)
 
     def _repr_png_(self) -> bytes:

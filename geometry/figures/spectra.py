@@ -1,16 +1,47 @@
-"""Pictures of how variance is spread: spectra over components, and the demixed parts over layers."""
+"""Pictures of how variance is spread: over components, their spectra, and the demixed parts, layer by layer."""
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from geometry.bases.demixing import PARTS
+from geometry.figures.captions import at_layers, counted
 from geometry.figures.legend import legend_below
+from geometry.figures.panels import layer_ticks, panels
 from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import PALETTE, layer_ticks
+from geometry.figures.scatter import METHODS, PALETTE, SHORT, row_counts_text
 from geometry.results.result import LayerResult
+
+
+def explained_variance_by_layer(result: LayerResult, *, ax: Axes | None = None) -> Figure:
+    """Share of variance of each component over layers: one standard error (members), and the null's maximum.
+
+    Args:
+        result: of `pca_by_layer` or `svd_by_layer`.
+        ax: where it is drawn, in a figure of the caller's; None for a figure of its own.
+    """
+    figure, (axis,) = panels(1, _variance_caption(result), most_columns=1, each=(8.2, 4.4), beside=(0, 0), ax=ax)
+    layers = [hook.table_layer for hook in result.hooks]
+    ratios, errors = result.values("explained_variance_ratio"), result.values("se")
+    for component in range(ratios.shape[1]):
+        colour = PALETTE[component % len(PALETTE)]
+        share = ratios[:, component]
+        axis.plot(layers, share, color=colour, marker="o", markersize=3, label=f"{SHORT[result.name]}{component + 1}")
+        if np.isfinite(errors[:, component]).any():
+            low, high = share - errors[:, component], share + errors[:, component]
+            axis.fill_between(layers, low.clip(0), high.clip(max=1), color=colour, alpha=0.2, linewidth=0)
+    ceiling = result.values("null").max(axis=(1, 2))
+    axis.plot(layers, ceiling, color="black", linestyle="--", linewidth=1, label="largest of the null")
+    layer_ticks(axis, layers)
+    axis.set_ylabel("explained variance ratio")
+    axis.set_ylim(0, None)
+    axis.spines[["top", "right"]].set_visible(False)
+    legend_below(figure, [axis])
+    axis.set_title(f"{result.parameters['site']}: {row_counts_text(result)}", fontsize=10)
+    return figure
 
 
 def spectra_by_layer(result: LayerResult) -> Figure:
@@ -21,7 +52,13 @@ def spectra_by_layer(result: LayerResult) -> Figure:
     """
     spectra = result.values("spectrum")
     layers = [hook.table_layer for hook in result.hooks]
-    figure = PlainFigure(figsize=(10.5, 4.2), layout="constrained")
+    caption = (
+        f"Spectra of {result.name} of {result.parameters['site']} at {at_layers(layers)}: {counted(result.table)}. "
+        "Left: share of variance of every component, a line a layer, both axes logarithmic; shares below 1e-9 are left "
+        "out. Right: the participation ratio, the number of equal components that would be as concentrated (solid), "
+        "and the shares of the variance that are the largest row's and the largest dimension's (dashed)."
+    )
+    figure = PlainFigure(caption, figsize=(10.5, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     norm = Normalize(min(layers), max(layers) if len(layers) > 1 else min(layers) + 1)
     colours = colormaps["viridis"]
@@ -52,12 +89,16 @@ def spectra_by_layer(result: LayerResult) -> Figure:
     return figure
 
 
-def demixed_by_layer(result: LayerResult) -> Figure:
-    """Share of variance of each part over layers; dashed: the largest share that unrelated codes give."""
+def demixed_by_layer(result: LayerResult, *, ax: Axes | None = None) -> Figure:
+    """Share of variance of each part over layers; dashed: the largest share that unrelated codes give.
+
+    Args:
+        result: of `demix_by_layer`.
+        ax: where it is drawn, in a figure of the caller's; None for a figure of its own.
+    """
     layers = [hook.table_layer for hook in result.hooks]
     share = result.values("share")
-    figure = PlainFigure(figsize=(8.6, 4.6), layout="constrained")
-    axis = figure.subplots()
+    figure, (axis,) = panels(1, _demixed_caption(result), most_columns=1, each=(8.6, 4.6), beside=(0, 0), ax=ax)
     for i, part in enumerate(PARTS):
         colour = PALETTE[i]
         axis.plot(layers, share[:, i], color=colour, marker="o", markersize=3, linewidth=1.3, label=part)
@@ -77,3 +118,28 @@ def demixed_by_layer(result: LayerResult) -> Figure:
         fontsize=10,
     )
     return figure
+
+
+def _demixed_caption(result: LayerResult) -> str:
+    """What `demixed_by_layer` shows."""
+    n_draws = result.values("null").shape[1]
+    null = f"Dashed: the largest share that the shared index has in {n_draws} draws of unrelated codes."
+    return (
+        f"Cross-validated shares of the variance of {result.parameters['site']} between cells of "
+        f"{', '.join(result.parameters['families'])}, over layers: {', '.join(PARTS)}. {counted(result.table)}. "
+        "Shares of noise alone vary around 0 and may be negative. "
+        + (null if n_draws else "No null: too few control families.")
+    )
+
+
+def _variance_caption(result: LayerResult) -> str:
+    """What `explained_variance_by_layer` shows."""
+    n_draws, errors = result.values("null").shape[1], np.isfinite(result.values("se")).any()
+    return (
+        f"Share of variance of {result.parameters['site']} that each of the first "
+        f"{result.values('explained_variance_ratio').shape[1]} {METHODS[result.name]} explains, over layers: "
+        f"{counted(result.table)}. "
+        + ("Bands: one standard error on either side (jackknife over members). " if errors else "No errors. ")
+        + f"Dashed: the largest share of any component in {n_draws} draws in which every column "
+        "is permuted by itself."
+    )

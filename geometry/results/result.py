@@ -24,7 +24,7 @@ from geometry.results.described import json_text, versions
 
 FILE = "result.nc"
 
-_PICTURES = ("geometry.figures.by_name", "probes.pictures")
+_PICTURES = ("geometry.pictures", "probes.pictures")
 """Who draws results, looked for by name once a picture is asked for: pictures stand on results, and not the reverse."""
 
 

@@ -5,12 +5,25 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cache.families.controls import CONTROL_PREFIX
+from geometry.figures.captions import at_layers, counted, sentences
 from geometry.figures.legend import legend_below
+from geometry.figures.panels import Shown, layer_ticks, layer_title, panels, shown_layers
 from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import PALETTE, layer_ticks
+from geometry.figures.scatter import PALETTE
 from geometry.results.result import LayerResult
 
+MANY = 8
+"""Directions that have a panel of curves each; more are told apart in matrices."""
+
 _COLUMNS = 3
+_FEW_LAYERS = 4
+_HALVES = "Each cosine is between directions of two halves of the contexts, averaged over which half is whose."
+
+
+def drawn_cosines(result: LayerResult) -> Figure:
+    """Curves of few directions (`cosines_over_layers`), matrices of many (`cosine_matrices`)."""
+    return (cosine_matrices if len(result.parameters["pairs"]) > MANY else cosines_over_layers)(result)
 
 
 def cosines_over_layers(result: LayerResult) -> Figure:
@@ -22,7 +35,7 @@ def cosines_over_layers(result: LayerResult) -> Figure:
     names = list(result.parameters["pairs"])
     columns = min(_COLUMNS, len(names))
     lines = math.ceil(len(names) / columns)
-    figure = PlainFigure(figsize=(4.2 * columns + 0.3, 2.9 * lines + 1.0), layout="constrained")
+    figure = PlainFigure(_caption(result), figsize=(4.2 * columns + 0.3, 2.9 * lines + 1.0), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     for axis in axes[len(names) :]:
         axis.set_axis_off()
@@ -36,12 +49,68 @@ def cosines_over_layers(result: LayerResult) -> Figure:
     return figure
 
 
+def cosine_matrices(result: LayerResult, *, layers: Shown = _FEW_LAYERS) -> Figure:
+    """Every direction (rows) by every other (columns), a panel a layer, from blue (-1) to red (1): for many directions.
+
+    On the diagonal a direction with itself, which is its reliability.
+
+    Args:
+        result: of `cosines_by_layer`.
+        layers: which have a panel: how many, evenly spread, or which ones.
+
+    Raises:
+        InputError: there is no such layer.
+    """
+    names, table = list(result.parameters["pairs"]), result.table[result.table["kind"] == "directions"]
+    shown = shown_layers([hook.table_layer for hook in result.hooks], layers)
+    side = 0.2 * len(names) + 0.3
+    caption = sentences(
+        f"Cosines between {len(names)} directions ({result.parameters['method']}) in {result.parameters['site']} at "
+        f"{at_layers(result.hooks[i].table_layer for i in shown)} ({len(shown)} of {len(result.hooks)} sites): "
+        f"{counted(table)}.",
+        _HALVES,
+        "Diagonal: a direction with itself, which is its reliability. White: 0, or a direction that could not be had.",
+    )
+    figure, axes = panels(len(shown), caption, most_columns=2, each=(side, side), beside=(3.2, 2.6))
+    for i, axis in zip(shown, axes, strict=False):
+        here = table[table["hook"] == result.hooks[i].name]
+        values = here.pivot_table(index="first", columns="second", values="cosine").reindex(index=names, columns=names)
+        both = values.combine_first(values.T).reindex(index=names, columns=names).to_numpy()
+        image = axis.imshow(both, vmin=-1, vmax=1, cmap="RdBu_r")
+        axis.set_title(layer_title(result.hooks[i]), fontsize=10)
+        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axis.set_yticks(range(len(names)), names, fontsize=7)
+    for axis in axes[: len(shown)]:
+        axis.label_outer()
+    figure.colorbar(image, ax=list(axes), label="cosine", shrink=0.6)
+    figure.suptitle(
+        f"{result.parameters['site']}: cosines between directions ({result.parameters['method']})", fontsize=12
+    )
+    return figure
+
+
+def _caption(result: LayerResult) -> str:
+    """What `cosines_over_layers` shows."""
+    names, table = result.parameters["pairs"], result.table
+    parts = [
+        f"Cosines between {len(names)} directions ({result.parameters['method']}) in {result.parameters['site']}, over "
+        f"layers, a panel a direction: {counted(table)}.",
+        _HALVES,
+        "Black: a direction with itself, which is its reliability; no other is to be expected above it.",
+    ]
+    if any(name.startswith(CONTROL_PREFIX) for name in names):
+        parts.append("Dashed: directions between control families.")
+    if (table["kind"] == "composition").any():
+        parts.append("Dotted: the sum of two steps in a direction's place.")
+    return sentences(*parts)
+
+
 def _panel(axis: Axes, result: LayerResult, name: str, names: list[str]) -> None:
     layers, table = [hook.table_layer for hook in result.hooks], result.table
     directions = table[table["kind"] == "directions"]
     for number, other in enumerate(names):
         colour, width = ("black", 2.2) if other == name else (PALETTE[number % len(PALETTE)], 1.2)
-        style = "--" if other.startswith("control:") and other != name else "-"
+        style = "--" if other.startswith(CONTROL_PREFIX) and other != name else "-"
         label = "the same direction" if other == name else other
         pair = [name, other] if number >= names.index(name) else [other, name]
         cosines = directions.loc[(directions[["first", "second"]] == pair).all(axis=1), "cosine"]

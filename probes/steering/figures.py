@@ -7,9 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from geometry.figures.captions import counted, sentences
 from geometry.figures.legend import legend_below
+from geometry.figures.panels import layer_ticks
 from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import PALETTE, layer_ticks
+from geometry.figures.scatter import PALETTE
 from geometry.results.result import LayerResult
 from probes.directions.contrasts import unit_name
 
@@ -32,7 +34,8 @@ def steering_by_layer(result: LayerResult, by_answer: Mapping[str, Mapping[str, 
         by_answer: for each position set and method a frame with columns `layer, unit, success`, alpha chosen for the
             mean difference and without the answer (`success_by_layer`).
     """
-    figure = PlainFigure(figsize=(max(9.5, 6.2 * len(by_answer) + 0.3), 4.3), layout="constrained")
+    size = (max(9.5, 6.2 * len(by_answer) + 0.3), 4.3)
+    figure = PlainFigure(_caption(result, by_answer), figsize=size, layout="constrained")
     axes = figure.subplots(1, len(by_answer), squeeze=False, sharey=True)[0]
     first, parameters, unit = result.table.iloc[0], result.parameters, unit_name(result.rows)
     for axis, (positions, frames) in zip(axes, by_answer.items(), strict=True):
@@ -57,7 +60,12 @@ def steering_grid(result: LayerResult, *, method: str = "mean_difference") -> Fi
     """Success over layers (columns) and strengths (rows), a panel a position set, dark to light from 0 to 1."""
     table = result.table[result.table["method"] == method]
     sets = list(dict.fromkeys(table["positions"]))
-    figure = PlainFigure(figsize=(9.5, 2.2 * len(sets) + 0.6), layout="constrained")
+    caption = (
+        f"Share of prompts of {result.parameters['source']} whose likeliest next token is the answer of "
+        f"{result.parameters['target']} after adding {method} at {result.parameters['site']}, by layer and strength "
+        f"(alpha, in units of the step between the families): {counted(table, rows='prompts')}."
+    )
+    figure = PlainFigure(caption, figsize=(9.5, 2.2 * len(sets) + 0.6), layout="constrained")
     axes = figure.subplots(len(sets), 1, squeeze=False)[:, 0]
     for axis, positions in zip(axes, sets, strict=True):
         grid = table[table["positions"] == positions].pivot_table(index="alpha", columns="layer", values="success")
@@ -72,6 +80,27 @@ def steering_grid(result: LayerResult, *, method: str = "mean_difference") -> Fi
     axes[-1].set_xlabel("layer")
     figure.colorbar(image, ax=list(axes), shrink=0.85, label="success")
     return figure
+
+
+def _caption(result: LayerResult, by_answer: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
+    """What `steering_by_layer` shows."""
+    parameters, unit = result.parameters, unit_name(result.rows)
+    controls = [
+        label for name, (_, label) in _CONTROLS.items() if any(len(one.get(name, ())) for one in by_answer.values())
+    ]
+    parts = [
+        f"Share of prompts of {parameters['source']} whose likeliest next token is the answer of "
+        f"{parameters['target']} after adding the mean difference at {parameters['site']}, over layers: "
+        f"{counted(result.table, rows='prompts', members=f'{unit}s')}.",
+        f"Each direction has seen neither the {unit} nor the template that it is tried on; alpha is chosen, of "
+        f"{', '.join(f'{alpha:g}' for alpha in parameters['alphas'])}, on the other {unit}s.",
+        f"Dots: each left-out {unit}, beside each other where several are equal; line: their mean.",
+        f"Dashed: controls at the same strengths ({', '.join(controls)})." if controls else "",
+        "Dotted: the unembedding difference at its own best alpha, chosen in hindsight."
+        if (result.table["method"] == "unembedding_difference").any()
+        else "",
+    ]
+    return sentences(*parts)
 
 
 def _answers(axis: Axes, frame: pd.DataFrame, unit: str) -> None:

@@ -11,15 +11,16 @@ from matplotlib.image import AxesImage
 
 from cache.families.controls import CONTROL_PREFIX
 from geometry.figures.legend import legend_below
+from geometry.figures.panels import layer_ticks
 from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import PALETTE, layer_ticks
+from geometry.figures.scatter import PALETTE
 from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import LEAST_MEMBERS
+from probes.transfer import captions
 
 _BAND = "#DDDDDD"
 _COLUMNS = 3
 _PANELS = 4
-_UNDECIDED = f"° fewer than {LEAST_MEMBERS} members: a value, no claim"
 
 
 def transfer_matrices(result: LayerResult, positions: str | None = None, *, most: int = _PANELS) -> Figure:
@@ -36,7 +37,7 @@ def transfer_matrices(result: LayerResult, positions: str | None = None, *, most
     table = _at(result, positions)
     own = table[table["donor_kind"] == "own"].groupby("layer")["success"].mean()
     layers = sorted(own.sort_values(ascending=False, kind="stable").index[:most])
-    figure = _heatmap_panels(table, layers, "success", {}, "success")
+    figure = _heatmap_panels(table, layers, ("success", {}), "success", captions.of_transfer_matrices(result, table))
     figure.suptitle(_title(result, table, "a donor's step in a receiver's prompt"), fontsize=11)
     return figure
 
@@ -57,7 +58,9 @@ def erasure_matrices(result: LayerResult, positions: str | None = None, *, most:
     own = table[table["donor_kind"] == "own"].groupby("layer")["left"].mean()
     layers = sorted(own.sort_values(kind="stable").index[:most])
     beside = {"unrelated": "null_mean", "within": "within_mean", "unedited": "unedited"}
-    figure = _heatmap_panels(table, layers, "left", beside, "accuracy left")
+    figure = _heatmap_panels(
+        table, layers, ("left", beside), "accuracy left", captions.of_erasure_matrices(result, table)
+    )
     what = f"a donor's index subspace (rank {result.parameters['rank']}) removed; * necessary"
     figure.suptitle(_title(result, table, what), fontsize=11)
     return figure
@@ -69,7 +72,7 @@ def transfer_by_layer(result: LayerResult, positions: str | None = None) -> Figu
     Around the own curve its 95 % interval over members. Dashed: null donors in the own one's place, on average.
     """
     table = _at(result, positions)
-    figure = _by_layer(table, "success", "success", "null donors")
+    figure = _by_layer(table, ("success", "success", "null donors"), captions.of_transfer(result, table))
     figure.suptitle(_title(result, table, "steps between indices, by donor"), fontsize=12)
     return figure
 
@@ -81,7 +84,7 @@ def erasure_by_layer(result: LayerResult, positions: str | None = None) -> Figur
     of the receiver's own. Dotted: the accuracy without an edit.
     """
     table = _at(result, positions)
-    figure = _by_layer(table, "left", "accuracy left", "unrelated donors")
+    figure = _by_layer(table, ("left", "accuracy left", "unrelated donors"), captions.of_erasure(result, table))
     figure.suptitle(_title(result, table, "index subspaces removed, by donor"), fontsize=12)
     return figure
 
@@ -93,7 +96,7 @@ def last_or_answer_by_layer(result: LayerResult) -> Figure:
     """
     table = result.table
     pairs = list(dict.fromkeys(zip(table["family"], table["kind"], strict=True)))
-    figure, axes = _panels(len(pairs), height=3.0)
+    figure, axes = _panels(len(pairs), captions.of_last_or_answer(result, table), height=3.0)
     for axis, (family, kind) in zip(axes, pairs, strict=True):
         mine = table[(table["family"] == family) & (table["kind"] == kind)]
         for name, label, colour in (("as_last", "last member", PALETTE[0]), ("as_answer", "answer", PALETTE[1])):
@@ -117,19 +120,20 @@ def _at(result: LayerResult, positions: str | None) -> pd.DataFrame:
 
 def _title(result: LayerResult, table: pd.DataFrame, what: str) -> str:
     first = table.iloc[0]
-    few = f"\n{_UNDECIDED}" if (table["n_members"] < LEAST_MEMBERS).any() else ""
+    few = f"\n{captions.UNDECIDED}" if (table["n_members"] < LEAST_MEMBERS).any() else ""
     return f"{result.parameters['site']}, {first['positions']}: {what} ({first['n_templates']} contexts){few}"
 
 
 def _heatmap_panels(
-    table: pd.DataFrame, layers: Sequence[int], value: str, beside: dict[str, str], label: str
+    table: pd.DataFrame, layers: Sequence[int], columns_of: tuple[str, dict[str, str]], label: str, caption: str
 ) -> Figure:
+    value, beside = columns_of
     receivers = list(dict.fromkeys(table["receiver"]))
     donors = [*dict.fromkeys(table["donor"]), *beside]
     columns = min(2, len(layers))
     lines = math.ceil(len(layers) / columns)
     size = (max(9.5, columns * (0.56 * len(donors) + 1.5) + 0.9), lines * (0.52 * len(receivers) + 1.3) + 0.9)
-    figure = PlainFigure(figsize=size, layout="constrained")
+    figure = PlainFigure(caption, figsize=size, layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis in axes[len(layers) :]:
         axis.set_axis_off()
@@ -170,9 +174,10 @@ def _heatmap(
     return image
 
 
-def _by_layer(table: pd.DataFrame, value: str, label: str, null: str) -> Figure:
+def _by_layer(table: pd.DataFrame, names: tuple[str, str, str], caption: str) -> Figure:
     """One panel a receiver: a value's curves over layers, and what stands beside the own one."""
-    figure, axes = _panels(table["receiver"].nunique(), height=2.9)
+    value, label, null = names
+    figure, axes = _panels(table["receiver"].nunique(), caption, height=2.9)
     for axis, (_, mine) in zip(axes, table.groupby("receiver", sort=False), strict=True):
         _curves(axis, mine, value)
         own = mine[mine["donor_kind"] == "own"]
@@ -186,10 +191,10 @@ def _by_layer(table: pd.DataFrame, value: str, label: str, null: str) -> Figure:
     return figure
 
 
-def _panels(n: int, *, height: float) -> tuple[Figure, list[Axes]]:
+def _panels(n: int, caption: str, *, height: float) -> tuple[Figure, list[Axes]]:
     columns = min(_COLUMNS, n)
     lines = math.ceil(n / columns)
-    figure = PlainFigure(figsize=(4.2 * columns + 0.3, height * lines + 1.0), layout="constrained")
+    figure = PlainFigure(caption, figsize=(4.2 * columns + 0.3, height * lines + 1.0), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     for axis in axes[n:]:
         axis.set_axis_off()

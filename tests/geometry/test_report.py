@@ -13,13 +13,16 @@ from matplotlib.figure import Figure
 
 from cache import Hook, plan_recording
 from cache.errors import InputError, NoSpaceError
-from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
+from geometry.figures.plain import PlainFigure
+from geometry.figures.scatter import scatter_by_layer
+from geometry.figures.spectra import explained_variance_by_layer
 from geometry.layers.principal import pca_by_layer
 from geometry.report import write_report
 from geometry.results.dataset import on_sites
 from geometry.results.result import LayerResult
 from tests.recordings import recorded
 
+FORMATS = ("png", "svg", "pdf")
 RESULT_FILES = ["result.nc", "result.json", "table.csv"]
 
 
@@ -55,7 +58,15 @@ def contents(paths):
 def test_the_result_comes_first_and_each_figure_as_png_and_svg(tmp_path):
     figures = {"one": figure_of([1, 2]), "two": figure_of([2, 1])}
     paths = write_report(result_of([0.5, 0.25]), figures, tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == [*RESULT_FILES, "one.png", "one.svg", "two.png", "two.svg"]
+    assert [path.name for path in paths] == [
+        *RESULT_FILES,
+        "one.png",
+        "one.svg",
+        "one.txt",
+        "two.png",
+        "two.svg",
+        "two.txt",
+    ]
     assert sorted(paths) == sorted((tmp_path / "new" / "folder").iterdir())
     assert pd.read_csv(paths[2])["share"].tolist() == [0.5, 0.25]
 
@@ -63,21 +74,68 @@ def test_the_result_comes_first_and_each_figure_as_png_and_svg(tmp_path):
 def test_further_tables_stand_between_the_result_and_the_figures(tmp_path):
     tables = {"more": pd.DataFrame({"x": [1.5, 2]})}
     paths = write_report(result_of([0.5]), {"one": figure_of([1, 2])}, tmp_path, tables)
-    assert [path.name for path in paths] == [*RESULT_FILES, "more.csv", "one.png", "one.svg"]
+    assert [path.name for path in paths] == [*RESULT_FILES, "more.csv", "one.png", "one.svg", "one.txt"]
     assert (tmp_path / "more.csv").read_text() == "x\n1.5\n2\n"
 
 
 def test_pictures_are_those_that_matplotlib_saves(tmp_path):
     figure = figure_of([1, 3, 2])
     figure.set_layout_engine("constrained")
-    write_report(result_of([0.5]), {"one": figure}, tmp_path)
+    write_report(result_of([0.5]), {"one": figure}, tmp_path, formats=FORMATS)
     assert figure.dpi == 100
-    with mpl.rc_context({"svg.hashsalt": "ab" * 32, "svg.fonttype": "none"}):
-        figure.savefig(tmp_path / "two.png", dpi=110, metadata={"Software": None})
-        figure.set_layout_engine("none")  # the SVG has the layout of the PNG
-        figure.savefig(tmp_path / "two.svg", dpi=110, metadata={"Date": None})
-    assert (tmp_path / "two.png").read_bytes() == (tmp_path / "one.png").read_bytes()
-    assert (tmp_path / "two.svg").read_bytes() == (tmp_path / "one.svg").read_bytes()
+    undated = {"png": {"Software": None}, "svg": {"Date": None}}
+    undated["pdf"] = {"CreationDate": None, "Creator": None, "Producer": None}
+    with mpl.rc_context({"svg.hashsalt": "ab" * 32, "svg.fonttype": "none", "pdf.fonttype": 42}):
+        for name in FORMATS:
+            dpi = 110 if name == "png" else 220  # of what is an image in a vector format
+            figure.savefig(tmp_path / f"two.{name}", dpi=dpi, metadata=undated[name])
+            figure.set_layout_engine("none")  # all have the layout of the PNG
+            assert (tmp_path / f"two.{name}").read_bytes() == (tmp_path / f"one.{name}").read_bytes()
+
+
+def test_the_formats_asked_for_are_written_in_their_order(tmp_path):
+    paths = write_report(result_of([0.5]), {"one": figure_of([1, 2])}, tmp_path, formats=["pdf", "png"])
+    assert [path.name for path in paths] == [*RESULT_FILES, "one.pdf", "one.png", "one.txt"]
+    assert {path.name for path in tmp_path.iterdir()} == {*RESULT_FILES, "one.pdf", "one.png", "one.txt"}
+
+
+@pytest.mark.parametrize("formats", [["svg"], ["pdf"]])
+def test_a_format_by_itself_has_the_same_bytes_as_beside_others(tmp_path, formats):
+    def drawn(folder, formats):
+        figure = figure_of([1, 3, 2])
+        figure.set_layout_engine("constrained")
+        return contents(write_report(result_of([0.5]), {"one": figure}, tmp_path / folder, formats=formats))
+
+    name = f"one.{formats[0]}"
+    assert drawn("alone", formats)[name] == drawn("all", FORMATS)[name]
+
+
+@pytest.mark.parametrize(("formats", "named"), [([], "none"), ("gif", "gif"), (["png", "eps"], "png, eps")])
+def test_formats_that_cannot_be_written_are_refused_before_anything_is(tmp_path, formats, named):
+    with pytest.raises(InputError, match=f"^figures are written as png, svg, pdf; got {named}$"):
+        write_report(result_of([0.5]), {"one": figure_of([1, 2])}, tmp_path / "new", formats=formats)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_pdf_carries_its_fonts_and_no_date(tmp_path):
+    write_report(result_of([1.0]), {"one": figure_of([1, 2])}, tmp_path, formats=["pdf"])
+    content = (tmp_path / "one.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    assert b"/FontFile2" in content  # a TrueType font
+    assert b"/Type3" not in content
+    assert b"Date" not in content
+
+
+def test_the_caption_lies_beside_its_figure_with_all_that_it_rests_on(tmp_path):
+    figures = {"ours": PlainFigure("Two shares.\x1b"), "theirs": figure_of([1, 2])}
+    write_report(result_of([0.5]), figures, tmp_path, formats=["svg"], command="geometry small a.h5")
+    said = (tmp_path / "ours.txt").read_text().split("\n")
+    assert said[:3] == ["Two shares.\\x1b", "", "Parameters: seed 0"]
+    assert said[3:5] == [f"Store: fingerprint {'ab' * 32}", "Command: geometry small a.h5"]
+    assert said[5].startswith("Made with: representation-geometry ")
+    assert (tmp_path / "theirs.txt").read_text().split("\n") == said[2:]
+    write_report(result_of([0.5]), {"ours": PlainFigure("")}, tmp_path, formats=["svg"])
+    assert "Command" not in (tmp_path / "ours.txt").read_text()
 
 
 def test_without_figures_there_is_the_result(tmp_path):
@@ -94,12 +152,14 @@ def test_pngs_are_pngs_and_svgs_hold_their_text_as_text(tmp_path):
 
 
 def test_written_again_a_year_later_every_file_has_the_same_bytes(tmp_path, monkeypatch):
-    first = contents(write_report(result_of([0.5]), {"one": figure_of([1, 2])}, tmp_path / "a"))
+    first = contents(write_report(result_of([0.5]), {"one": figure_of([1, 2])}, tmp_path / "a", formats=FORMATS))
     now, local = time.time(), time.localtime
     monkeypatch.setattr(time, "time", lambda: now + 366 * 86400)
     monkeypatch.setattr(time, "localtime", lambda *_: local(now + 366 * 86400))
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    assert contents(write_report(result_of([0.5]), {"one": figure_of([1, 2])}, tmp_path / "b")) == first
+    assert (
+        contents(write_report(result_of([0.5]), {"one": figure_of([1, 2])}, tmp_path / "b", formats=FORMATS)) == first
+    )
     assert b"<dc:date>" not in first["one.svg"]
 
 
@@ -145,5 +205,5 @@ def test_an_analysis_drawn_and_written_twice_gives_the_same_bytes(gpt2, prompts,
             result = pca_by_layer(store.view("mlp_out"), k=2)
             figures = {"scatter": scatter_by_layer(result), "variance": explained_variance_by_layer(result)}
             written.append(contents(write_report(result, figures, tmp_path / folder)))
-    assert len(written[0]) == 8
+    assert len(written[0]) == 10
     assert written[0] == written[1]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from cache.errors import InputError
+from cache.models.hooks import parse_layers
 from geometry.printable import printable
 
 if TYPE_CHECKING:
@@ -83,6 +84,14 @@ RowsOfPrompts = Annotated[
 ]
 Components = Annotated[int, typer.Option(help="How many components.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for figures and tables; default figures/<file>-<command>.")]
+Formats = Annotated[str, typer.Option("--format", help="Of figures: png svg pdf, comma-separated.")]
+LayersShown = Annotated[
+    str,
+    typer.Option(
+        "--layers-shown",
+        help="Layers with a panel of their own: how many, evenly spread; or which, such as 0,4-7,-1; or all.",
+    ),
+]
 FamilyNames = Annotated[
     str | None, typer.Option("--families", help="Families, comma-separated; default: all of the store but controls.")
 ]
@@ -93,6 +102,7 @@ SpreadLayers = Annotated[
 
 Number = TypeVar("Number", int, float)
 
+_MOST_LAYERS = 1_000_000
 _LONGEST_STEM = 150  # bytes; names have at most 255, suffixes and `.tmp` included
 
 
@@ -132,6 +142,29 @@ def families_of(text: str | None) -> list[str] | None:
     if not names:
         raise InputError("--families takes names such as digits,numwords; got none")
     return names
+
+
+def layers_shown(text: str) -> int | str:
+    """What `--layers-shown` names, as figures take it: how many, or a list of layers.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if text.strip().isdecimal():
+        return int(text)
+    parse_layers(text, _MOST_LAYERS)
+    return text.strip()
+
+
+def formats_of(text: str) -> list[str]:
+    """The formats that `--format` names.
+
+    Raises:
+        InputError: one is not known, or there is none.
+    """
+    from geometry.report import known_formats
+
+    return known_formats(_words(text))
 
 
 def numbers(text: str, read: Callable[[str], Number], taken: str) -> list[Number]:

@@ -1,7 +1,8 @@
 """What becomes of a result: drawn, saved, printed, and said where it is."""
 
+import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from geometry.results.result import LayerResult
+
+_OF_NO_ACCOUNT = ("--quiet", "-q", "--json", "--debug")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,12 @@ class Report:
 
 
 def write_results(
-    results: "Mapping[Path, tuple[LayerResult, Report]]", *, as_json: bool, full: bool, quiet: bool
+    results: "Mapping[Path, tuple[LayerResult, Report]]",
+    *,
+    formats: Collection[str],
+    as_json: bool,
+    full: bool,
+    quiet: bool,
 ) -> None:
     """Draw and save results in their folders, print tables or all as JSON, and say where the files are.
 
@@ -49,7 +57,7 @@ def write_results(
     paths = []
     with console(quiet=quiet).status("drawing"), own_style():
         for folder, (result, report) in results.items():
-            paths += write_report(result, report.draw(), folder, report.tables)
+            paths += write_report(result, report.draw(), folder, report.tables, formats=formats, command=_command())
             forget(folder)
     if as_json:
         records = [result.table if one.records is None else one.records for result, one in results.values()]
@@ -58,3 +66,15 @@ def write_results(
     print_tables(tables, full=full, quiet=quiet or as_json)
     notes = dict.fromkeys(note for _, report in results.values() for note in report.notes)
     console(quiet=quiet).print("\n".join([*notes, *map(str, paths)]))
+
+
+def _command() -> str:
+    """The command that is running, without what says where results go and what is printed: it makes no difference."""
+    words = iter(sys.argv[1:])
+    kept = ["geometry"]
+    for word in words:
+        if word == "--out":
+            next(words, None)
+        elif not word.startswith("--out=") and word not in _OF_NO_ACCOUNT:
+            kept.append(word)
+    return shlex.join(kept)

@@ -29,16 +29,18 @@ def cosines(
         str, typer.Option(help="mean_difference pca logistic lda mean_only, as for direction.")
     ] = "mean_difference",
     out: options.Out = None,
+    formats: options.Formats = "png,svg",
     full: options.Full = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Cosines between the directions from each family to each after it, and of two steps with the third they make."""
     from probes.cosines.by_layer import cosines_by_layer
-    from probes.cosines.figures import cosines_over_layers
+    from probes.cosines.figures import drawn_cosines
 
     names = options.families_of(families)
     folder = options.results_folder(out, f"{file.stem}-cosines")
+    drawn_as = options.formats_of(formats)
     with viewed(file, Asked(site, layers, where, rows), folder, quiet=quiet) as (view, loop):
         pairs = _pairs(view.store, names)
         result = cosines_by_layer(view, pairs, method=method, loop=loop)
@@ -49,11 +51,11 @@ def cosines(
             notes.insert(0, "no direction between controls beside them: record control:0-1")
         title = f"cosines of {method} directions at {site}, by layer: {what}"
         report = Report(
-            draw=lambda: {"cosines": cosines_over_layers(result)},
+            draw=lambda: {"cosines": drawn_cosines(result)},
             shown=[Shown(_by_layer(result.table), title, ("first", "second"), across=True)],
             notes=notes,
         )
-        write_results({folder: (result, report)}, as_json=as_json, full=full, quiet=quiet)
+        write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
 
 def _pairs(store: "ActivationStore", names: list[str] | None) -> list[tuple[str, str]]:

@@ -48,6 +48,7 @@ def probe(
     permutations: Annotated[int, typer.Option(help="Times that members are permuted, for description.")] = 19,
     draws: Annotated[int, typer.Option(help="Draws of other families in their place; 19 allow p = .05.")] = 19,
     out: options.Out = None,
+    formats: options.Formats = "png,svg",
     seed: options.Seed = 0,
     full: options.Full = False,
     as_json: options.AsJson = False,
@@ -59,11 +60,12 @@ def probe(
 
     names = options.families_of(families)
     folder = options.results_folder(out, f"{file.stem}-probe")
+    drawn_as = options.formats_of(formats)
     with viewed(file, Asked(site, layers, where, rows), folder, quiet=quiet) as (view, loop):
         questions = _questions(view.store, names, target, leave_out)
         asked = [replace(one, strict=strict, period=period) for one in questions]
         results = probes_by_layer(view, asked, n_permutations=permutations, n_draws=draws, seed=seed, loop=loop)
-        _write(join_probes(results), folder, as_json=as_json, full=full, quiet=quiet)
+        _write(join_probes(results), folder, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
 
 def _questions(store: "ActivationStore", names: list[str] | None, target: str, leave_out: str) -> "list[Question]":
@@ -80,7 +82,7 @@ def _questions(store: "ActivationStore", names: list[str] | None, target: str, l
     return [Question(wanted, left_out, names) for wanted, left_out in sensible]
 
 
-def _write(result: "LayerResult", folder: Path, *, as_json: bool, full: bool, quiet: bool) -> None:
+def _write(result: "LayerResult", folder: Path, *, formats: list[str], as_json: bool, full: bool, quiet: bool) -> None:
     from geometry.stats.uncertainty import LEAST_MEMBERS
     from probes.linear.figures import probes_by_layer
 
@@ -98,4 +100,4 @@ def _write(result: "LayerResult", folder: Path, *, as_json: bool, full: bool, qu
         shown=[Shown(lines, title, ("layer", "target", "left out"), "value")],
         notes=[*notes, f"rows: {result.parameters['where']}"],
     )
-    write_results({folder: (result, report)}, as_json=as_json, full=full, quiet=quiet)
+    write_results({folder: (result, report)}, formats=formats, as_json=as_json, full=full, quiet=quiet)

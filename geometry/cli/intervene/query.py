@@ -31,6 +31,7 @@ def query(
     model: NeededModel = None,
     site: EditedSite = "resid_post",
     out: options.Out = None,
+    formats: options.Formats = "png,svg",
     seed: options.Seed = 0,
     full: options.Full = False,
     as_json: options.AsJson = False,
@@ -42,12 +43,13 @@ def query(
 
     names, donors = options.families_of(families), None if kinds is None else names_of(kinds)
     folder = options.results_folder(out, f"{file.stem}-query")
+    drawn_as = options.formats_of(formats)
     with edited_view(file, model, site, layers, folder, quiet=quiet) as (view, loaded, loop):
         result = last_or_answer(view, loaded, families=names, kinds=donors, n_contexts=contexts, seed=seed, loop=loop)
         title = f"last member or answer at {site}: {result.table['n_templates'].iloc[0]} contexts edited"
         shown = Shown(_short(result.table), title, ("layer", "family", "kind"), "as answer")
         report = Report(lambda: {"by_layer": last_or_answer_by_layer(result)}, shown=[shown])
-        write_results({folder: (result, report)}, as_json=as_json, full=full, quiet=quiet)
+        write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
 
 def _short(table: "pd.DataFrame") -> "pd.DataFrame":

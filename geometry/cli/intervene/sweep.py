@@ -37,6 +37,7 @@ def sweep(
     positions: Annotated[str, typer.Option(help="Of last, members, both and all; comma-separated.")] = "last,all",
     model: NeededModel = None,
     out: options.Out = None,
+    formats: options.Formats = "png,svg",
     seed: options.Seed = 0,
     full: options.Full = False,
     as_json: options.AsJson = False,
@@ -50,6 +51,7 @@ def sweep(
 
     grid = Grid(options.numbers(alphas, float, "--alphas takes numbers such as 0.5,1,2"), positions)
     folder = options.results_folder(out, options.file_stem(file.stem, source, target))
+    drawn_as = options.formats_of(formats)
     with opened_view(file, Asked(site, layers, where), quiet=quiet) as view:
         loaded = needed_model(view.store, model, quiet=quiet)
         with watched(len(view.hooks), folder, quiet=quiet, passes=2) as loop:
@@ -63,7 +65,7 @@ def sweep(
                 "collateral": spilled,
             }
             report = Report(lambda: _figures(result), tables, _shown(result, tables), records=tables["summary"])
-            write_results({folder: (result, report)}, as_json=as_json, full=full, quiet=quiet)
+            write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
 
 def _shown(result: "LayerResult", tables: "dict[str, pd.DataFrame]") -> list[Shown]:

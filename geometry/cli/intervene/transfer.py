@@ -48,6 +48,7 @@ def transfer(
     model: NeededModel = None,
     site: EditedSite = "resid_post",
     out: options.Out = None,
+    formats: options.Formats = "png,svg",
     seed: options.Seed = 0,
     full: options.Full = False,
     as_json: options.AsJson = False,
@@ -59,6 +60,7 @@ def transfer(
     from probes.transfer.table import strongest
 
     folder = options.results_folder(out, f"{file.stem}-transfer")
+    drawn_as = options.formats_of(formats)
     with edited_view(file, model, site, layers, folder, quiet=quiet) as (view, loaded, loop):
         roles = _roles(view.store, families, positions, contexts)
         result = transfer_matrix(view, loaded, roles, n_null=nulls, seed=seed, loop=loop)
@@ -66,7 +68,8 @@ def transfer(
         shown = ["success", "ci_low", "ci_high", "effect", "null_mean", "null_max", "p", "p_layers", "q"]
         tables = {"summary": short, "pairs": strongest(result.table, shown)}
         figures = {"matrix": transfer_matrices, "by_layer": transfer_by_layer}
-        write_results({folder: (result, _report(result, figures, tables))}, as_json=as_json, full=full, quiet=quiet)
+        reports = {folder: (result, _report(result, figures, tables))}
+        write_results(reports, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
 
 def erase(
@@ -80,6 +83,7 @@ def erase(
     model: NeededModel = None,
     site: EditedSite = "resid_post",
     out: options.Out = None,
+    formats: options.Formats = "png,svg",
     seed: options.Seed = 0,
     full: options.Full = False,
     as_json: options.AsJson = False,
@@ -91,6 +95,7 @@ def erase(
     from probes.transfer.table import strongest
 
     folder = options.results_folder(out, f"{file.stem}-erase")
+    drawn_as = options.formats_of(formats)
     with edited_view(file, model, site, layers, folder, quiet=quiet) as (view, loaded, loop):
         roles = _roles(view.store, families, positions, contexts)
         result = erasure_matrix(view, loaded, roles, rank=rank, n_null=nulls, seed=seed, loop=loop)
@@ -99,7 +104,8 @@ def erase(
         shown += ["p", "p_layers", "q", "necessary"]
         tables = {"summary": short, "pairs": strongest(result.table, shown, falling=True)}
         figures = {"matrix": erasure_matrices, "by_layer": erasure_by_layer}
-        write_results({folder: (result, _report(result, figures, tables))}, as_json=as_json, full=full, quiet=quiet)
+        reports = {folder: (result, _report(result, figures, tables))}
+        write_results(reports, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
 
 def _roles(store: "ActivationStore", families: str | None, positions: str, n_contexts: int) -> "Roles":

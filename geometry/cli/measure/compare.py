@@ -47,6 +47,7 @@ def compare(
     rows: options.RowsOfPrompts = None,
     model: RecordedModel = None,
     out: options.Out = None,
+    formats: options.Formats = "png,svg",
     seed: options.Seed = 0,
     full: options.Full = False,
     as_json: options.AsJson = False,
@@ -56,6 +57,7 @@ def compare(
     from geometry.between.families import DEFAULT_MEASURES, RESIDUAL, between_pairs
 
     measures, names = names_of(measure), options.families_of(families)
+    drawn_as = options.formats_of(formats)
     if between not in {"families", "layers"}:
         raise InputError(f"--between takes families or layers; got {between!r}")
     if other is not None or between == "layers":
@@ -65,7 +67,7 @@ def compare(
         files = [file] if other is None else [file, other]
         found = _grids(files, measures or ["cka"], Asked(site, layers, where, rows), seed, folder, quiet=quiet)
         reports = {folder / name: (result, _grid_report(result, same=other is None)) for name, result in found.items()}
-        write_results(reports, as_json=as_json, full=full, quiet=quiet)
+        write_results(reports, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
         return
     folder = options.results_folder(out, f"{file.stem}-compare")
     with viewed(file, Asked(site, layers, where, rows), folder, quiet=quiet) as (view, loop):
@@ -77,7 +79,8 @@ def compare(
             seed=seed,
             loop=loop,
         )
-    write_results({folder: (result, _families_report(result))}, as_json=as_json, full=full, quiet=quiet)
+    reports = {folder: (result, _families_report(result))}
+    write_results(reports, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
 
 def _pairs(store: "ActivationStore", names: list[str] | None) -> list[tuple[str, str]]:
@@ -96,6 +99,7 @@ def _pairs(store: "ActivationStore", names: list[str] | None) -> list[tuple[str,
 def _families_report(result: "LayerResult") -> Report:
     from geometry.between.summary import summary
     from geometry.figures.compare import described_by_layer, shared_index_by_layer
+    from geometry.figures.overview import FEW_PAIRS, families_overview
     from geometry.similarity.family_measures import MEASURES
     from geometry.stats.uncertainty import LEAST_CONTROLS
 
@@ -116,6 +120,9 @@ def _families_report(result: "LayerResult") -> Report:
 
     def draw() -> dict[str, Any]:
         figures = {name: shared_index_by_layer(result, measure=name) for name in deciding}
+        if len(result.parameters["pairs"]) > FEW_PAIRS:
+            small = {name: f"{name}-overview" for name in deciding} | {name: f"described-{name}" for name in describing}
+            return figures | {title: families_overview(result, measure=name) for name, title in small.items()}
         return figures | ({"described": described_by_layer(result, describing)} if describing else {})
 
     return Report(draw, tables, [shown], notes)

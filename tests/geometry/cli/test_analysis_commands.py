@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from cache import ActivationStore, SequenceDesign, load_dataset, plan_recording, record
+from cache import ActivationStore, Hook, SequenceDesign, load_dataset, plan_recording, record
 from cache.families.family import FAMILIES
 from geometry.cli import main
 from geometry.results.result import LayerResult
@@ -61,7 +61,7 @@ def test_every_command_writes_figures_tables_and_parameters(run, stores, circles
     code, out, err = run(command, stores["gpt2"], "--out", "figures/f", "--seed", 5, *layers)
     assert (code, "resid_post" in out) == (0, True), err
     folder = tmp_path / "figures" / "f"
-    figures = {f"{name}.{suffix}" for name in FILES[command] for suffix in ("png", "svg")}
+    figures = {f"{name}.{suffix}" for name in FILES[command] for suffix in ("png", "svg", "txt")}
     wanted = figures | {"result.json", "result.nc", "table.csv"} | TABLES[command]
     assert {path.name for path in folder.iterdir()} == wanted
     described = json.loads((folder / "result.json").read_text())
@@ -77,7 +77,7 @@ def test_every_command_writes_figures_tables_and_parameters(run, stores, circles
     assert {name: list(axes) for name, (axes, _) in arrays_of(saved).items()} == {
         name: axes for name, axes in described["axes"].items() if axes
     }
-    monkeypatch.setattr("geometry.report._pictures", lambda _: (b"", b""))
+    monkeypatch.setattr("geometry.report._pictures", lambda _, formats: dict.fromkeys(formats, b""))
     code, out, err = run(command, stores["gpt2"], "--out", "figures/f", "--seed", 5, *layers, "--json", "--quiet")
     assert (code, err, len(json.loads(out))) == (0, "", len(table))
 
@@ -191,3 +191,12 @@ def test_what_the_store_does_not_have_is_refused_in_one_line(run, stores, tmp_pa
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "figures").exists()
+
+
+def test_heads_are_drawn_as_heads(run, stores, tmp_path):
+    code, _, err = run("pca", stores["gpt2"], "--site", "z", "--format", "png", "--out", "figures/z")
+    assert code == 0, err
+    with ActivationStore.open(stores["gpt2"]) as store:
+        n_heads = store.width(Hook("z", 0)) // store.width(Hook("z", 0, head=0))
+    assert f"in each of {n_heads} heads" in (tmp_path / "figures" / "z" / "heads.txt").read_text()
+    assert (tmp_path / "figures" / "z" / "heads.png").is_file()

@@ -62,7 +62,7 @@ CTRL_C = (KeyboardInterrupt(), 130, "interrupted")
 def test_the_last_file_that_cannot_be_put_in_place_leaves_whole_files_alone(
     run_here, place, circles, tmp_path, monkeypatch, command, failure, code, told
 ):
-    monkeypatch.setattr("geometry.report._pictures", lambda _: (PNG_END, b"<svg/>\n"))
+    monkeypatch.setattr("geometry.report._pictures", lambda *_: {"png": PNG_END, "svg": b"<svg/>\n"})
     replace, last = os.replace, LAST.get(command, ".svg")
 
     def fails(source, target, **rest):
@@ -120,6 +120,39 @@ def test_what_the_store_does_not_hold_is_told(run_here, place, circles, tmp_path
     for text in REFUSED[option]:
         got, out, err = run_here(*place.call(command), f"--{option}={text}")
         assert (got, out, err.count("\n"), err.startswith("error: ")) == (2, "", 1, True), (text, got, err)
+    assert files_in(tmp_path) == {}
+
+
+DRAWING = [name for name in COMMANDS if "formats" in OPTIONS[name]]
+
+
+def test_every_command_that_draws_takes_formats():
+    assert set(WRITING) - set(DRAWING) == {"cache", "prompts", "direction"}
+
+
+@pytest.mark.parametrize("command", DRAWING)
+@pytest.mark.parametrize(("formats", "named"), [("gif", "gif"), (",", "none"), ("pdf,eps", "pdf, eps")])
+def test_a_format_that_is_not_written_is_told_before_the_work(
+    run_here, place, tmp_path, monkeypatch, command, formats, named
+):
+    monkeypatch.setattr("cache.store.store.ActivationStore.load", lambda *_, **__: pytest.fail("read activations"))
+    got, out, err = run_here(*place.call(command), "--format", formats)
+    assert (got, out, err) == (2, "", f"error: figures are written as png, svg, pdf; got {named}\n")
+    assert files_in(tmp_path) == {}
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if "layers_shown" in OPTIONS[name]])
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [("0", "got 0"), ("few", "got 'few'"), ("1,", "layers analysed are 2; got 1, to show"), ("", "no layers given")],
+)
+def test_layers_that_cannot_be_shown_are_told_before_the_work(
+    run_here, place, tmp_path, monkeypatch, command, layers, told
+):
+    monkeypatch.setattr("cache.store.store.ActivationStore.load", lambda *_, **__: pytest.fail("read activations"))
+    got, out, err = run_here(*place.call(command), "--layers-shown", layers)
+    assert (got, out, err.count("\n")) == (2, "", 1)
+    assert told in err
     assert files_in(tmp_path) == {}
 
 

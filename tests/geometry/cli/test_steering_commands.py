@@ -175,7 +175,7 @@ def test_sweep_writes_tables_and_figures(run, store, tmp_path, monkeypatch):
     assert code == 0, err
     names = {path.name for path in (tmp_path / "swept").iterdir()}
     tables = {f"{name}.csv" for name in ("table", "rows", "summary", "answers", "before_after", "collateral")}
-    figures = {f"{name}.{suffix}" for name in ("success", "grid") for suffix in ("png", "svg")}
+    figures = {f"{name}.{suffix}" for name in ("success", "grid") for suffix in ("png", "svg", "txt")}
     assert names == tables | figures | {"result.nc", "result.json"}
     described = json.loads((tmp_path / "swept" / "result.json").read_text())
     assert described["parameters"]["seed"] == 4
@@ -187,7 +187,7 @@ def test_sweep_writes_tables_and_figures(run, store, tmp_path, monkeypatch):
     assert "mean_difference, answer by answer" in out
     swept = LayerResult.load(tmp_path / "swept")
     assert swept.values("success").shape[0] == 1
-    monkeypatch.setattr("geometry.report._pictures", lambda _: (b"", b""))
+    monkeypatch.setattr("geometry.report._pictures", lambda _, formats: dict.fromkeys(formats, b""))
     code, out, _ = run(
         *("sweep", store, "--from", "digits", "--to", "numwords", "--layers", "2", "--alphas", "1", "--json", "--quiet")
     )

@@ -10,7 +10,7 @@ NAMES = ["shared index", "index x family", "family", "template", "remainder", "l
 
 def drawn(width, names, n_panels=1):
     """A figure of that many inches, its legend, and where each name begins."""
-    figure = PlainFigure(figsize=(width, 3), layout="constrained")
+    figure = PlainFigure("", figsize=(width, 3), layout="constrained")
     axes = figure.subplots(1, n_panels, squeeze=False).ravel()
     for number, axis in enumerate(axes):
         for name in names:

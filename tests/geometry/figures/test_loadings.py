@@ -1,8 +1,12 @@
-"""The picture of a loading table shows the table's own words."""
+"""Pictures of what components stand for: a table shows its own words, and heads are told apart."""
 
+import numpy as np
 import pandas as pd
 
-from geometry.figures.loadings import loading_table
+from cache import Hook
+from geometry.figures.loadings import heads_by_layer, loading_table
+from geometry.results.dataset import on_sites
+from geometry.results.result import LayerResult
 
 
 def table(n_layers=3, *, tokens=True):
@@ -48,3 +52,21 @@ def test_without_tokens_the_columns_are_fewer_and_a_missing_share_is_a_dash():
     shown = texts(loading_table(content, title="t"))
     assert shown[0][-1] == "lowest members"
     assert shown[1][2] == "-"
+
+
+def test_each_head_has_its_column_with_its_share_of_a_components_direction():
+    hooks = [Hook("z", layer) for layer in range(3)]
+    directions = np.zeros((3, 2, 12))  # four heads of three dimensions
+    directions[0, 0, 3:6], directions[1, 0, 9:] = 1, [1, -1, 0]
+    directions[:, 1] = np.nan
+    directions[2, 1] = np.tile([2, 0, 0], 4)
+    arrays = {"directions": (("hook", "component", "d"), directions)}
+    dataset = on_sites(hooks, "z", arrays, {"n_rows": 9, "n_members": 5, "n_templates": 2})
+    figure = heads_by_layer(LayerResult("svd", dataset, {"site": "z"}, "ab"), 4)
+    first, second, bar = figure.axes
+    np.testing.assert_allclose(first.images[0].get_array(), [[0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
+    np.testing.assert_allclose(second.images[0].get_array()[2], [0.25] * 4)
+    assert (first.get_title(), second.get_title(), bar.get_ylabel()) == ("SV1", "SV2", "share of the direction")
+    assert (first.get_xlabel(), first.get_ylabel()) == ("head", "layer")
+    assert "each of 4 heads" in figure.caption
+    figure.draw_without_rendering()

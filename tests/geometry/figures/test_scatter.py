@@ -9,10 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from cache import Hook, plan_recording
+from cache.errors import InputError
 from cache.families.family import FAMILIES
-from geometry.figures.scatter import PALETTE, explained_variance_by_layer, layer_title, scatter_by_layer
+from geometry.figures.panels import layer_title
+from geometry.figures.scatter import PALETTE, scatter_by_layer
+from geometry.figures.spectra import explained_variance_by_layer
 from geometry.layers.principal import pca_by_layer
 from geometry.results.dataset import on_sites
 from geometry.results.result import LayerResult
@@ -36,9 +40,11 @@ def made_up(families=("digits", "months", "control:0", "control:1"), *, n_layers
             for family in families
         ]
     )
+    steady = 3 * rng.normal(size=(len(rows), k))  # each layer's components go on from those of the layer before
+    noise = rng.normal(size=(len(hooks), len(rows), k))
     ratios = np.sort(rng.uniform(0.05, 0.3, size=(len(hooks), k)))[:, ::-1]
     arrays = {
-        "scores": (("hook", "row", "component"), rng.normal(size=(len(hooks), len(rows), k)).astype(np.float32)),
+        "scores": (("hook", "row", "component"), (steady + noise).astype(np.float32)),
         "explained_variance_ratio": (("hook", "component"), ratios),
         "se": (("hook", "component"), rng.uniform(0.01, 0.1, size=ratios.shape)),
         "null": (("hook", "permutation", "component"), rng.uniform(0, 0.1, size=(len(hooks), 20, k))),
@@ -64,6 +70,30 @@ def family_rows(result, family):
     return (result.rows["family"] == family).to_numpy()
 
 
+def turned(result, i, order, signs):
+    """The same result with the components of one layer in another order, and the other way round."""
+    scores, ratios = result.values("scores").copy(), result.values("explained_variance_ratio").copy()
+    scores[i], ratios[i] = scores[i][:, order] * np.array(signs, dtype=np.float32), ratios[i][order]
+    return with_array(with_array(result, "scores", scores), "explained_variance_ratio", ratios)
+
+
+def test_components_that_are_exchanged_and_turned_round_at_one_layer_are_drawn_in_their_places():
+    result = made_up(n_layers=2)
+    one = result.values("scores")[0]
+    steady = with_array(result, "scores", np.stack([one, 2 * one, one]))
+    flipped = turned(steady, 1, [1, 0, 2], [-1, 1, 1])
+    panels, others = scatter_by_layer(steady).axes, scatter_by_layer(flipped).axes
+    for axis, other in zip(panels, others, strict=True):
+        for points, moved in zip(axis.collections, other.collections, strict=True):
+            np.testing.assert_allclose(points.get_offsets(), moved.get_offsets())
+    names = [(axis.get_xlabel().split()[0], axis.get_ylabel().split()[0]) for axis in others]
+    assert names == [("PC1", "PC2"), ("PC2", "\N{MINUS SIGN}PC1"), ("PC1", "PC2")]
+    assert others[1].get_ylabel().split()[1] == panels[1].get_ylabel().split()[1]  # each with its own share
+    np.testing.assert_array_equal(flipped.values("scores")[1][:, 1], 2 * one[:, 0])
+    assert "turned round" in scatter_by_layer(flipped).axes[0].figure.caption
+    assert "layer before" not in scatter_by_layer(made_up(n_layers=1, embed=False)).caption
+
+
 @pytest.fixture
 def settings():
     """What gives matplotlib's global settings, which begin as the defaults whatever other tests did."""
@@ -85,7 +115,7 @@ def whole():
 
 @pytest.fixture(scope="module")
 def scatter(whole):
-    return scatter_by_layer(whole)
+    return scatter_by_layer(whole, layers="all")
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +168,29 @@ def test_each_mean_carries_its_member_cut_to_three_letters_in_the_familys_colour
         places = np.concatenate([means(whole, layer, family) for family in ("digits", "months")])
         np.testing.assert_allclose([text.xy for text in axis.texts], places, atol=1e-6)
         assert [text.get_color() for text in axis.texts] == [PALETTE[0]] * 5 + [PALETTE[1]] * 5
+
+
+def test_of_many_layers_eight_have_a_panel_unless_others_are_named(whole):
+    titles = lambda figure: [axis.get_title() for axis in figure.axes]  # noqa: E731
+    drawn = scatter_by_layer(whole)
+    assert titles(drawn) == ["embed", *(f"layer {layer}" for layer in (3, 8, 12, 16, 20, 25, 29))]
+    assert "(8 of 31 shown)" in drawn.caption
+    assert titles(scatter_by_layer(whole, layers="4,-1")) == ["layer 4", "layer 29"]
+    assert titles(scatter_by_layer(whole, layers=3)) == ["embed", "layer 14", "layer 29"]
+    with pytest.raises(InputError, match="layers 0 to 29"):
+        scatter_by_layer(whole, layers="30")
+
+
+def test_members_without_an_order_are_not_joined():
+    result = made_up(("digits", "months"), n_layers=1, embed=False)
+    months = result.rows["family"] == "months"
+    rows = result.rows.assign(pair=np.where(months, result.rows["shown"], ""))
+    figure = scatter_by_layer(made_up(("digits", "months"), n_layers=1, embed=False, rows=rows))
+    lines = {line.get_label(): line.get_linestyle() for line in figure.axes[0].lines}
+    assert lines == {"digits": "-", "months": "None"}
+    assert "lines join them in the members' order (digits)" in figure.caption
+    alone = scatter_by_layer(made_up(("digits",), n_layers=1, rows=made_up(("digits",)).rows.assign(unit=-1)))
+    assert "join" not in alone.caption
 
 
 def test_rows_may_come_in_any_order(whole):
@@ -352,10 +405,54 @@ def test_the_same_result_gives_the_same_picture():
 def test_no_display_and_no_pyplot_are_needed(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it now fails
-    spec = importlib.util.find_spec("geometry.figures.scatter")
-    figures = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(figures)
-    for draw in (figures.scatter_by_layer, figures.explained_variance_by_layer):
+    for module, name in (("scatter", "scatter_by_layer"), ("spectra", "explained_variance_by_layer")):
+        spec = importlib.util.find_spec(f"geometry.figures.{module}")
+        figures = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(figures)
         picture = io.BytesIO()
-        draw(made_up(n_layers=1)).savefig(picture, format="png")
+        getattr(figures, name)(made_up(n_layers=1)).savefig(picture, format="png")
         assert picture.getvalue().startswith(b"\x89PNG")
+
+
+def test_any_label_colours_the_rows(whole):
+    rows = whole.rows.assign(frame=np.where(np.arange(len(whole.rows)) % 2, "list", "quote"))
+    result = made_up(n_layers=1, embed=False, rows=rows)
+    figure = scatter_by_layer(result, color="frame")
+    assert legend_of(figure) == ["quote", "list"]
+    for name, points in zip(("quote", "list"), figure.axes[0].collections, strict=True):
+        drawn = result.values("scores")[0][(rows["frame"] == name).to_numpy(), :2]
+        np.testing.assert_array_equal(points.get_offsets(), drawn)
+    assert not figure.axes[0].lines
+    assert "Points are rows, in the colour of their frame." in figure.caption
+
+
+def test_many_numbers_are_shades_with_a_bar_that_is_named():
+    result = made_up(n_layers=1, embed=False)
+    numbers = result.rows.assign(position=np.arange(len(result.rows)))
+    figure = scatter_by_layer(made_up(n_layers=1, embed=False, rows=numbers), color="position")
+    np.testing.assert_array_equal(figure.axes[0].collections[0].get_array(), numbers["position"])
+    assert figure.axes[1].get_ylabel() == "position"
+
+
+def test_a_label_that_rows_do_not_have_is_told(whole):
+    with pytest.raises(InputError, match="rows have no label 'colour'; they have family, shown, unit"):
+        scatter_by_layer(whole, color="colour")
+
+
+def test_panels_of_the_callers_figure_are_drawn_into_and_nothing_else_of_it_changes():
+    figure = Figure(figsize=(6, 2))
+    own, left, right = figure.subplots(1, 3)
+    figure.suptitle("mine")
+    result = made_up(("months",), n_layers=2, embed=False)
+    result = made_up(("months",), n_layers=2, embed=False, rows=result.rows.assign(shown="$^$"))
+    assert scatter_by_layer(result, ax=[left, right]) is figure
+    assert [axis.get_title() for axis in (own, left, right)] == ["", "layer 0", "layer 1"]
+    assert figure.get_suptitle() == "mine"
+    assert not figure.legends
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["months"]
+    assert figure.get_size_inches().tolist() == [6, 2]
+    explained_variance_by_layer(result, ax=own)
+    assert own.get_ylabel() == "explained variance ratio"
+    figure.savefig(io.BytesIO(), format="svg")
+    with pytest.raises(InputError, match="the figure has 2 panels, and takes as many axes; got 1"):
+        scatter_by_layer(result, ax=left)

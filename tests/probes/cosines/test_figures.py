@@ -3,7 +3,7 @@
 import numpy as np
 
 from cache import Hook
-from probes.cosines.figures import cosines_over_layers
+from probes.cosines.figures import cosine_matrices, cosines_over_layers
 from tests.results import of_table
 
 NAMES = ["a -> b", "b -> c", "a -> c", "control:0 -> control:1"]
@@ -55,3 +55,18 @@ def test_no_panel_cuts_off_a_line_of_another():
     for axis in cosines_over_layers(found).axes:
         if axis.axison:
             assert axis.get_ylim()[0] < -0.8
+
+
+def test_many_directions_are_matrices_a_panel_a_layer():
+    figure = cosine_matrices(result(), layers=2)
+    panels = [axis for axis in figure.axes if axis.images]
+    assert [axis.get_title() for axis in panels] == ["embed", "layer 1"]
+    for axis, layer in zip(panels, (-1, 1), strict=True):
+        drawn = np.asarray(axis.images[0].get_array())
+        np.testing.assert_array_equal(drawn, drawn.T)
+        for i, first in enumerate(NAMES):
+            for j in range(i, len(NAMES)):
+                assert drawn[i, j] == cosines_of(first, NAMES[j]).iloc[layer + 1]
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == NAMES
+    assert figure.axes[-1].get_ylabel() == "cosine"
+    assert "4 directions (pca)" in figure.caption

@@ -8,6 +8,7 @@ from cache import Hook
 from probes.linear.figures import probes_by_layer
 from tests.results import of_table
 
+NUMBERS = {"n_permutations": 3, "n_control_tasks": 5}
 HOOKS = (Hook("resid_pre", 0), Hook("resid_post", 0), Hook("resid_post", 1))
 
 
@@ -28,11 +29,12 @@ def result(*tables):
     probes = [{"families": ["digits", "months"]} for _ in tables]
     table = pd.concat(tables, ignore_index=True)
     table = table.assign(probe=table["target"] + table["leave_out"])
-    return of_table("probe", HOOKS, table, ["probe"], parameters={"probes": probes})
+    return of_table("probe", HOOKS, table, ["probe"], parameters=NUMBERS | {"probes": probes})
 
 
 def drawn(axis):
-    return {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in axis.get_lines()}
+    lines = [line for line in axis.get_lines() if line.get_marker() != "v"]
+    return {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in lines}
 
 
 @pytest.fixture
@@ -97,9 +99,19 @@ def test_one_probe_by_itself_and_without_errors_is_drawn_too():
         HOOKS,
         one.table.drop(columns="hook"),
         ["probe"],
-        parameters={"site": "z", "families": ["days"]},
+        parameters=NUMBERS | {"site": "z", "families": ["days"]},
     )
     figure = probes_by_layer(alone)
     assert figure.axes[0].get_ylabel() == "mean cosine"
     assert len(figure.axes[0].collections) == 1
     assert "z: linear probes of days" in figure.get_suptitle()
+
+
+def test_scores_below_the_axis_are_marked_where_they_are_and_the_caption_says_so(figure):
+    marks = [line for axis in figure.axes for line in axis.get_lines() if line.get_marker() == "v"]
+    at = {tuple(np.asarray(line.get_xdata()).tolist()): line.get_ydata() for line in marks if len(line.get_xdata())}
+    assert at == {(0,): [-1.0], (1,): [-1.0]}  # number at layer 0; the control tasks at layer 1
+    assert "Triangles: scores below -1, drawn there." in figure.caption
+    inside = probes_by_layer(result(table_of("family", "member", [0.25, 0.9, 1.0]).assign(control_task=0.2)))
+    assert "Triangles" not in inside.caption
+    assert not [line for line in inside.axes[0].get_lines() if line.get_marker() == "v" and len(line.get_xdata())]

@@ -25,7 +25,7 @@ def result():
     table = pd.DataFrame(lines, columns=["method", "layer", "alpha", "positions", "success"])
     hooks = [Hook("resid_pre" if layer < 0 else "resid_post", max(layer, 0)) for layer in LAYERS]
     table = table.assign(n_rows=63, n_members=7, n_templates=9)
-    parameters = {"source": "digits", "target": "numwords"}
+    parameters = {"source": "digits", "target": "numwords", "alphas": [1.0, 2.0]}
     made = of_table("sweep", hooks, table, ["method", "alpha", "positions"], parameters=parameters)
     return replace(made, rows=pd.DataFrame({"unit": ["three"], "answer": ["three"]}))
 

@@ -44,7 +44,7 @@ def result(name, *, sets=("last",), receivers=FAMILIES):
                         line |= {"necessary": "yes" if layer == 8 and donor == receiver == "digits" else "no"}
                     lines.append(line)
     hooks = tuple(Hook("resid_pre", 0) if layer < 0 else Hook("resid_post", layer) for layer in LAYERS)
-    parameters = {"positions": list(sets), "rank": 4}
+    parameters = {"positions": list(sets), "rank": 4, "n_null": 19}
     return of_table(name, hooks, lines, ["positions", "receiver", "donor"], parameters=parameters)
 
 

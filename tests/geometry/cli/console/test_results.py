@@ -14,6 +14,7 @@ from geometry.cli.tables.shown import Shown
 from geometry.results.dataset import on_sites
 from geometry.results.result import LayerResult
 
+FORMATS = ("svg",)
 SITE = {"layer": 0, "site": "z", "hook": "blocks.0.attn.hook_z"}
 
 
@@ -41,10 +42,10 @@ def two(tmp_path):
 def test_files_tables_and_notes_are_written_printed_and_said_once(two, tmp_path, capsys):
     (tmp_path / "a" / "unfinished-0123456789abcdef").mkdir(parents=True)
     results, drawn = two
-    write_results(results, as_json=False, full=False, quiet=False)
+    write_results(results, formats=FORMATS, as_json=False, full=False, quiet=False)
     for name in "ab":
         files = {path.name for path in (tmp_path / name).iterdir()}
-        assert files == {"result.nc", "result.json", "table.csv", "extra.csv", "one.png", "one.svg"}
+        assert files == {"result.nc", "result.json", "table.csv", "extra.csv", "one.svg", "one.txt"}
     out, err = capsys.readouterr()
     assert out.count("title") == out.count("7") == 2
     assert err.count("rows: all") == 1
@@ -53,14 +54,14 @@ def test_files_tables_and_notes_are_written_printed_and_said_once(two, tmp_path,
 
 
 def test_json_is_all_tables_as_one_and_nothing_else_on_standard_output(two, capsys):
-    write_results(two[0], as_json=True, full=False, quiet=True)
+    write_results(two[0], formats=FORMATS, as_json=True, full=False, quiet=True)
     out, err = capsys.readouterr()
     assert json.loads(out) == [{**SITE, "share": 0.5}, {**SITE, "share": 0.25}]
     assert err == ""
 
 
 def test_quiet_says_nothing(two, capsys):
-    write_results(two[0], as_json=False, full=True, quiet=True)
+    write_results(two[0], formats=FORMATS, as_json=False, full=True, quiet=True)
     assert capsys.readouterr() == ("", "")
 
 
@@ -69,5 +70,5 @@ def test_what_was_kept_stays_where_a_result_cannot_be_written(two, tmp_path):
     (tmp_path / "a").write_text("a file where a folder should be")
     kept.mkdir(parents=True)
     with pytest.raises(NotAvailableError):
-        write_results(two[0], as_json=False, full=False, quiet=True)
+        write_results(two[0], formats=FORMATS, as_json=False, full=False, quiet=True)
     assert kept.exists()

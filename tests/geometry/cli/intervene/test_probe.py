@@ -49,7 +49,7 @@ def test_every_probe_that_makes_sense_is_run_and_written_into_one_folder(run, fi
     assert "rows: is_last" in done.stderr
     folder = tmp_path / "figures" / "a-probe"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"result.nc", "result.json", "table.csv", "probes.png", "probes.svg"}
+    assert names == {"result.nc", "result.json", "table.csv", "probes.png", "probes.svg", "probes.txt"}
     table = pd.read_csv(folder / "table.csv")
     assert (table["target"] + "-" + table["leave_out"]).drop_duplicates().tolist() == ALL
     assert table["layer"].tolist() == [1, 2] * 7

@@ -51,7 +51,7 @@ def names_in(folder):
 def test_query_writes_a_picture_and_shares_beside_the_models_own_accuracy(run, store, tmp_path):
     out, err = run("query", store, "--families", "digits,months", "--layers", "1,2", "--contexts", 2, "--seed", 3)
     folder = tmp_path / "figures" / "small-query"
-    assert names_in(folder) == {"result.nc", "result.json", "table.csv", "by_layer.png", "by_layer.svg"}
+    assert names_in(folder) == {"result.nc", "result.json", "table.csv", "by_layer.png", "by_layer.svg", "by_layer.txt"}
     assert "last member or answer at resid_post: 2 contexts edited" in out
     assert str(folder.relative_to(tmp_path) / "table.csv") in err
     table = pd.read_csv(folder / "table.csv")
@@ -74,7 +74,7 @@ def test_cosines_stand_beside_reliabilities_and_a_direction_between_controls(run
     rows = ("--where", "is_last and kind == 'increasing'")
     out, err = run("cosines", store, "--families", "digits,numwords,months", "--layers", "1,2", *rows)
     folder = tmp_path / "figures" / "small-cosines"
-    assert names_in(folder) == {"result.nc", "result.json", "table.csv", "cosines.png", "cosines.svg"}
+    assert names_in(folder) == {"result.nc", "result.json", "table.csv", "cosines.png", "cosines.svg", "cosines.txt"}
     parameters = json.loads((folder / "result.json").read_text())["parameters"]
     directions = ["digits -> numwords", "digits -> months", "numwords -> months", "control:0 -> control:1"]
     assert parameters["pairs"] == directions

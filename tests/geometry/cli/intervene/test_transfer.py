@@ -51,7 +51,7 @@ def test_a_command_writes_matrices_curves_and_tables(run, store, tmp_path, comma
     out, err = run(command, store, "--layers", "2", "--positions", ",".join(sets), "--contexts", 2, "--seed", 3)
     folder = tmp_path / "figures" / f"small-{command}"
     names = {f"{name}-{positions}" for name in ("matrix", "by_layer") for positions in sets}
-    files = {f"{name}.{suffix}" for name in names for suffix in ("png", "svg")}
+    files = {f"{name}.{suffix}" for name in names for suffix in ("png", "svg", "txt")}
     assert {path.name for path in folder.iterdir()} == files | {
         "result.nc",
         "result.json",

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from matplotlib.figure import Figure
 
 from geometry.figures.compare import described_by_layer, layer_heatmap, shared_index_by_layer
-from geometry.figures.scatter import explained_variance_by_layer, scatter_by_layer
-from geometry.figures.spectra import demixed_by_layer, spectra_by_layer
+from geometry.figures.scatter import scatter_by_layer
+from geometry.figures.spectra import demixed_by_layer, explained_variance_by_layer, spectra_by_layer
 from geometry.results.result import LayerResult
 from geometry.similarity.family_measures import MEASURES
 

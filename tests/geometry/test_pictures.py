@@ -5,8 +5,8 @@ import pytest
 from cache import plan_recording
 from cache.errors import InputError
 from geometry import between_families, between_layers, between_pairs, demix_by_layer, nmf_by_layer, pca_by_layer
-from geometry.figures.by_name import pictures_of
 from geometry.figures.plain import PlainFigure
+from geometry.pictures import pictures_of
 from tests.recordings import recorded
 
 

@@ -1,0 +1,51 @@
+"""What captions say of the numbers in a figure: how many of what they rest on, and at which layers."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+_COUNTED = ("rows", "members", "templates", "controls")
+
+
+def sentences(*said: str) -> str:
+    """A paragraph of those that have something to say."""
+    return " ".join(filter(None, said))
+
+
+def counted(table: pd.DataFrame, **called: str) -> str:
+    """What the lines of a table rest on; the least and the most where they differ.
+
+    Args:
+        table: with `n_rows`, `n_members`, `n_templates`, `n_controls`, or some of them.
+        called: other words for rows, members, templates, controls.
+
+    Example:
+        >>> import pandas as pd
+        >>> counted(pd.DataFrame({"n_rows": [1076, 1076], "n_members": [5, 9]}), rows="prompts")
+        '1,076 prompts, 5 to 9 members'
+    """
+    found = []
+    for name in _COUNTED:
+        if len(numbers := table.get(f"n_{name}", pd.Series(dtype=float)).dropna()):
+            low, high = int(numbers.min()), int(numbers.max())
+            number = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+            found.append(f"{number} {called.get(name, {'controls': 'control families'}.get(name, name))}")
+    return ", ".join(found)
+
+
+def at_layers(layers: Iterable[int]) -> str:
+    """Layers in words.
+
+    Example:
+        >>> at_layers([-1, 0, 1, 2, 5])
+        'the embedding and layers 0-2, 5'
+    """
+    layers, runs = {*layers}, list[list[int]]()
+    for layer in sorted(layers - {-1}):
+        if runs and runs[-1][-1] == layer - 1:
+            runs[-1][1:] = [layer]
+        else:
+            runs.append([layer])
+    text = ", ".join("-".join(map(str, run)) for run in runs)
+    words = f"layer{'s' if len(runs) > 1 or len(runs[0]) > 1 else ''} {text}" if runs else ""
+    return " and ".join(filter(None, ["the embedding" if -1 in layers else "", words]))

@@ -1,0 +1,118 @@
+"""Many families at a glance: a triangle of small panels, family by family, with the same axes."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from geometry.figures.captions import at_layers, counted, sentences
+from geometry.figures.legend import legend_below
+from geometry.figures.panels import layer_ticks
+from geometry.figures.plain import PlainFigure
+from geometry.figures.scatter import PALETTE
+from geometry.results.result import LayerResult
+from geometry.similarity.family_measures import MEASURES
+
+FEW_PAIRS = 6
+"""Pairs of families that have a large panel each; more are a triangle of small ones."""
+
+_BAND = "#DDDDDD"
+_EACH = (1.7, 1.3)
+
+
+def families_overview(result: LayerResult, *, measure: str = "matched_cosine") -> Figure:
+    """A triangle of panels, one a pair: the family of the line and that of the column, similarity over layers.
+
+    Colour: the value; filled points are called `shared`. Grey: from the lowest to the highest control family. Dashed:
+    the members' readout directions removed; of a measure that describes, the mean under permuted members.
+
+    Args:
+        result: of `between_pairs`.
+        measure: one of those that it has.
+    """
+    table = result.table[result.table["measure"] == measure]
+    plain = table[table["variant"] == "plain"]
+    names = list(dict.fromkeys([*plain["a"], *plain["b"]]))
+    n = len(names) - 1
+    size = (_EACH[0] * n + 0.8, _EACH[1] * n + 1.3)
+    figure = PlainFigure(_caption(result, plain, measure), figsize=size, layout="constrained")
+    axes = figure.subplots(n, n, squeeze=False, sharex=True, sharey=True)
+    drawn: dict[tuple[int, int], Axes] = {}
+    for line, column in product(range(n), range(n)):
+        mine = _of(table, names[line + 1], names[column]) if column <= line else table[:0]
+        if len(mine):
+            drawn[line, column] = axes[line, column]
+            _panel(axes[line, column], mine)
+        else:
+            axes[line, column].remove()
+    _name_outside(drawn, names)
+    lowest = float(table[["value", "control_min"]].min().min())
+    first = next(iter(drawn.values()))
+    first.set_ylim(min(-0.05, lowest - 0.05), 1.05)  # of all, which share it
+    legend_below(figure, [first])
+    figure.suptitle(f"{result.parameters['site']}: {measure} of pairs of families, over layers", fontsize=12)
+    return figure
+
+
+def _name_outside(drawn: dict[tuple[int, int], Axes], names: Sequence[str]) -> None:
+    """Names and numbers at the first panel of each line, and the first and last of each column."""
+    for (line, column), axis in drawn.items():
+        in_line = [other for one, other in drawn if one == line]
+        in_column = [one for one, other in drawn if other == column]
+        axis.tick_params(labelleft=column == min(in_line), labelbottom=line == max(in_column))
+        axis.set_ylabel(names[line + 1] if column == min(in_line) else "", fontsize=9)
+        axis.set_xlabel("layer" if line == max(in_column) else "", fontsize=8)
+        axis.set_title(names[column] if line == min(in_column) else "", fontsize=9)
+
+
+def _panel(axis: Axes, mine: pd.DataFrame) -> None:
+    plain, removed = mine[mine["variant"] == "plain"], mine[mine["variant"] != "plain"]
+    layers = plain["layer"]
+    if plain["control_max"].notna().any():
+        low, high = plain["control_min"], plain["control_max"]
+        axis.fill_between(layers, low, high, color=_BAND, linewidth=0, label="controls")
+    axis.axhline(0, color="black", linewidth=0.4)
+    axis.plot(layers, plain["value"], color=PALETTE[0], linewidth=1.3, label="value")
+    if len(removed):
+        style: dict[str, Any] = {"color": PALETTE[0], "linestyle": "--", "linewidth": 0.8}
+        axis.plot(removed["layer"], removed["value"], label=removed["variant"].iloc[0], **style)
+    elif plain["permuted_mean"].notna().any():
+        axis.plot(layers, plain["permuted_mean"], color="black", linestyle="--", linewidth=0.8, label="permuted")
+    called = plain[plain["verdict"] == "shared"]
+    axis.plot(called["layer"], called["value"], color=PALETTE[0], marker="o", markersize=2.2, linestyle="none")
+    axis.annotate(
+        f"n {plain['n_members'].iloc[0]}",
+        (0.03, 0.97),
+        xycoords="axes fraction",
+        va="top",
+        fontsize=6.5,
+        color="#555555",
+    )
+    axis.spines[["top", "right"]].set_visible(False)
+    layer_ticks(axis, layers.tolist(), most=4)
+    axis.tick_params(labelsize=7)
+
+
+def _of(table: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
+    """The lines of two families, whichever is named first."""
+    return table[((table["a"] == a) & (table["b"] == b)) | ((table["a"] == b) & (table["b"] == a))]
+
+
+def _caption(result: LayerResult, plain: pd.DataFrame, measure: str) -> str:
+    """What `families_overview` shows."""
+    decides = MEASURES[measure].decides
+    others = [one for one in result.parameters["variants"] if one != "plain"]
+    return sentences(
+        f"Similarity ({measure}) of {result.parameters['site']} between the family of the line and that of the column, "
+        f"at {at_layers(plain['layer'])}: {counted(plain)}; n: members of the pair.",
+        "Layers at which the codes are not reliable are left out." if decides else "A measure that describes.",
+        "Filled points: the verdict is shared." if (plain["verdict"] == "shared").any() else "",
+        "Grey: from the lowest to the highest control family in place of one of the two."
+        if plain["control_max"].notna().any()
+        else "No controls.",
+        f"Dashed: {others[0]}." if others else "",
+        "Dashed: the mean under permuted members." if not others and plain["permuted_mean"].notna().any() else "",
+    )
