@@ -7,6 +7,7 @@ from types import MappingProxyType
 from matplotlib.figure import Figure
 
 from geometry.figures.compare import described_by_layer, layer_heatmap, shared_index_by_layer
+from geometry.figures.overview import FEW_PAIRS, families_overview
 from geometry.figures.scatter import scatter_by_layer
 from geometry.figures.spectra import demixed_by_layer, explained_variance_by_layer, spectra_by_layer
 from geometry.results.result import LayerResult
@@ -35,10 +36,13 @@ def pictures_of(result: LayerResult) -> dict[str, Callable[[], Figure]]:
 
 
 def _of_families(result: LayerResult) -> dict[str, Callable[[], Figure]]:
-    """A picture of each measure that decides, and one of all that describe."""
+    """A picture of each measure that decides, and one of all that describe; of many pairs an overview of each."""
     named = list(result.parameters["measures"])
     describing = [name for name in named if not MEASURES[name].decides]
     pictures: dict[str, Callable[[], Figure]] = {
         name: partial(shared_index_by_layer, result, measure=name) for name in named if name not in describing
     }
+    if len(result.parameters["pairs"]) > FEW_PAIRS:
+        small = {name: f"described-{name}" if name in describing else f"{name}-overview" for name in named}
+        return pictures | {title: partial(families_overview, result, measure=name) for name, title in small.items()}
     return pictures | ({"described": partial(described_by_layer, result, describing)} if describing else {})

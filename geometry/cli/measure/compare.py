@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -98,14 +98,12 @@ def _pairs(store: "ActivationStore", names: list[str] | None) -> list[tuple[str,
 
 def _families_report(result: "LayerResult") -> Report:
     from geometry.between.summary import summary
-    from geometry.figures.compare import described_by_layer, shared_index_by_layer
-    from geometry.figures.overview import FEW_PAIRS, families_overview
+    from geometry.pictures import pictures_of
     from geometry.similarity.family_measures import MEASURES
     from geometry.stats.uncertainty import LEAST_CONTROLS
 
     named = result.parameters["measures"]
     deciding = [name for name in named if MEASURES[name].decides]
-    describing = [name for name in named if not MEASURES[name].decides]
     tables = {"summary": summary(result)} if deciding else {}
     title = "measures that describe: highest value over layers beside its controls"
     shown = Shown(_highest(result), title, ("a", "b", "measure"))
@@ -118,14 +116,7 @@ def _families_report(result: "LayerResult") -> Report:
         hint = f"{n_controls} control families: a verdict takes {LEAST_CONTROLS}; record control:0-19 with the others"
         notes.insert(0, hint)
 
-    def draw() -> dict[str, Any]:
-        figures = {name: shared_index_by_layer(result, measure=name) for name in deciding}
-        if len(result.parameters["pairs"]) > FEW_PAIRS:
-            small = {name: f"{name}-overview" for name in deciding} | {name: f"described-{name}" for name in describing}
-            return figures | {title: families_overview(result, measure=name) for name, title in small.items()}
-        return figures | ({"described": described_by_layer(result, describing)} if describing else {})
-
-    return Report(draw, tables, [shown], notes)
+    return Report(lambda: {name: draw() for name, draw in pictures_of(result).items()}, tables, [shown], notes)
 
 
 def _short(summary: "pd.DataFrame") -> "pd.DataFrame":
