@@ -3,7 +3,7 @@
 Labels have the names that `ActivationStore.from_arrays` reads, so that what was written comes back.
 """
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,6 @@ from cache.errors import InputError, NotAvailableError
 from cache.models.hooks import Hook
 from cache.prompts.prompt import OWN
 from cache.store.view import View, check_view
-
-if TYPE_CHECKING:
-    import anndata
 
 _OF_ROWS = ["prompt", "position", "token", "token_text", "is_last"]
 _NOT_LABELS = ("member", "value", "shown", "pair_key", "kind", "distractor")
@@ -74,15 +71,15 @@ def to_xarray(view: View) -> xr.DataArray:
     )
 
 
-def to_anndata(view: View) -> "anndata.AnnData":
+def to_anndata(view: View) -> Any:
     """A view's activations as an AnnData object: rows are observations, dimensions variables, sites layers.
 
     Args:
         view: the sites, of one width, and rows; all rows but BOS where it asks for none.
 
     Returns:
-        `layers[hook name]` for every site, `X` the last of them, `obs` the labels of rows, texts as categories, and
-        `uns["fingerprint"]`, `uns["model"]` and `uns["layer"]`, the layer that each site is of.
+        An `anndata.AnnData`: `layers[hook name]` for every site, `X` the last of them, `obs` the labels of rows, texts
+        as categories, and `uns["fingerprint"]`, `uns["model"]` and `uns["layer"]`, the layer that each site is of.
 
     Raises:
         InputError: no row is chosen.

@@ -98,7 +98,7 @@ def test_pandas_comes_back_as_a_store(store, tmp_path):
 
 def test_no_row_and_no_anndata_are_told_in_a_sentence(store, monkeypatch):
     for export in (to_pandas, to_xarray, to_anndata):
-        with pytest.raises(InputError, match=r"^no row fits \"family == 'none'\"$"):
+        with pytest.raises(InputError, match=r"^no row fits \"position >= 0 and family == 'none'\"$"):
             export(view_of(store, "family == 'none'"))
     monkeypatch.setitem(sys.modules, "anndata", None)
     with pytest.raises(NotAvailableError, match=r"pip install 'representation-geometry\[anndata\]'$"):
