@@ -304,7 +304,7 @@ def test_tests_mirror_the_source():
         "geometry/cli/record/models.py": "geometry/cli/test_commands.py",
         "geometry/cli/record/prompts.py": "geometry/cli/test_commands.py",
         "geometry/cli/record/store.py": "geometry/cli/test_commands.py",
-        "probes/pictures.py": "geometry/cli/test_same_pictures.py",
+        "probes/pictures.py": "geometry/cli/test_shown.py",
         "probes/transfer/captions.py": "probes/transfer/test_figures.py",
     }
     assert set(missing) <= set(covered_elsewhere)
