@@ -34,9 +34,7 @@ _RAGGED = "lines of different lengths are no array; give as many numbers in each
 _KEPT = (torch.float32, torch.float64)
 
 
-def as_rows(
-    x: ArrayLike, name: str = "x", *, axes: tuple[str, ...] = ROWS, finite: bool = True
-) -> Float[Tensor, "..."]:
+def as_rows(x: ArrayLike, name: str = "x", *, axes: tuple[str, ...] = ROWS) -> Float[Tensor, "..."]:
     """An array as a tensor on the CPU without grad: float64 stays, smaller floats are float32, whole numbers float64.
 
     Nothing is copied that is such a tensor already.
@@ -45,7 +43,6 @@ def as_rows(
         x: the array.
         name: what the sentence calls it.
         axes: the axes wanted; one called `...` stands for any number of them.
-        finite: look at every value.
 
     Raises:
         InputError: it is no array of real numbers, or has other axes, or none along one of them.
@@ -58,7 +55,7 @@ def as_rows(
     """
     found = _tensor(x, name)
     _check_axes(found, name, axes)
-    if finite and not torch.isfinite(found).all():
+    if not torch.isfinite(found).all():
         raise NumbersError(_where_not_finite(found, name, axes[0]))
     return found
 

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from jaxtyping import Float
 
 from cache.errors import InputError, NotAvailableError
 from cache.models.hooks import Hook
 from cache.prompts.prompt import OWN
-from cache.store.view import View, check_view
+from cache.store.elsewhere import OF_A_ROW
+from cache.store.view import OF_PROMPTS, View, check_view
 
-_OF_ROWS = ["prompt", "position", "token", "token_text", "is_last"]
+_ALL = OF_PROMPTS["all"]
 _NOT_LABELS = ("member", "value", "shown", "pair_key", "kind", "distractor")
 
 
@@ -37,7 +39,7 @@ def to_pandas(view: View) -> pd.DataFrame:
         ((30, 33), ['3', '3', '3'])
     """
     labels = row_labels(view)
-    sites = {hook.name: pd.DataFrame(_load(view, hook), index=labels.index) for hook in view.hooks}
+    sites = {hook.name: pd.DataFrame(x, index=labels.index) for hook, x in _activations(view).items()}
     return pd.concat({"rows": labels, **sites}, axis=1)
 
 
@@ -59,7 +61,7 @@ def to_xarray(view: View) -> xr.DataArray:
         (('hook', 'row', 'dimension'), (3, 33))
     """
     labels = row_labels(view)
-    values = np.stack([_load(view, hook) for hook in view.hooks])
+    values = np.stack([*_activations(view).values()])
     coordinates = {name: ("row", column.to_numpy()) for name, column in labels.items()}
     coordinates["layer"] = ("hook", np.array([hook.table_layer for hook in view.hooks]))
     return xr.DataArray(
@@ -99,7 +101,7 @@ def to_anndata(view: View) -> Any:
     labels = row_labels(view)
     texts = labels.select_dtypes(exclude=["number", "bool"]).columns
     labels = labels.astype(dict.fromkeys(texts, "category")).set_axis(labels.index.astype(str))
-    values = {hook.name: _load(view, hook) for hook in view.hooks}
+    values = {hook.name: x for hook, x in _activations(view).items()}
     width = next(iter(values.values())).shape[1]
     return anndata.AnnData(
         X=values[view.hooks[-1].name].copy(),
@@ -124,21 +126,22 @@ def row_labels(view: View) -> pd.DataFrame:
     """
     check_view(view)
     store = view.store
-    rows = store.rows[view.chosen("position >= 0")]
+    rows = store.rows[view.chosen(_ALL)]
     if not len(rows):
-        raise InputError(f"no row fits {view.noted('position >= 0')!r}")
+        raise InputError(f"no row fits {view.noted(_ALL)!r}")
     prompts, number = store.prompts, rows["prompt"].to_numpy()
     last = [(v[-1], m[-1]) if v else (-1, "") for v, m in zip(prompts["values"], prompts["members"], strict=True)]
     shown = rows["member"] >= 0
-    found = rows[_OF_ROWS].assign(
+    found = rows[[*OF_A_ROW]].assign(
         text=prompts["text"].to_numpy()[number],
         member=rows["shown"].where(shown, [last[i][1] for i in number]),
         ordinal=rows["value"].where(shown, [last[i][0] for i in number]),
     )
-    further = rows.drop(columns=[name for name in (*_OF_ROWS, *_NOT_LABELS) if name in rows])
+    further = rows.drop(columns=[name for name in (*OF_A_ROW, *_NOT_LABELS) if name in rows])
     kinds = rows[["kind"]].rename(columns={"kind": "sequence"}) if rows["kind"].ne(OWN).any() else rows[[]]
     return pd.concat([found, further, kinds], axis=1)
 
 
-def _load(view: View, hook: Hook) -> "np.ndarray":
-    return view.store.load(hook, view.chosen("position >= 0")).numpy()
+def _activations(view: View) -> dict[Hook, Float[np.ndarray, "row d"]]:
+    chosen = view.chosen(_ALL)
+    return {hook: view.store.load(hook, chosen).numpy() for hook in view.hooks}
