@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.pop("COLUMNS", None)  # which processes that share tests out are given, and a pipe of a user's is not
@@ -91,6 +91,29 @@ def loaded(model_folders) -> "dict[str, LoadedModel]":
     from cache import load_model
 
     return {name: load_model(str(folder), device="cpu") for name, folder in model_folders.items()}
+
+
+@pytest.fixture(scope="session")
+def kept_models() -> "dict[object, LoadedModel]":
+    return {}
+
+
+@pytest.fixture(scope="module")
+def a_model_is_loaded_once(kept_models) -> Iterator[None]:
+    """A folder that is read again and again by its name, unchanged, is loaded once."""
+    from cache import load_model
+
+    def load_once(name: str, **choices: Any) -> "LoadedModel":
+        folder = Path(name)
+        files = [(one.name, one.stat().st_mtime_ns) for one in sorted(folder.iterdir())] if folder.is_dir() else []
+        known = (str(name), str(folder.absolute()), *files, *sorted(choices.items()))
+        if known not in kept_models:
+            kept_models[known] = load_model(name, **choices)
+        return kept_models[known]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cache.load_model", load_once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ TABLE = [command for line in README.splitlines() if line.startswith("|") for com
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 
 
+pytestmark = pytest.mark.usefixtures("a_model_is_loaded_once")
+
 STORE = "activations/smollm2-135m.h5"
 ONE_LAYER = ("pca", "svd", "nmf", "sweep", "transfer", "erase")
 SMALLER = {

@@ -1,7 +1,6 @@
 """What was loaded, by content: hashes of the weights bit by bit and of the tokenizer's rules, and all else."""
 
 import hashlib
-import importlib.metadata
 import json
 import secrets
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from cache.models.model import LoadedModel
 from cache.models.sharing import changed
+from cache.versions import versions_of
 
 
 def weights_hash(model: torch.nn.Module) -> str:
@@ -50,7 +50,7 @@ def content_of(hf_model: Any, weights: str, processing: str, bos: int | None) ->
         "bos": bos,
         "modules": sorted({f"{type(one).__module__}.{type(one).__qualname__}" for one in hf_model.modules()}),
         "hooks": secrets.token_hex(8) if hooked else "",  # what they do is not known: nothing is found yet
-        "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "transformer-lens")},
+        "libraries": versions_of(("torch", "transformers", "transformer-lens")),
     }
 
 

@@ -1,7 +1,6 @@
 """Wrapping a Hugging Face model in a TransformerBridge, which gives its insides TransformerLens's hook names."""
 
 import copy
-import importlib.metadata
 import io
 import logging
 import warnings
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from cache.errors import GeometryError, NotAvailableError
+from cache.versions import version_of
 
 _LONGEST_REASON = 200
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len")  # what configurations call their longest text
@@ -97,7 +97,7 @@ def _bridge_around(hf_model: Any, name: str) -> Any:
             hf_model, architecture, hf_config=copy.deepcopy(hf_model.config), model_name=name
         )
     except Exception as error:  # each of its hundred adapters fails in a way of its own
-        who, lens = f"{name!r} (type {type_of(hf_model)})", importlib.metadata.version("transformer-lens")
+        who, lens = f"{name!r} (type {type_of(hf_model)})", version_of("transformer-lens")
         raise NotAvailableError(f"{who} cannot be wrapped by transformer-lens {lens}: {reason_of(error)}") from error
 
 

@@ -1,7 +1,6 @@
 """A recording's manifest: what it depends on, named field by field, so that a difference can be told."""
 
 import hashlib
-import importlib.metadata
 import json
 import platform
 import socket
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache.models.hooks import layers_by_kind
 from cache.sealed.footer import SEALED_VERSION
+from cache.versions import versions_of
 
 if TYPE_CHECKING:
     from cache.models.model import LoadedModel
@@ -70,7 +70,7 @@ def soft_fields(model: "LoadedModel | None") -> dict[str, Any]:
         "device": "" if model is None else model.device,
         "host": socket.gethostname(),
         "python": platform.python_version(),
-        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        "libraries": versions_of(_LIBRARIES),
     }
 
 

@@ -1,12 +1,12 @@
 """What results and kept sites say of where they come from: as JSON, with the versions of what made them."""
 
-import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from cache.versions import version_of, versions_of
 from geometry.printable import printable
 
 _LIBRARIES = ("representation-geometry", "numpy", "scipy", "scikit-learn", "torch", "pandas", "umap-learn")
@@ -16,7 +16,7 @@ _MOST_LISTED = 12
 
 def versions() -> dict[str, str]:
     """Versions of the libraries that values depend on."""
-    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return versions_of(_LIBRARIES)
 
 
 def provenance(parameters: Mapping[str, Any], source: str, command: str = "") -> str:
@@ -31,7 +31,7 @@ def provenance(parameters: Mapping[str, Any], source: str, command: str = "") ->
         "Parameters": "; ".join(f"{name} {_in_short(value)}" for name, value in parameters.items()),
         "Store": f"fingerprint {source}",
         "Command": command,
-        "Made with": f"{_LIBRARIES[0]} {importlib.metadata.version(_LIBRARIES[0])}",
+        "Made with": f"{_LIBRARIES[0]} {version_of(_LIBRARIES[0])}",
     }
     return "\n".join(f"{name}: {printable(text)}" for name, text in said.items() if text)
 

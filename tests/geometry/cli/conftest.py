@@ -1,38 +1,19 @@
 """Every command, run in this process in a folder of its own."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cache import LoadedModel, load_model
 from geometry.cli import main
 from geometry.cli.console import apart_tasks
 from tests.geometry.cli.every_command import Place, make_place
 
 
-@pytest.fixture(scope="session")
-def kept_models() -> dict[object, LoadedModel]:
-    return {}
-
-
 @pytest.fixture(scope="module", autouse=True)
-def a_model_is_loaded_once(kept_models: dict[object, LoadedModel]) -> Iterator[None]:
-    """A folder that commands read again and again, unchanged, is loaded once; loading has tests of its own."""
-
-    def load_once(name: str, **choices: Any) -> LoadedModel:
-        folder = Path(name)
-        files = [(one.name, one.stat().st_mtime_ns) for one in sorted(folder.iterdir())] if folder.is_dir() else []
-        known = (str(name), str(folder.absolute()), *files, *sorted(choices.items()))
-        if known not in kept_models:
-            kept_models[known] = load_model(name, **choices)
-        return kept_models[known]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cache.load_model", load_once)
-        yield
+def loaded_once(a_model_is_loaded_once) -> None:
+    """Commands load a model once; loading has tests of its own."""
 
 
 @pytest.fixture
