@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -228,12 +229,21 @@ class LoadedModel:
                 + (f" ({named})" if named else "")
             )
 
-    def run(self, tokens: Int[Tensor, "batch pos"]) -> None:
-        """One forward pass through all blocks without the unembedding; hooks fire.
+    def run(self, tokens: Int[Tensor, "batch pos"], n_blocks: int | None = None) -> None:
+        """One forward pass without the unembedding; hooks fire.
 
         Right-padded batches need no mask: no token of a causal model sees what comes after it.
+
+        Args:
+            tokens: the batch.
+            n_blocks: so many blocks are run, from the first, with the values that a whole pass gives; None for all.
         """
-        self.intact.original_model.base_model(tokens.to(self.device), use_cache=False)
+        base = self.intact.original_model.base_model
+        with ExitStack() as stack:
+            if n_blocks is not None and n_blocks < self.n_layers:
+                stack.enter_context(suppress(_PassEnded))
+                stack.enter_context(self.blocks[n_blocks].register_forward_pre_hook(_end_pass))
+            base(tokens.to(self.device), use_cache=False)
 
     def logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
         """Logits at every position, float32 on the CPU."""
@@ -275,6 +285,14 @@ class LoadedModel:
         with torch.inference_mode():
             logits = self.intact.unembed(self.bridge.ln_final(stream.unsqueeze(0)))[0]
             return self.bridge.adapter.apply_output_logits_transform(logits).float()
+
+
+class _PassEnded(BaseException):  # not one for a model's own code to catch
+    """Unwinds a forward pass whose remaining blocks nobody reads."""
+
+
+def _end_pass(*_: Any) -> None:
+    raise _PassEnded
 
 
 def check_loaded(model: LoadedModel) -> None:

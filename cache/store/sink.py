@@ -36,12 +36,12 @@ class Sink:
             yield
 
     def run(self, block: int) -> dict[str, int]:
-        """One forward pass of a block; returns the checksum of what was written for each site."""
+        """One forward pass, up to the last hooked block; returns the checksum of what was written for each site."""
         tokens, flat = batch_of(self._plan, block)
         everything = len(flat) == tokens.numel()
         self._block, self._texts, self._checksums = block, (tokens.shape[0], tokens.shape[1]), {}
         self._rows = None if everything else torch.from_numpy(flat).to(self._model.device)
-        self._model.run(tokens)
+        self._model.run(tokens, 1 + max(hook.layer for hook in self._plan.hooks))
         silent = [hook.name for hook in self._plan.hooks if f"activations/{hook.name}" not in self._checksums]
         if silent:
             raise NotAvailableError(f"{silent[0]} does not fire in {self._model.name}; leave it out of --sites")

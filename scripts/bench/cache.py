@@ -4,8 +4,9 @@
 
 Rows are those of the table of bars: P1 recording against the bare Hugging Face forward pass of the same batches, P2
 against TransformerLens's run_with_cache, P2b one site against sae-lens's runner (if it is installed), P3 padding, P4
-memory above the model in a process of its own, P5 reading one matrix against np.fromfile of its bytes; `growth` is CPU
-time by prompts and layers, drawn beside the JSON. `gpt2-small-shape` has random weights: time does not depend on them.
+memory above the model in a process of its own, P5 reading one matrix against np.fromfile of its bytes, P6 recording a
+block two thirds up against the last one; `growth` is CPU time by prompts and layers, drawn beside the JSON.
+`gpt2-small-shape` has random weights: time does not depend on them.
 Every round runs all sides, in reversed order each other round; a ratio is the median over rounds. Wall clock with
 several threads swings threefold on shared machines and proves nothing.
 """
@@ -31,14 +32,14 @@ from cache_growth import Table, draw_growth, growth, growth_rows, print_growth
 from cache_memory import measure_here, memory_rows
 from cache_models import MODELS, model_folder
 from cache_reading import reading_rows
-from cache_recording import padding, recording_rows
+from cache_recording import ended_pass, padding, recording_rows
 from cache_saelens import one_site
 from cache_timing import Measurement
 from machine import ran_on
 
 from cache.whole_files import write_whole
 
-ROWS = ("P1", "P2", "P2b", "P3", "P4", "P5", "growth")
+ROWS = ("P1", "P2", "P2b", "P3", "P4", "P5", "P6", "growth")
 PACKAGES = ("torch", "transformers", "transformer-lens", "h5py", "numpy", "xxhash")
 
 
@@ -51,6 +52,8 @@ def model_rows(name: str, rows: list[str], rounds: int, scratch: Path) -> Iterat
         yield one_site(name, folder, rounds, scratch)
     if "P3" in rows:
         yield padding(name, folder)
+    if "P6" in rows:
+        yield ended_pass(name, folder, rounds, scratch)
     if "P4" in rows:
         yield from memory_rows(name, folder, Path(__file__).resolve(), rounds)
 

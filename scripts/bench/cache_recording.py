@@ -1,4 +1,4 @@
-"""Rows P1 to P3: recording against the bare forward pass and TransformerLens, and what padding costs."""
+"""Rows P1 to P3 and P6: recording against bare passes and TransformerLens, padding, and a pass that ends early."""
 
 from functools import partial
 from pathlib import Path
@@ -82,6 +82,22 @@ def padding(name: str, folder: Path) -> Measurement:
     details = {"tokens": plan.n_tokens, "slots": slots, "dataset_order": round(ordered / plan.n_tokens, 4)}
     what = f"slots / tokens, lengths 8-64 mixed (dataset order: {details['dataset_order']})"
     return Measurement("P3", name, what, round(slots / plan.n_tokens, 4), bar=1.10, details=details)
+
+
+def ended_pass(name: str, folder: Path, rounds: int, scratch: Path) -> Measurement:
+    """P6: one site two thirds up against one of the last block: a pass ends after the last block that is read."""
+    model = load_model(str(folder), device="cpu")
+    middle, last = 2 * model.n_layers // 3, model.n_layers - 1
+    plans = {
+        side: plan_recording(model, texts(mixed_lengths(100)), sites="resid_post", layers=layer)
+        for side, layer in {"ended": middle, "whole": last}.items()
+    }
+    sides = {side: partial(record_once, model, plan, scratch / f"{side}.h5") for side, plan in plans.items()}
+    ratio, details = median_ratio(interleaved(sides, rounds), "ended", "whole")
+    n_tokens = plans["ended"].n_tokens
+    per_second = {f"{side}_tokens_per_s": round(n_tokens / float(str(details[f"{side}_s"]))) for side in sides}
+    what = f"recording block {middle} of 0-{last} / recording the last block"
+    return Measurement("P6", name, what, round(ratio, 4), bar=0.80, details={**details, **per_second})
 
 
 def in_dataset_order(lengths: list[int], batch_tokens: int) -> int:

@@ -39,7 +39,7 @@ def is_any(value, candidates):
     return any(not far(value.reshape(one.shape), one) for one in same)
 
 
-def seen_at(model, tokens):
+def seen_at(model, tokens, n_blocks=None):
     """What every hook shows, however often and in whatever shape."""
     seen = {Hook(kind, layer): [] for layer in range(model.n_layers) for kind in KINDS}
     seen = {hook: outputs for hook, outputs in seen.items() if hook.name in model.points}
@@ -48,7 +48,7 @@ def seen_at(model, tokens):
         for hook, outputs in seen.items()
     ]
     with torch.inference_mode():
-        model.run(tokens)
+        model.run(tokens, n_blocks)
     for handle in handles:
         handle.remove()
     return seen
@@ -163,6 +163,26 @@ def test_common_architectures_are_right_whole(opened, name):
     model, _ = opened(name)
     faults = {check: finding.fault for check, finding in model.findings.items() if finding.fault}
     assert faults == {}
+
+
+@pytest.mark.parametrize("name", some(TYPES, *WHOLE, *KINDS_OF_FAULT))
+def test_a_pass_that_ends_early_shows_every_bit_of_a_whole_one_and_leaves_nothing_behind(opened, name):
+    model, _ = opened(name)
+    if isinstance(model, str):
+        return
+    tokens = torch.tensor([[5, 6, 7, 8, 9], [1, 2, 3, 0, 0]])
+    before = seen_at(model, tokens)
+    for n_blocks in range(1, model.n_layers):
+        ended = seen_at(model, tokens, n_blocks)
+        assert {hook.layer for hook, outputs in ended.items() if outputs} == set(range(n_blocks))
+        assert all(same_bits(outputs, before[hook]) for hook, outputs in ended.items() if hook.layer < n_blocks)
+    after = seen_at(model, tokens)
+    assert all(same_bits(outputs, after[hook]) for hook, outputs in before.items())
+
+
+def same_bits(found, wanted):
+    both = [[one for one in outputs if isinstance(one, torch.Tensor)] for outputs in (found, wanted)]
+    return len(found) == len(wanted) and all(map(torch.equal, *both))
 
 
 @pytest.mark.parametrize("name", KINDS_OF_FAULT)

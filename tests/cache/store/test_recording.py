@@ -25,9 +25,10 @@ from cache.errors import (
 )
 from cache.families.family import FAMILIES
 from cache.loading.sources import find_model
-from cache.models.hooks import KINDS
+from cache.models.hooks import KINDS, parse_layers
 from cache.prompts.prompt import Prompts
 from cache.sealed.lock import writer_lock
+from cache.store.plan import DEFAULT_SITES
 from cache.store.recording import prepare_recording
 from tests.recordings import recorded
 from tests.variants import some
@@ -105,6 +106,24 @@ def assert_equals_oracle(store, folder, *, tolerance: float = 1e-4) -> None:
             expected = truth[hook.name]
             assert stored.shape == expected.shape, hook.name
             assert (stored - expected).abs().max() <= tolerance * expected.abs().max(), hook.name
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "neox"])
+@pytest.mark.parametrize(("layers", "n_run"), [("0", 1), ("0-1", 2), ("1", 2), ("-1", 3), ("all", 3)])
+def test_a_pass_ends_after_the_last_hooked_block_with_the_same_values(loaded, tmp_path, name, layers, n_run):
+    model, calls = loaded[name], []
+    whole = record(model, RAGGED, tmp_path / "whole.h5", sites=DEFAULT_SITES)
+    handles = [
+        block.register_forward_hook(lambda *_, number=number: calls.append(number))
+        for number, block in enumerate(model.blocks)
+    ]
+    part = record(model, RAGGED, tmp_path / "part.h5", sites=DEFAULT_SITES, layers=layers)
+    for handle in handles:
+        handle.remove()
+    n_passes = len(plan_recording(model, RAGGED).blocks)
+    assert [calls.count(number) for number in range(3)] == [n_passes] * n_run + [0] * (3 - n_run)
+    assert {hook.layer for hook in part.hooks} == set(parse_layers(layers, 3))
+    assert all(torch.equal(part.load(hook), whole.load(hook)) for hook in part.hooks)
 
 
 @pytest.mark.parametrize("bos", [True, False])
