@@ -287,7 +287,6 @@ def test_tests_mirror_the_source():
         "cache/loading/sources.py": "cache/models/test_model.py",
         "cache/models/checks.py": "cache/loading/test_load.py",
         "cache/models/site_checks.py": "cache/loading/test_load.py",
-        "cache/prompts/rules.py": "cache/prompts/test_sequences.py",
         "cache/store/sink.py": "cache/store/test_recording.py",
         "geometry/cli/app.py": "geometry/cli/test_commands.py",
         "geometry/cli/console/apart_tasks.py": "geometry/cli/console/test_apart.py",

@@ -12,8 +12,7 @@ from cache.families.controls import CONTROL_PREFIX
 from cache.families.family import Family
 from cache.prompts.frames import FRAMES, Frame
 from cache.prompts.prompt import Prompt, Prompts
-from cache.prompts.reordering import expand_kinds, order_number
-from cache.prompts.rules import Drawn, Rule, increasing, rule_of
+from cache.prompts.rules import Drawn, Rule, expand_kinds, increasing, order_number, rule_of
 from cache.seeds import check_seed
 
 MOST_TEMPLATES = 10_000

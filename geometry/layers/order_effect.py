@@ -2,7 +2,7 @@
 
 Unordered lists in two spellings share a code too: that of the words. An index is there only where the order matters.
 For a list without an order the increasing order is one at random, so that what two families share in it ranks among
-what they share in reordered lists (`cache.prompts.reordering`) as any of these does.
+what they share in reordered lists (`cache.prompts.rules`) as any of these does.
 """
 
 from collections import defaultdict

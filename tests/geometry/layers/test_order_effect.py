@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import torch
 
-from cache.prompts.reordering import reordered
+from cache.prompts.rules import reordered
 from geometry.layers.order_effect import NO_LISTS, OrderedLists, ordered_lists, set_apart, shared_by_list
 from geometry.rows.cells import Balance, CellPlan
 from geometry.similarity.of_families import matched_products

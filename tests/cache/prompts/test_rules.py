@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.errors import InputError
-from cache.prompts.reordering import MOST_ORDERS, expand_kinds, order_number, reordered, reordered_window
+from cache.prompts.rules import MOST_ORDERS, expand_kinds, order_number, reordered, reordered_window
 
 HOW_MANY = {3: 1, 4: 5, 5: 23, 6: 119}
 """The circles of n that are not the natural one."""
