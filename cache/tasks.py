@@ -13,7 +13,7 @@ from cache.errors import InputError
 from cache.loading.load import load_model
 from cache.models.model import LoadedModel
 from cache.models.tokens import TokenizedPrompts, continuations, drop_unusable, token_faults, tokenize
-from cache.prompts.prompt import Prompts
+from cache.prompts.prompt import DOCUMENT, Prompts
 from cache.shares import exact_interval
 from cache.store.plan import check_texts, plan_blocks
 
@@ -68,6 +68,8 @@ def task_table(
     loaded = load_model(model)
     if not any(prompt.answer for prompt in prompts):
         raise InputError("no prompt has an answer; label them, or use families")
+    given = [number for number, prompt in enumerate(prompts) if prompt.kind != DOCUMENT]
+    prompts = prompts.subset(given)
     tokenized = tokenize(prompts, loaded.tokenizer, bos=loaded.bos)
     check_texts(loaded, tokenized)
     drop_unusable(tokenized)
@@ -76,7 +78,8 @@ def task_table(
         first = next(fault for fault in token_faults(tokenized) if fault)
         raise InputError(f"no prompt can be measured: {first}")
     answers = answers.join(prompts.table()[[*_KEYS, "answer", "distractor"]], on="prompt")
-    return TaskTable(_summary(tokenized, answers), answers)
+    table = _summary(tokenized, answers)
+    return TaskTable(table, answers.assign(prompt=np.array(given)[answers["prompt"]]))
 
 
 def _measure(

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from cache.errors import InputError
-from cache.prompts.prompt import Prompt, Prompts
+from cache.prompts.prompt import AS_THEY_ARE, Prompt, Prompts
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class TokenizedPrompts:
 
     Attributes:
         prompts: the prompts, one for each array below.
-        ids: token ids of each text.
+        ids: token ids of each text; of a window those that its document has there (`cache.windows`).
         members: for each token the index of the shown member whose last token it is, else -1.
         member_tokens: for each prompt and shown member the number of tokens it takes; 0 where a token that it
             is part of reaches into its neighbours.
@@ -107,7 +107,7 @@ def continuations(tokenized: TokenizedPrompts, added: Sequence[str], tokenizer: 
 def drop_unusable(tokenized: TokenizedPrompts) -> tuple[TokenizedPrompts, pd.DataFrame]:
     """The prompts whose members and answer are one token each, and a table of the others with the reasons.
 
-    A user's own texts (kind `own`) are all kept. A prompt dropped from one family takes its pairs along, since
+    A user's own texts (`AS_THEY_ARE`) are all kept. A prompt dropped from one family takes its pairs along, since
     `Prompts.pairs` matches what is left.
 
     Returns:
@@ -117,7 +117,7 @@ def drop_unusable(tokenized: TokenizedPrompts) -> tuple[TokenizedPrompts, pd.Dat
         InputError: none is left; the message gives the most frequent reason.
     """
     table = tokenized.prompts.table().assign(reason=pd.Series(token_faults(tokenized), dtype=object))
-    unusable = table["reason"].notna() & (table["kind"] != "own")
+    unusable = table["reason"].notna() & ~table["kind"].isin(AS_THEY_ARE)
     columns = ["family", "frame", "kind", "reason"]
     dropped = table[unusable].groupby(columns, sort=False).size().rename("n_prompts").reset_index()
     if unusable.all():
@@ -164,7 +164,7 @@ def token_faults(tokenized: TokenizedPrompts) -> list[str | None]:
 def _fault(tokenized: TokenizedPrompts, index: int) -> str | None:
     prompt, answer = tokenized.prompts[index], tokenized.answers[index]
     for member, count in zip(prompt.members, tokenized.member_tokens[index], strict=True):
-        if count != 1 and prompt.kind != "own":
+        if count != 1 and prompt.kind not in AS_THEY_ARE:
             return f"member {member!r} " + (f"is {count} tokens" if count else "shares a token with its neighbours")
     if len(answer) != 1:
         tokens = f"is {len(answer)} tokens" if answer else "merges with the text before it"

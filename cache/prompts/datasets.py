@@ -16,6 +16,7 @@ from cache.prompts.files import SUFFIXES, is_saved, read_prompts, read_records, 
 from cache.prompts.own import Record, own_prompts
 from cache.prompts.prompt import OWN, Prompt, Prompts
 from cache.prompts.sequences import SequenceDesign, make_prompts
+from cache.prompts.text import TEXT_PREFIX, documents, read_documents
 
 _BY_LINE = "by-line:"
 
@@ -26,8 +27,10 @@ def load_dataset(data: Any, design: SequenceDesign | None = None) -> Prompts:
     Args:
         data: comma-separated names: families (`digits`), controls (`control:0-19`), a family or a control of one's own
             (`family:planets.txt`, `control:birds.txt`), and files of prompts (`mine.jsonl`, `.json`, `.csv`, `.tsv`,
-            `.parquet`, `.txt`; `by-line:mine.csv` pairs what no column pairs by its order). Or a path; a pandas
-            DataFrame; a Hugging Face `Dataset`; a list of texts, or of dictionaries (`own_prompts`).
+            `.parquet`, `.txt`; `by-line:mine.csv` pairs what no column pairs by its order); running text
+            (`text:books`, a folder of `.txt`; `text:corpus.jsonl`; `text:novel.txt`: `cache.prompts.text`), whose
+            documents a recording cuts into windows. Or a path; a pandas DataFrame; a Hugging Face `Dataset`; a list of
+            texts, or of dictionaries (`own_prompts`).
         design: how families are shown; its own families are replaced by those named. Prompts of one's own are
             taken as they are; controls that are named beside them alone are shown in their texts (`with_controls`).
 
@@ -48,12 +51,22 @@ def load_dataset(data: Any, design: SequenceDesign | None = None) -> Prompts:
     if not isinstance(data, str):
         return _from_records(data)
     parts = [part.strip() for part in data.split(",") if part.strip()]
+    design = design or SequenceDesign((FAMILIES["digits"],))
+    texts = [part for part in parts if part.startswith(TEXT_PREFIX)]
+    others = [part for part in parts if part not in texts]
+    if not texts:
+        return _named(others, design)
+    found = documents([record for name in texts for record in read_documents(name.removeprefix(TEXT_PREFIX))])
+    return Prompts((*(_named(others, design) if others else ()), *found), design.seed)
+
+
+def _named(parts: Sequence[str], design: SequenceDesign) -> Prompts:
+    """The prompts of all names but those of running text."""
     files = [part for part in parts if part.lower().endswith(SUFFIXES) and not part.startswith(("family:", "control:"))]
     relations = [part for part in parts if part.startswith(RELATION_PREFIX) and part not in files]
     names = [part for part in parts if part not in files + relations]
     if not parts:
         raise InputError("no data set given; try digits,numwords,months or a file of prompts")
-    design = design or SequenceDesign((FAMILIES["digits"],))
     own = _own(files, [(name, record) for name in relations for record in parse_relation(name).records()])
     mine = Prompts(tuple(prompt for prompts in own for prompt in prompts), own[0].seed) if own else None
     alone = mine is not None and all(name.startswith(CONTROL_PREFIX) for name in names)

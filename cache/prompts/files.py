@@ -1,8 +1,10 @@
 """Prompts in files: a user's own, as programs write tables, and ours, written and read back whole."""
 
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,7 +41,7 @@ class _SavedPrompt(BaseModel):
 
 
 def read_prompts(path: str | Path, *, by_line: bool = False) -> Prompts:
-    r"""Prompts from a file: JSONL, JSON (a list), CSV, TSV, Parquet or TXT (a prompt a line).
+    r"""Prompts from a file: JSONL, JSON (a list), CSV, TSV, TXT (a prompt a line), each also as .gz, or Parquet.
 
     Records and columns are `text` and what `own_prompts` takes beside it; further ones are kept as labels. Tables may
     be divided by commas, semicolons (as Excel does in many countries) or tabs, begin with a byte order mark or Excel's
@@ -67,16 +69,31 @@ def read_records(path: str | Path) -> list[Record]:
     path = Path(path)
     if not path.is_file():
         raise NotAvailableError(f"no prompt file {str(path)!r}")
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"prompts come as {', '.join(SUFFIXES)}; got {str(path)!r}")
-    if suffix == ".parquet":
+    if not path.name.lower().endswith(SUFFIXES):
+        raise InputError(f"prompts come as {', '.join(_READERS)} (or .gz of these) or .parquet; got {str(path)!r}")
+    if path.suffix.lower() == ".parquet":
         return _some(path, list(_parquet_rows(path)))
+    return _some(path, list(_READERS[suffix_of(path)](path, text_of(path))))
+
+
+def text_of(path: Path) -> str:
+    """The text of a file, unpacked if it ends with `.gz`; its line ends are line feeds, a byte order mark is left out.
+
+    Raises:
+        InputError: it is not UTF-8, or cannot be unpacked.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
+        return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: {error}") from error
-    return _some(path, list(_READERS[suffix](path, text)))
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path} cannot be unpacked: {error}") from error
+
+
+def suffix_of(path: Path) -> str:
+    """What a file's name ends with, `.gz` left out."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def write_prompts(prompts: Prompts, path: str | Path) -> None:
@@ -123,7 +140,7 @@ def _json_list(path: Path, text: str) -> Iterator[Record]:
 
 
 def _table_lines(path: Path, text: str) -> Iterator[Record]:
-    delimiter, skipped, text = _delimiter(text, "\t" if path.suffix.lower() == ".tsv" else ",")
+    delimiter, skipped, text = _delimiter(text, "\t" if suffix_of(path) == ".tsv" else ",")
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True, delimiter=delimiter)
     try:
         columns = list(reader.fieldnames or ())
@@ -185,7 +202,7 @@ _READERS: Mapping[str, Callable[[Path, str], Iterator[Record]]] = MappingProxyTy
         ".txt": _text_lines,
     }
 )
-SUFFIXES = (*_READERS, ".parquet")
+SUFFIXES = (*_READERS, *(f"{suffix}.gz" for suffix in _READERS), ".parquet")
 """The names that files of prompts end with."""
 
 

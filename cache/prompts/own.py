@@ -85,7 +85,7 @@ def own_prompts(records: Sequence[Record], *, by_line: bool = False) -> Prompts:
     lines = [(where, _validated(where, record)) for where, record in records]
     ordinals = _ordinals(lines)
     templates = _templates([line for _, line in lines], ordinals, by_line=by_line)
-    labels = _further_labels(lines)
+    labels = further_labels([(where, line.model_extra or {}) for where, line in lines])
     of_groups = any(ordinal is not None for ordinal in ordinals) and not any(line.family for _, line in lines)
     prompts = []
     for (where, line), ordinal, template, further in zip(lines, ordinals, templates, labels, strict=True):
@@ -98,12 +98,12 @@ def own_prompts(records: Sequence[Record], *, by_line: bool = False) -> Prompts:
             "kind": BY_LINE if by_line and ordinal is None else OWN,
             "values": () if ordinal is None else (ordinal,),
             "members": (member,) if member else (),
-            "spans": (_at(where, _span, line.text, line.member),) if member else (),
+            "spans": (at(where, _span, line.text, line.member),) if member else (),
             "answer": line.answer,
             "group": line.group,
             "labels": (*_pair_label(line, ordinal), *further),
         }
-        prompts.append(_at(where, Prompt, **fields))
+        prompts.append(at(where, Prompt, **fields))
     return Prompts(tuple(prompts))
 
 
@@ -208,11 +208,15 @@ def _span(text: str, member: str) -> tuple[int, int]:
     return last_span(text, member) if member else (0, len(text))
 
 
-def _further_labels(lines: Sequence[tuple[str, _Line]]) -> list[tuple[tuple[str, Any], ...]]:
-    """The labels of each record under other names; numbers where a table of texts holds nothing but numbers."""
-    found: list[dict[str, Any]] = [{} for _ in lines]
-    for name in dict.fromkeys(name for _, line in lines for name in line.model_extra or ()):
-        values = [_plain(where, name, (line.model_extra or {}).get(name)) for where, line in lines]
+def further_labels(records: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[tuple[str, Any], ...]]:
+    """The labels of records under names that mean nothing; numbers where a table of texts holds nothing but numbers.
+
+    Raises:
+        InputError: one is neither text nor a finite number; the message says where.
+    """
+    found: list[dict[str, Any]] = [{} for _ in records]
+    for name in dict.fromkeys(name for _, further in records for name in further):
+        values = [_plain(where, name, further.get(name)) for where, further in records]
         numbers = [_as_number(value) for value in values]
         kept = values if None in numbers else numbers
         for labels, value in zip(found, kept, strict=True):
@@ -237,7 +241,7 @@ def _as_number(value: str | int | float) -> int | float | None:
     return int(value) if value.lstrip("-").isdigit() else float(value)
 
 
-def _at(where: str, make: Callable[..., Any], *given: Any, **named: Any) -> Any:
+def at(where: str, make: Callable[..., Any], *given: Any, **named: Any) -> Any:
     """What a function makes of a record; where it refuses, the message says which one."""
     try:
         return make(*given, **named)

@@ -16,6 +16,12 @@ from cache.shown.cards import card
 OWN, BY_LINE = "own", "by line"
 """The kinds of a user's own prompts; those of the second are paired by nothing but their order."""
 
+DOCUMENT, TEXT = "document", "text"
+"""The kinds of running text: a whole document, and a window of one, as it is recorded. Neither has a family."""
+
+AS_THEY_ARE = frozenset((OWN, BY_LINE, DOCUMENT, TEXT))
+"""The kinds that are recorded whatever their tokens: nothing constructed them to have one a member."""
+
 _NAME = re.compile(r"[^\s/](?:[^/\n]*[^\s/])?")
 """A label's name, as files of results can hold it: no slash, no space around."""
 
@@ -32,14 +38,15 @@ class Prompt:
         family: the family of its members; two joined by `+` when they alternate.
         frame: how the members are shown; `own` for a user's own text.
         template: which draw of names and objects (frames), or which repetition of its labels (own texts).
-        kind: the rule of the sequence (`increasing`, `random`...); `own` for a user's own text.
+        kind: the rule of the sequence (`increasing`, `random`...); `own` for a user's own text; `document` and `text`
+            for running text and a window of it.
         values: the ordinals of the shown members.
         members: the shown members.
         spans: for each shown member the characters `[start, end)` that it takes up in the text.
         answer: the continuation that is measured, with its leading space where it has one; empty if none.
         distractor: a wrong continuation to set against it: the last shown member, or where that is the
             answer, its neighbour; where families alternate, the other one's member of the answer's ordinal.
-        group: a user's own label, by which any two sets of prompts can be compared.
+        group: a user's own label, by which any two sets of prompts can be compared; of running text its document.
         labels: a user's further labels by name, texts or numbers: columns of a store's rows.
     """
 
@@ -108,6 +115,13 @@ _FIELDS = tuple(field.name for field in fields(Prompt))
 
 SHOWN = ("text", "family", "frame", "kind", "answer")
 """What a notebook shows of each."""
+
+
+def family_counts(table: pd.DataFrame) -> dict[str, int]:
+    """How many prompts of a table each family has; those without one are `own`, or `text`."""
+    text = table["kind"].isin([DOCUMENT, TEXT])
+    names = table["family"].where(table["family"] != "", text.map({True: TEXT, False: OWN}))
+    return {str(name): int(n) for name, n in names.value_counts(sort=False).items()}
 
 
 @dataclass(frozen=True, repr=False)
@@ -206,7 +220,8 @@ class Prompts(Sequence[Prompt]):
         return f"<Prompts: {len(self)}, the first {self[0].text!r:.60}>"
 
     def _repr_html_(self) -> str:
-        families = Counter(prompt.family or prompt.group for prompt in self.items)
+        text = (DOCUMENT, TEXT)
+        families = Counter(p.family or (TEXT if p.kind in text else p.group) for p in self.items)
         known = {name: n for name, n in families.items() if name and not name.startswith(CONTROL_PREFIX)}
         facts = {
             "families": ", ".join(f"{name} ({n})" for name, n in known.items()),

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Int
 from cache.errors import InputError
 from cache.models.hooks import Hook, Layers, select_hooks
 from cache.models.model import LoadedModel, check_loaded
-from cache.models.tokens import TokenizedPrompts, bos_token_id, tokenize
+from cache.models.tokens import TokenizedPrompts, bos_token_id
 from cache.prompts.datasets import load_dataset
+from cache.windows import WINDOW_TOKENS, tokenize_windows
 
 POSITIONS = ("all", "members", "last")
 STORAGE_DTYPES = ("float32", "float16")
@@ -68,6 +69,8 @@ class Choices(TypedDict, total=False):
     positions: str
     dtype: str
     batch_tokens: int
+    window: int
+    max_tokens: int | None
 
 
 def plan_recording(
@@ -79,6 +82,8 @@ def plan_recording(
     positions: str = "all",
     dtype: str = "float32",
     batch_tokens: int = 256,
+    window: int = WINDOW_TOKENS,
+    max_tokens: int | None = None,
 ) -> RecordingPlan:
     """Plan a recording; nothing is run or written.
 
@@ -91,10 +96,12 @@ def plan_recording(
         positions: `all`, `members` or `last`.
         dtype: `float32` or `float16`.
         batch_tokens: token slots a forward pass takes at most; 256 is best on a CPU, more on a GPU.
+        window: tokens, BOS included, of the windows that running text is cut into (`tokenize_windows`).
+        max_tokens: of running text, so many tokens at most, in windows drawn with the seed; None for all.
 
     Raises:
-        InputError: a choice does not exist, the model's architecture lacks a site, these are no prompts, or prompts
-            that were tokenized have another BOS than the model.
+        InputError: a choice does not exist, the model's architecture lacks a site, these are no prompts, prompts
+            that were tokenized have another BOS than the model, or text cannot be cut into such windows.
         NotAvailableError: a site that is named was found not to be what its name says.
 
     Example:
@@ -114,7 +121,7 @@ def plan_recording(
     if not hooks:
         raise InputError(f"{model.name} (type {model.model_type}) shows none of {DEFAULT_SITES}; name other sites")
     if not isinstance(prompts, TokenizedPrompts):
-        prompts = tokenize(load_dataset(prompts), model.tokenizer, bos=model.bos)
+        prompts, _ = tokenize_windows(model, load_dataset(prompts), window=window, max_tokens=max_tokens)
     bos = bos_token_id(model.tokenizer, bos=model.bos)
     if prompts.bos != bos:
         raise InputError(f"the prompts were tokenized with BOS {prompts.bos}, and the model takes {bos}")

@@ -132,8 +132,8 @@ def record(
         overwrite: begin anew, whatever store is at `out`.
         on_block: called after every block that is safe on disk; by default a bar is shown where somebody looks.
         should_stop: asked after every block; true ends the recording there.
-        choices: `sites`, `layers`, `positions`, `dtype` and `batch_tokens`, as `plan_recording` takes them; a plan has
-            them already.
+        choices: `sites`, `layers`, `positions`, `dtype`, `batch_tokens`, `window` and `max_tokens`, as
+            `plan_recording` takes them; a plan has them already.
 
     Raises:
         InputError: as for `plan_recording`.

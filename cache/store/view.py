@@ -13,6 +13,8 @@ from torch import Tensor
 
 from cache.errors import InputError
 from cache.models.hooks import Hook, Layers, layers_text, parse_layers
+from cache.prompts.prompt import TEXT
+from cache.prompts.text import WINDOW
 from cache.row_query import evaluate, names_in
 from cache.shown.cards import card
 
@@ -33,6 +35,9 @@ the norm of the others.
 OF_TOKENS = frozenset(("position", "token", "token_text", "member", "is_last", "value", "shown"))
 """Columns that tell tokens of one prompt apart: a query that names one chooses among all rows, and is not narrowed."""
 
+NO_TEXT = f"kind != '{TEXT}'"
+_OF_TEXT = ("kind", "frame", "group", WINDOW)
+
 SPREAD = 8
 """Layers that `spread` takes of a site, at most."""
 
@@ -50,6 +55,9 @@ class View:
             chooses among what an analysis takes by itself; one that names a token's own columns (`is_last`, `member`,
             `position`, ...) or a mask among all rows.
         rows: which rows of each prompt, whatever an analysis takes by itself: one of `OF_PROMPTS`.
+
+    Windows of running text are no part of it beside other prompts, unless `where` names a column that tells them
+    (`kind == 'text'`; `frame`, `group`, `window`) or is a mask.
 
     Example:
         >>> view = store.view("resid_post", layers="1-2", where="is_last and family == 'digits'")
@@ -88,6 +96,9 @@ class View:
     def _parts(self, default: str) -> tuple[Where, ...]:
         """What all rows fit: the rows of each prompt first, and then what was asked for."""
         asked = () if self.where is None else (self.where,)
+        kinds = self.store.prompts["kind"].eq(TEXT)
+        if kinds.any() and not kinds.all() and not self.names(*_OF_TEXT):
+            asked = (NO_TEXT, *asked)
         if self.rows is not None:
             return (OF_PROMPTS[self.rows], *asked)
         return asked if self.names(*OF_TOKENS) else (default, *asked)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int
 from cache import ActivationStore
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
+from cache.prompts.prompt import TEXT
 from cache.store.view import OF_PROMPTS, View, check_view, joined, row_mask
 from geometry.rows.names import names_of
 
@@ -74,7 +75,10 @@ def _known(store: ActivationStore, families: str | Sequence[str]) -> list[str]:
 
 def families_text(store: ActivationStore) -> str:
     """What a message says of a store's families: their names, or what its prompts have in their place."""
-    families, groups = ([*dict.fromkeys(filter(None, store.prompts[name]))] for name in ("family", "group"))
+    told = store.prompts[store.prompts["kind"] != TEXT]
+    if not len(told):
+        return "it has running text alone; record families beside it"
+    families, groups = ([*dict.fromkeys(filter(None, told[name]))] for name in ("family", "group"))
     if families:
         return f"it has {', '.join(families)}"
     if not groups:

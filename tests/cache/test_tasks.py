@@ -267,6 +267,14 @@ def test_answers_are_indexed_as_the_prompts_were_given(gpt2):
     assert answers["answer"].tolist() == [given[index].answer for index in answers["prompt"]]
 
 
+def test_documents_have_no_task_and_leave_the_indices_of_the_others(gpt2, prompts):
+    document = Prompt("one two " * 200, kind="document", group="a")
+    beside = task_table(gpt2, Prompts((document, *prompts)))
+    alone = task_table(gpt2, prompts)
+    assert beside.table.equals(alone.table)
+    assert beside.answers.equals(alone.answers.assign(prompt=alone.answers["prompt"] + 1))
+
+
 def test_own_prompts_whose_answer_is_several_tokens_count_as_dropped(gpt2):
     own = Prompts((Prompt("1,2,3,", answer="4"), Prompt("4,5,", template=1, answer=LONG)))
     line = one_row(task_table(gpt2, own).table)

@@ -36,6 +36,7 @@ def main() -> None:
 
 def facts(file: Path) -> dict[str, Any]:
     """What `geometry info` tells of a store."""
+    from cache.prompts.prompt import family_counts
     from cache.store.file import open_store_file  # not the store, which takes torch: seconds
 
     store = open_store_file(file)
@@ -51,7 +52,7 @@ def facts(file: Path) -> dict[str, Any]:
         "processing": hard["model processing"],
         "bos": hard["bos"],
         "prompts": len(prompts),
-        "families": {family or "own": int(n) for family, n in prompts["family"].value_counts(sort=False).items()},
+        "families": family_counts(prompts),
         "frames": {frame: int(n) for frame, n in prompts["frame"].value_counts(sort=False).items()},
         "kinds": {kind: int(n) for kind, n in prompts["kind"].value_counts(sort=False).items()},
         "rows": n_recorded,

@@ -20,7 +20,8 @@ Dataset = Annotated[
         help="Families (digits numwords months days letters roman ordinals tens), controls (control:0-19 "
         "control:capitals:0-19 control:characters:0-19), relations (relation:plural; also gender capitals comparatives "
         "antonyms greater kinds sizes languages scripts), family:FILE or control:FILE for your own list, or files of "
-        "prompts (.csv .tsv .jsonl .json .parquet .txt; by-line:FILE pairs by order); comma-separated."
+        "prompts (.csv .tsv .jsonl .json .parquet .txt; by-line:FILE pairs by order), or text:FILE, running text "
+        "(.txt, .jsonl..., or a folder of .txt) for geometry cache to cut into windows; comma-separated."
     ),
 ]
 FrameNames = Annotated[

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cache.models.tokens import TokenizedPrompts
     from cache.prompts.prompt import Prompts
     from cache.store.recording import Progress, Recording
+    from cache.windows import Cut
 
 
 def cache(
@@ -49,6 +50,10 @@ def cache(
     revision: options.Revision = None,
     processing: options.Processing = "none",
     batch_tokens: options.BatchTokens = 256,
+    window: Annotated[int, typer.Option(help="Of text:FILE, tokens of a window at most, BOS included.")] = 128,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Of text:FILE, so many tokens at most, in windows drawn with the seed.")
+    ] = None,
     seed: options.Seed = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever store is in the file.")] = False,
     quiet: options.Quiet = False,
@@ -75,7 +80,7 @@ def cache(
 
         plan = plan_recording(
             loaded,
-            _usable(prompts, loaded, quiet=quiet),
+            _usable(prompts, loaded, (window, max_tokens), quiet=quiet),
             sites=sites,
             layers=layers,
             positions=positions,
@@ -99,16 +104,39 @@ def _say_left_out(model: "LoadedModel", layers: str, *, quiet: bool) -> None:
         console(quiet=quiet).print(text)
 
 
-def _usable(prompts: "Prompts", model: "LoadedModel", *, quiet: bool) -> "TokenizedPrompts":
-    """The prompts that this tokenizer does not spoil, in tokens; says which it does."""
-    from cache.models.tokens import drop_unusable, tokenize
+def _usable(
+    prompts: "Prompts", model: "LoadedModel", windows: tuple[int, int | None], *, quiet: bool
+) -> "TokenizedPrompts":
+    """The prompts that this tokenizer does not spoil, in tokens; says which it does, and what becomes of text."""
+    from cache.models.tokens import drop_unusable
+    from cache.windows import tokenize_windows
 
-    kept, dropped = drop_unusable(tokenize(prompts, model.tokenizer, bos=model.bos))
+    tokenized, cut = tokenize_windows(model, prompts, window=windows[0], max_tokens=windows[1])
+    for text in _told(cut) if cut else ():
+        console(quiet=quiet).print(text)
+    kept, dropped = drop_unusable(tokenized)
     for (family, frame), group in dropped.groupby(["family", "frame"], sort=False):
         reasons = "; ".join(group["reason"].iloc[:2]) + ("; ..." if len(group) > 2 else "")
         text = f"dropped {group['n_prompts'].sum()} prompts of {family} in frame {frame}: {reasons}"
         console(quiet=quiet).print(text)
     return kept
+
+
+def _told(cut: "Cut") -> list[str]:
+    """What became of documents, a sentence each."""
+    sentences = {
+        "windows left out as repeated: {:,}": cut.n_repeated,
+        "windows that were not drawn (--max-tokens): {:,}": cut.n_not_drawn,
+        "windows with other tokens, which are recorded, than their text makes by itself: {:,}": cut.n_unlike,
+    }
+    documents, windows = (
+        f"{n:,} {name}{'s' * (n != 1)}" for n, name in ((cut.n_documents, "document"), (cut.n_windows, "window"))
+    )
+    whole = (
+        f"text: {cut.n_tokens:,} tokens of {documents}, in {windows} of at most {cut.window} tokens; a document's last "
+        "may be shorter"
+    )
+    return [whole, *(sentence.format(n) for sentence, n in sentences.items() if n)]
 
 
 def _record(recording: "Recording", path: Path, *, quiet: bool) -> None:

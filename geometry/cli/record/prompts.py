@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cache.tasks import TaskTable
 
 _SHOWN = 24
+_LONGEST = 1000  # characters of a text that are shown
 
 
 def prompts(
@@ -88,15 +89,20 @@ def _show_prompts(made: "Prompts", out: Path | None, *, as_json: bool, full: boo
         for prompt in made:
             sys.stdout.write(json.dumps(asdict(prompt), ensure_ascii=False) + "\n")
         return
+    from cache.prompts.prompt import family_counts
+
     table = made.table()
     lines = table[["family", "text", "answer", "distractor", "frame", "kind", "template"]]
-    lines = lines.assign(**{name: lines[name].map(repr) for name in ("text", "answer", "distractor")})
+    lines = lines.assign(**{name: lines[name].map(_quoted) for name in ("text", "answer", "distractor")})
     print_tables([Shown(lines, keys=("family", "text"), most=_SHOWN)], full=full, quiet=quiet)
-    counts = ", ".join(
-        f"{count} {family or 'own'}" for family, count in table["family"].value_counts(sort=False).items()
-    )
+    counts = ", ".join(f"{count} {family}" for family, count in family_counts(table).items())
     say_own_prompts(made, quiet=quiet)
     console(quiet=quiet).print(f"{len(made)} prompts: {counts}; --out FILE.jsonl saves them all")
+
+
+def _quoted(text: str) -> str:
+    """A text as it stands between quotation marks; of a whole document its beginning."""
+    return repr(text) if len(text) <= _LONGEST else f"{text[:_LONGEST]!r} ..."
 
 
 def _show_task_table(result: "TaskTable", out: Path | None, *, as_json: bool, full: bool, quiet: bool) -> None:

@@ -11,7 +11,7 @@ from cache.errors import InputError
 from cache.families.family import FAMILIES, Family
 from cache.models.tokens import bos_token_id, drop_unusable, tokenize
 from cache.prompts.frames import FRAMES
-from cache.prompts.prompt import Prompt, Prompts
+from cache.prompts.prompt import AS_THEY_ARE, Prompt, Prompts
 from cache.prompts.sequences import make_prompts
 
 
@@ -262,3 +262,13 @@ def test_a_text_that_brings_its_own_bos_is_refused_where_bos_is_put_before_it(to
 
 def test_bos_further_on_is_a_token_like_others(tokenizer):
     assert tokenizer.bos_token_id in tokenize(Prompts.from_texts(["1,<|endoftext|>2"]), tokenizer, bos=True).ids[0]
+
+
+@pytest.mark.parametrize("kind", sorted(AS_THEY_ARE))
+def test_what_nobody_constructed_is_kept_whatever_its_tokens(tokenizer, kind):
+    tokens = tokenized(
+        tokenizer, Prompt("xyzzy plugh", kind=kind), shown("1,", "1", answer="2"), shown("xyzzy,", "xyzzy", template=1)
+    )
+    kept, dropped = drop_unusable(tokens)
+    assert [prompt.kind for prompt in kept.prompts] == [kind, "made"]
+    assert dropped["n_prompts"].tolist() == [1]

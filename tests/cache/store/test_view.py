@@ -362,3 +362,33 @@ def _after(n):
     """Says after so many blocks that a recording is to stop."""
     asked = iter(range(n))
     return lambda: next(asked, None) is None
+
+
+@pytest.fixture(scope="module")
+def with_text(gpt2, tmp_path_factory):
+    """Two families and running text in one file."""
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "a.txt").write_text("one two three four five six seven", encoding="utf-8")
+    return record(gpt2, f"text:{folder / 'a.txt'},digits,numwords", folder / "a.h5", sites="resid", window=5)
+
+
+@pytest.mark.parametrize("rows", [None, *OF_PROMPTS])
+def test_running_text_is_no_part_of_a_view_beside_other_prompts_unless_it_is_asked_for(with_text, rows):
+    plain = with_text.view(rows=rows)
+    assert with_text.prompts["kind"].eq("text").sum() == 2
+    assert not with_text.rows[plain.chosen()]["kind"].eq("text").any()
+    assert "kind != 'text'" in plain.noted()
+    for where in ("is_last", "position >= 0", "family == ''", "template == 0", "member < 0"):
+        assert not with_text.rows[with_text.view(where=where, rows=rows).chosen()]["kind"].eq("text").any()
+    for where in ("kind == 'text'", "group == 'a'", "frame == 'text'", with_text.rows["kind"].eq("text")):
+        asked = with_text.rows[with_text.view(where=where, rows="all").chosen()]
+        assert len(asked) == 7
+        assert asked["kind"].eq("text").all()
+
+
+def test_a_store_of_running_text_alone_is_viewed_as_any_other(gpt2, tmp_path):
+    (tmp_path / "a.txt").write_text("one two three four five six seven", encoding="utf-8")
+    store = record(gpt2, f"text:{tmp_path / 'a.txt'}", tmp_path / "a.h5", sites="resid", window=5)
+    assert (int(store.view().chosen().sum()), int(store.view(rows="all").chosen().sum())) == (2, 7)
+    assert store.rows["window"].tolist() == [0] * 5 + [1] * 4
+    assert store.families == ()

@@ -146,6 +146,23 @@ def test_dropped_prompts_are_named_and_none_left_exits_2(run, model_folders, tmp
     assert "dropped 4 prompts of mixed in frame quote: answer 'unheardof' is" in err
 
 
+def test_running_text_is_recorded_beside_families_and_told(run, model_folders, tmp_path):
+    (tmp_path / "a.txt").write_text(" ".join(["one two three four"] * 3), encoding="utf-8")
+    command = ["cache", "--model", model_folders["gpt2"], "--sites", "resid", "--out", "a.h5"]
+    command += ["--dataset", "text:a.txt,digits", "--window", 5]
+    code, _, err = run(*command)
+    assert code == 0, err
+    assert "text: 8 tokens of 1 document, in 2 windows of at most 5 tokens" in err
+    assert "left out as repeated: 1" in err
+    code, out, err = run("info", "a.h5", "--json")
+    assert json.loads(out)["families"] == {"digits": 30, "text": 2}
+    assert "1 prompts: 1 text" in run("prompts", "--dataset", "text:a.txt")[2]
+    code, _, err = run(*command[:-1], 5, "--max-tokens", 1, "--overwrite")
+    assert (code, "max_tokens must leave a window" in err) == (2, True)
+    code, _, err = run(*command[:-1], 65, "--overwrite")
+    assert (code, "takes 64 tokens; got windows of 65" in err) == (2, True)
+
+
 def test_numbers_exit_8(run, model_folders, tmp_path, tokenizer):
     import torch
     from transformers import AutoModelForCausalLM
