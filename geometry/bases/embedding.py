@@ -4,8 +4,9 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from sklearn.manifold import trustworthiness
 from torch import Tensor
 
@@ -16,6 +17,9 @@ from geometry.bases.principal import pca
 
 N_COMPONENTS = 50
 """Principal components that UMAP is given: as faithful as all dimensions, and faster."""
+
+FEWEST_APPROXIMATE = 4096
+"""Of so many rows UMAP finds neighbours approximately, and not the same in every run."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +73,40 @@ def umap(x: ArrayLike, *, n_neighbors: int = 15, min_dist: float = 0.1, seed: in
         warnings.simplefilter("ignore")  # numba, spectral start-up and few neighbours all warn
         UMAP = _loaded_umap()
         start = "spectral" if n_rows > 16 else "random"
-        model = UMAP(n_neighbors=near, min_dist=min_dist, random_state=seed, n_jobs=1, init=start)
+        known = _neighbours(scores, near) if n_rows < FEWEST_APPROXIMATE else (None, None, None)
+        model = UMAP(
+            n_neighbors=near, min_dist=min_dist, random_state=seed, n_jobs=1, init=start, precomputed_knn=known
+        )
         coordinates = model.fit_transform(scores)
     kept = min(near, max(1, (n_rows - 1) // 2))
     score = float(trustworthiness(scores, coordinates, n_neighbors=kept))
     return Embedding(torch.from_numpy(coordinates).float(), score, near)
 
 
+def _neighbours(
+    x: Float[np.ndarray, "row d"], n_neighbors: int
+) -> tuple[Int[np.ndarray, "row near"], Float[np.ndarray, "row near"]]:
+    """Each row's nearest, itself first, and how far they are: UMAP's own answer, found without calling back a pair."""
+    nearest = np.empty((len(x), n_neighbors), dtype=np.int32)
+    apart = np.empty((len(x), n_neighbors))
+    for i, row in enumerate(x):
+        distances = np.sqrt(np.square(x - row).sum(axis=1, dtype=np.float64))
+        nearest[i] = distances.argsort(kind="stable")[:n_neighbors]
+        apart[i] = distances[nearest[i]]
+    return nearest, apart
+
+
 def _loaded_umap() -> Any:
+    """UMAP's class, which keeps on disk what it compiles: a process that finds it there begins 10 s earlier."""
     try:
-        from umap import UMAP
+        from umap import UMAP, layouts, umap_
+
+        for compiled in (
+            umap_.smooth_knn_dist,
+            umap_.compute_membership_strengths,
+            layouts._nb_optimize_layout_euclidean_single_epoch,
+        ):
+            compiled.enable_caching()
     except RuntimeError as error:  # numba's, where neither its libraries' folder nor the user's cache can be written
         raise NotAvailableError(
             f"umap-learn cannot be loaded ({error}); name a folder that can be written in NUMBA_CACHE_DIR"

@@ -1,6 +1,7 @@
-"""UMAP pictures: seeded, faithful to groups that are far apart, and quiet. Three runs in all, since each is slow."""
+"""UMAP pictures: seeded, faithful to groups that are far apart, and quiet. Few runs in all, since each is slow."""
 
 import sys
+import warnings
 from types import ModuleType
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from cache.errors import InputError, NotAvailableError, NumbersError
 from geometry.bases.embedding import umap
+from geometry.bases.principal import pca
 
 
 def groups():
@@ -52,6 +54,23 @@ def test_the_same_seed_gives_the_same_picture(picture):
     again = umap(groups(), n_neighbors=8)
     assert torch.equal(again.coordinates, picture.coordinates)
     assert again.trustworthiness == picture.trustworthiness
+
+
+def test_the_picture_is_umaps_own_ties_among_neighbours_included():
+    """Neighbours that are told and those that UMAP finds itself give the same layout, to the last digit."""
+    assert umap(groups()[:5]).n_neighbors == 4  # loads the library, quietly
+    library = sys.modules["umap"]
+    rows = groups()[[*range(30), *range(6)]]  # six rows twice
+    scores = pca(rows, k=35).scores(rows).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        own = library.UMAP(n_neighbors=8, random_state=0, n_jobs=1).fit_transform(scores)
+    assert np.array_equal(own, umap(rows, n_neighbors=8).coordinates.numpy())
+
+
+def test_what_umap_compiles_is_kept_for_the_next_process(picture):
+    kept = sys.modules["umap.umap_"].smooth_knn_dist.stats
+    assert sum(kept.cache_hits.values()) + sum(kept.cache_misses.values()) > 0
 
 
 def test_five_rows_are_enough_and_nothing_is_said():
