@@ -13,7 +13,7 @@ from cache.errors import InputError
 from geometry.bases.principal import Decomposition, pca_of_moments, subspace_overlap
 from geometry.layers.concentration import largest_share, participation_ratio
 from geometry.results.dataset import Named
-from geometry.stats.linalg import RANK_TOLERANCE, check_finite, entry_signs, row_space
+from geometry.stats.linalg import RANK_TOLERANCE, check_finite, entry_signs, leading, leading_shares, row_space
 from geometry.stats.moments import Moments, merge, moments, without
 from geometry.stats.uncertainty import LEAST_MEMBERS, explained_variance_null, jackknife
 
@@ -150,32 +150,40 @@ def _errors(whole: Moments, parts: Mapping[int, Moments], fit: Fit, k: int) -> F
     if len(parts) < LEAST_MEMBERS:
         return np.full(k, np.nan)
     least = 1e-12 * np.trace(whole.scatter)  # what rounding leaves where all the rest are equal
-    return jackknife(np.stack([_ratios(without(whole, part), fit, k, least) for part in parts.values()]))
+    return jackknife(np.stack([_shares(without(whole, part), fit, k, least) for part in parts.values()]))
 
 
-def _ratios(rest: Moments, fit: Fit, k: int, least: float) -> Float[np.ndarray, " component"]:
-    """The k largest shares; 0 where rows are too few, or all equal."""
+def _shares(rest: Moments, fit: Fit, k: int, least: float) -> Float[np.ndarray, " component"]:
+    """The k largest shares that a fit would find; 0 where rows are too few, or all equal."""
     if fit is pca_of_moments and np.trace(rest.scatter) <= least:
         return np.zeros(k)
-    try:
-        spectrum = fit(rest, k=1).spectrum
-        return _padded(spectrum / spectrum.sum(), k)
-    except InputError:
-        return np.zeros(k)
+    return _padded(leading_shares(_fitted(rest, fit), min(k, _most(rest, fit))), k)
 
 
 def _stability(parts: Mapping[int, Moments], fit: Fit, k: int, seed: int) -> Float[np.ndarray, " component"]:
     """Overlap of the subspaces found in two halves of the units, mean over halves; nan if a half is too small."""
     rng, units, overlaps = np.random.default_rng(seed), list(parts), []
+    if len(units) < 2:
+        return np.full(k, np.nan)
     for _ in range(N_SPLITS):
         order = rng.permutation(len(units))
         halves = [order[: len(units) // 2], order[len(units) // 2 :]]
-        try:
-            pair = [fit(reduce(merge, [parts[units[i]] for i in half]), k=k).directions for half in halves]
-        except (InputError, TypeError):
+        pair = [reduce(merge, [parts[units[i]] for i in half]) for half in halves]
+        scatters = [_fitted(half, fit) for half in pair]
+        if any(_most(half, fit) < k or np.trace(one) <= 0 for half, one in zip(pair, scatters, strict=True)):
             return np.full(k, np.nan)
-        overlaps.append(subspace_overlap(*pair))
+        overlaps.append(subspace_overlap(*(leading(one, k)[1].astype(np.float32) for one in scatters)))
     return np.asarray(np.mean(overlaps, axis=0))
+
+
+def _fitted(rows: Moments, fit: Fit) -> Float[np.ndarray, "d d"]:
+    """What a fit takes the eigenvectors of."""
+    return rows.scatter if fit is pca_of_moments else rows.scatter + rows.n_rows * np.outer(rows.mean, rows.mean)
+
+
+def _most(rows: Moments, fit: Fit) -> int:
+    """How many components a fit of so many rows has at most."""
+    return min(rows.n_rows - (fit is pca_of_moments), len(rows.mean))
 
 
 def _null(

@@ -1,6 +1,7 @@
 """Linear algebra with its cut-offs stated: float64 throughout, signs fixed."""
 
 import numpy as np
+import scipy.linalg
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -30,13 +31,25 @@ def eigen(scatter: Float[np.ndarray, "d d"]) -> tuple[Float[np.ndarray, " d"], F
     return values[::-1].clip(min=0), fix_signs(vectors.T[::-1])
 
 
-def spectrum(centred: Float[Tensor, "row d"]) -> Float[np.ndarray, " component"]:
-    """Variances along all principal components of centred rows, falling, `min(n_rows, d)` of them."""
-    n_rows, d = centred.shape
-    gram = centred.T @ centred if n_rows > d else centred @ centred.T
-    # eigvalsh can return -1e-12 for a zero eigenvalue
-    variances: Float[np.ndarray, " component"] = torch.linalg.eigvalsh(gram.double()).flip(0).clamp(min=0).numpy()
-    return variances / (n_rows - 1)
+def leading(
+    scatter: Float[np.ndarray, "d d"], k: int
+) -> tuple[Float[np.ndarray, " kept"], Float[np.ndarray, "kept d"]]:
+    """The first k of what `eigen` gives, or all d, at a third of the price."""
+    values, vectors = scipy.linalg.eigh(scatter, subset_by_index=_last(len(scatter), k))
+    return values[::-1].clip(min=0), fix_signs(vectors.T[::-1])
+
+
+def leading_shares(scatter: Float[np.ndarray, "d d"], k: int) -> Float[np.ndarray, " kept"]:
+    """The k largest eigenvalues as shares of them all, falling; of a matrix of zeros 0."""
+    total = np.trace(scatter)
+    if total <= 0:
+        return np.zeros(min(k, len(scatter)))
+    values = scipy.linalg.eigh(scatter, eigvals_only=True, subset_by_index=_last(len(scatter), k))
+    return np.asarray(values[::-1].clip(min=0) / total)
+
+
+def _last(d: int, k: int) -> tuple[int, int]:
+    return max(0, d - k), d - 1
 
 
 def fix_signs(directions: Float[np.ndarray, "component d"]) -> Float[np.ndarray, "component d"]:

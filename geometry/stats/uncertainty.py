@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import scipy.stats
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cache.seeds import check_seed
 from cache.shares import exact_interval
-from geometry.stats.linalg import spectrum
+from geometry.stats.linalg import leading_shares
 
 LEAST_MEMBERS = 5
 """Under so many members there is a value, but neither error, interval nor verdict."""
@@ -43,8 +42,8 @@ def explained_variance_null(
     centred = (wide - wide.mean(dim=0) if centre else wide).numpy()
     null = []
     for _ in range(n_permutations):
-        variances = spectrum(torch.from_numpy(rng.permuted(centred, axis=0)))
-        null.append(variances[:k] / variances.sum())
+        drawn = rng.permuted(centred, axis=0)
+        null.append(leading_shares(drawn.T @ drawn if len(drawn) > drawn.shape[1] else drawn @ drawn.T, k))
     return np.stack(null)
 
 

@@ -7,7 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.extmath import svd_flip
 
-from geometry.stats.linalg import RANK_TOLERANCE, centre, eigen, entry_signs, fix_signs, remove_span, row_space
+from geometry.stats.linalg import (
+    RANK_TOLERANCE,
+    centre,
+    eigen,
+    entry_signs,
+    fix_signs,
+    leading,
+    leading_shares,
+    remove_span,
+    row_space,
+)
 
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(0, 1000))
 
@@ -36,6 +46,25 @@ def test_eigenvalues_fall_and_rebuild_the_matrix(case):
 def test_a_matrix_below_zero_has_eigenvalues_of_zero():
     values, _ = eigen(np.diag([3.0, -1e-9, -2.0]))
     np.testing.assert_array_equal(values, [3, 0, 0])
+
+
+@given(shapes, st.integers(1, 14))
+@settings(deadline=None, max_examples=50)
+def test_what_leads_is_the_beginning_of_all(case, k):
+    n_rows, d, seed = case
+    scatter = matrix(n_rows, d, seed).T @ matrix(n_rows, d, seed)
+    values, _ = eigen(scatter)
+    first, directions = leading(scatter, k)
+    assert len(first) == len(directions) == min(k, d)
+    np.testing.assert_allclose(first, values[:k], atol=1e-11)
+    np.testing.assert_allclose(directions @ scatter, first[:, None] * directions, atol=1e-10)
+    np.testing.assert_allclose(directions @ directions.T, np.eye(len(first)), atol=1e-12)
+    np.testing.assert_array_equal(directions, fix_signs(directions))
+    np.testing.assert_allclose(leading_shares(scatter, k), values[:k] / values.sum(), atol=1e-12)
+
+
+def test_of_nothing_nothing_leads():
+    np.testing.assert_array_equal(leading_shares(np.zeros((3, 3)), 5), [0, 0, 0])
 
 
 def test_signs_are_scikit_learns():

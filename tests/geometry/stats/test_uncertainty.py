@@ -121,17 +121,18 @@ def test_only_the_pairing_of_columns_is_broken(monkeypatch):
     x = normal(30, 6) * torch.arange(1.0, 7) + 100
     seen = []
 
-    def watch(centred):
-        seen.append(centred.numpy().copy())
-        return np.ones(6)
+    def watch(scatter, k):
+        seen.append(scatter.copy())
+        return np.ones(k)
 
-    monkeypatch.setattr("geometry.stats.uncertainty.spectrum", watch)
+    monkeypatch.setattr("geometry.stats.uncertainty.leading_shares", watch)
     explained_variance_null(x, k=2, n_permutations=4, seed=0)
-    columns = np.sort(x.double().numpy() - mean(x), axis=0)
-    for permuted in seen:
-        np.testing.assert_allclose(np.sort(permuted, axis=0), columns, atol=1e-12)
-        assert np.abs(np.corrcoef(permuted.T) - np.corrcoef(x.numpy().T)).max() > 0.1
-    assert len({permuted.tobytes() for permuted in seen}) == 4
+    variances = np.square(x.double().numpy() - mean(x)).sum(axis=0)
+    for scatter in seen:
+        np.testing.assert_allclose(scatter.diagonal(), variances, rtol=1e-12)
+        scales = np.sqrt(np.outer(variances, variances))
+        assert np.abs(scatter / scales - np.corrcoef(x.numpy().T)).max() > 0.1
+    assert len({scatter.tobytes() for scatter in seen}) == 4
 
 
 def test_columns_of_unlike_variance_keep_their_shares_in_the_null():
