@@ -3,10 +3,11 @@
 import io
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
@@ -44,12 +45,13 @@ class PlainFigure(Figure):
         """Draw, as matplotlib asks to whenever it saves, shows or lays out."""
         for axis in self.findobj(Axis):
             _escape_ticks(axis)
-        for text in self._texts():
+        artists = self.findobj()
+        for text in _texts(artists):
             text.set_parse_math(False)
             text.set_text(_shown(text.get_text()))
         for title, width in self._titles():
             _fit(title, width, renderer)
-        points = self.findobj(PathCollection)
+        points = [one for one in artists if isinstance(one, PathCollection)]
         many = sum(np.shape(one.get_offsets())[0] for one in points) > MOST_VECTORS
         for one in points:
             one.set_rasterized(many)
@@ -61,17 +63,20 @@ class PlainFigure(Figure):
         self.savefig(picture, format="png")
         return picture.getvalue()
 
-    def _texts(self) -> Iterator[Text]:
-        yield from self.findobj(Text)
-        for table in self.findobj(Table):  # whose cells do not show their texts to findobj
-            yield from (cell.get_text() for cell in table.get_celld().values())
-
     def _titles(self) -> Iterator[tuple[Text, float]]:
         """The titles of the figure and of its panels, and the width that each has, in pixels."""
         yield from ((text, self.bbox.width) for text in self.texts)
         for axis in self.axes:
             if (spec := axis.get_subplotspec()) is not None:
                 yield axis.title, _FREE * self.bbox.width * len(spec.colspan) / spec.get_gridspec().ncols
+
+
+def _texts(artists: Iterable[Artist]) -> Iterator[Text]:
+    for artist in artists:
+        if isinstance(artist, Text):
+            yield artist
+        elif isinstance(artist, Table):  # whose cells do not show their texts to findobj
+            yield from (cell.get_text() for cell in artist.get_celld().values())
 
 
 def _fit(title: Text, width: float, renderer: Any) -> None:

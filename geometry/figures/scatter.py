@@ -208,5 +208,6 @@ def _family(
     style = {"linewidth": 0.7} if joined else {"linestyle": "none", "marker": ".", "markersize": 3}
     axis.plot(means["x"], means["y"], color=colour, alpha=0.8, label=family, **style)
     for unit, (x, y) in zip(means.index, means.to_numpy(), strict=True):
-        label = axis.annotate(names[unit][:3], (x, y), color=colour, fontsize=7.5, ha="center", va="center")
+        label = axis.text(x, y, names[unit][:3], color=colour, fontsize=7.5, ha="center", va="center")
         label.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
+        label.set_in_layout(False)  # among its points: hundreds need not be measured to find room for panels
