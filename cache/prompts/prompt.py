@@ -4,14 +4,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Int
 
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
 from cache.shown.cards import card
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OWN, BY_LINE = "own", "by line"
 """The kinds of a user's own prompts; those of the second are paired by nothing but their order."""
@@ -117,11 +120,10 @@ SHOWN = ("text", "family", "frame", "kind", "answer")
 """What a notebook shows of each."""
 
 
-def family_counts(table: pd.DataFrame) -> dict[str, int]:
-    """How many prompts of a table each family has; those without one are `own`, or `text`."""
-    text = table["kind"].isin([DOCUMENT, TEXT])
-    names = table["family"].where(table["family"] != "", text.map({True: TEXT, False: OWN}))
-    return {str(name): int(n) for name, n in names.value_counts(sort=False).items()}
+def family_counts(families: Iterable[str], kinds: Iterable[str]) -> dict[str, int]:
+    """How many prompts each family has, by the family and kind of each; those without one are `own`, or `text`."""
+    unnamed = {DOCUMENT: TEXT, TEXT: TEXT}
+    return dict(Counter(family or unnamed.get(kind, OWN) for family, kind in zip(families, kinds, strict=True)))
 
 
 @dataclass(frozen=True, repr=False)
@@ -207,13 +209,15 @@ class Prompts(Sequence[Prompt]):
             raise InputError(f"prompts labelled {label!r} repeat a pair key; compare its families or groups one by one")
         return keys
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """A data frame with one row a prompt: the fields of `Prompt` and `pair_key`, and each further label."""
         columns: dict[str, list[object]] = {
             name: [getattr(p, name) for p in self.items] for name in _FIELDS if name != "labels"
         }
         labels = [dict(p.labels) for p in self.items]
         further = {name: [one.get(name, "") for one in labels] for name in {n: 0 for one in labels for n in one}}
+        import pandas as pd  # who asks what a file holds does without
+
         return pd.DataFrame({**columns, "pair_key": [p.pair_key for p in self.items], **further})
 
     def __repr__(self) -> str:

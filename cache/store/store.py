@@ -63,7 +63,7 @@ class ActivationStore:
         self.manifest = files[0].manifest
         self.fingerprint = "+".join(file.fingerprint for file in files)
         self.created, self.command = files[0].created, files[0].command
-        self.n_planned = sum(len(group.files[0].rows) for group in groups)
+        self.n_planned = sum(group.files[0].n_rows for group in groups)
         self.complete = self.n_planned == sum(len(group.recorded) for group in groups)
         self.hooks = in_order(set.intersection(*({hook for file in g.files for hook in file.hooks} for g in groups)))
         self.prompts, self.rows = joined_tables(groups)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-import pandas as pd
 from jaxtyping import Int, Shaped
 
 from cache.errors import CorruptFileError
@@ -19,8 +18,13 @@ from cache.sealed.opening import read_attribute
 from cache.store.manifest import FORMAT, HARD_TYPES, canonical, fingerprint_of, hard_fields, soft_fields
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cache.models.model import LoadedModel
     from cache.store.plan import RecordingPlan
+
+Columns = Mapping[str, Any]
+"""A table by column, each an array or list of one value a line; who joins tables makes data frames of them."""
 
 _ANEW = "record it anew with --overwrite"
 ROW_COLUMNS = ("prompt", "position", "token", "token_text", "member", "is_last")
@@ -121,30 +125,38 @@ def read_manifest(file: h5py.File) -> dict[str, Any]:
     return dict(manifest)
 
 
-def read_rows(file: h5py.File) -> pd.DataFrame:
+def read_rows(file: h5py.File) -> Columns:
     """The rows of an open store, one a kept token, with the columns of `/rows`.
 
     Raises:
         CorruptFileError: a column is of another type.
     """
-    return pd.DataFrame({name: _column(file, f"rows/{name}") for name in ROW_COLUMNS}).astype({"is_last": bool})
+    columns = {name: _column(file, f"rows/{name}") for name in ROW_COLUMNS}
+    _check_lengths(file, "rows", columns)
+    return {**columns, "is_last": columns["is_last"].astype(bool)}
 
 
-def read_prompt_table(file: h5py.File) -> pd.DataFrame:
-    """The prompts of an open store, one row each; lists come back as tuples.
+def read_prompt_table(file: h5py.File) -> Columns:
+    """The prompts of an open store, one line each; lists come back as tuples.
 
     Raises:
         CorruptFileError: a column is of another type, or what should be lists is something else.
     """
-    table = pd.DataFrame({name: _column(file, f"prompts/{name}") for name in PROMPT_COLUMNS})
+    columns = {name: _column(file, f"prompts/{name}") for name in PROMPT_COLUMNS}
+    _check_lengths(file, "prompts", columns)
     for name in _LIST_COLUMNS:
-        table[name] = [_tuples(json.loads(text)) for text in table[name]]
-        if not all(map(_LIST_COLUMNS[name], table[name])):
+        columns[name] = [_tuples(json.loads(text)) for text in columns[name]]
+        if not all(map(_LIST_COLUMNS[name], columns[name])):
             raise CorruptFileError(f"{file.filename} has something else than lists in /prompts/{name}")
-    return pd.concat([table, _further_labels(file, len(table))], axis=1)
+    return columns | _further_labels(file, len(columns["text"]))
 
 
-def _further_labels(file: h5py.File, n_prompts: int) -> pd.DataFrame:
+def _check_lengths(file: h5py.File, table: str, columns: Columns) -> None:
+    if len(set(map(len, columns.values()))) > 1:
+        raise CorruptFileError(f"{file.filename} cannot be read: columns of /{table} have unlike lengths")
+
+
+def _further_labels(file: h5py.File, n_prompts: int) -> dict[str, Any]:
     """A column for each label that prompts have beside the known ones; empty where a prompt lacks it."""
     lines = [json.loads(text) for text in _column(file, "prompts/labels")] if "labels" in file["prompts"] else []
     for line in lines:
@@ -153,10 +165,7 @@ def _further_labels(file: h5py.File, n_prompts: int) -> pd.DataFrame:
             raise CorruptFileError(f"{file.filename} has something else than labels in /prompts/labels")
     if lines and len(lines) != n_prompts:
         raise CorruptFileError(f"{file.filename} has labels of {len(lines)} prompts, and {n_prompts} prompts")
-    columns = {
-        name: [line.get(name, "") for line in lines] for name in dict.fromkeys(n for line in lines for n in line)
-    }
-    return pd.DataFrame(columns, index=range(n_prompts))
+    return {name: [line.get(name, "") for line in lines] for name in dict.fromkeys(n for line in lines for n in line)}
 
 
 def _row_columns(model: "LoadedModel", plan: "RecordingPlan") -> dict[str, Shaped[np.ndarray, "row"]]:
@@ -199,7 +208,7 @@ def _has_fields(hard: Any) -> bool:
     return isinstance(hard, dict) and all(type(hard.get(name)) is kind for name, kind in HARD_TYPES.items())
 
 
-def join_labels(prompts: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+def join_labels(prompts: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
     """The rows with what their prompts say of them: the columns of `ActivationStore.rows`."""
     labels = ["family", "frame", "template", "kind", "group", "answer", "distractor", "pair_key"]
     labels += [str(name) for name in prompts if name not in PROMPT_COLUMNS]

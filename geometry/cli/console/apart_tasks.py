@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,26 +38,27 @@ def main() -> None:
 def facts(file: Path) -> dict[str, Any]:
     """What `geometry info` tells of a store."""
     from cache.prompts.prompt import family_counts
-    from cache.store.file import open_store_file  # not the store, which takes torch: seconds
+    from cache.store.file import open_store_file  # not the store, which takes torch and pandas: seconds
 
     store = open_store_file(file)
     store.reader.close()
     hard, soft = store.manifest["hard"], store.manifest["soft"]
-    prompts, n_recorded = store.prompts, len(store.recorded)
+    counts: dict[str, Counter[str]] = {name: Counter(store.prompts[name]) for name in ("frame", "kind")}
+    n_recorded = len(store.recorded)
     return {
         "file": str(store.path),
         "bytes": store.path.stat().st_size,
-        "complete": n_recorded == len(store.rows),
+        "complete": n_recorded == store.n_rows,
         "model": soft.get("model") or "not noted",
         "revision": hard["model revision"] or "none",
         "processing": hard["model processing"],
         "bos": hard["bos"],
-        "prompts": len(prompts),
-        "families": family_counts(prompts),
-        "frames": {frame: int(n) for frame, n in prompts["frame"].value_counts(sort=False).items()},
-        "kinds": {kind: int(n) for kind, n in prompts["kind"].value_counts(sort=False).items()},
+        "prompts": store.n_prompts,
+        "families": family_counts(store.prompts["family"], store.prompts["kind"]),
+        "frames": dict(counts["frame"]),
+        "kinds": dict(counts["kind"]),
         "rows": n_recorded,
-        "rows planned": len(store.rows),
+        "rows planned": store.n_rows,
         "positions": hard["positions"],
         "sites": hard["hooks"],
         "dtype": hard["storage dtype"],

@@ -95,7 +95,7 @@ def _show_prompts(made: "Prompts", out: Path | None, *, as_json: bool, full: boo
     lines = table[["family", "text", "answer", "distractor", "frame", "kind", "template"]]
     lines = lines.assign(**{name: lines[name].map(_quoted) for name in ("text", "answer", "distractor")})
     print_tables([Shown(lines, keys=("family", "text"), most=_SHOWN)], full=full, quiet=quiet)
-    counts = ", ".join(f"{count} {family}" for family, count in family_counts(table).items())
+    counts = ", ".join(f"{count} {family}" for family, count in family_counts(table["family"], table["kind"]).items())
     say_own_prompts(made, quiet=quiet)
     console(quiet=quiet).print(f"{len(made)} prompts: {counts}; --out FILE.jsonl saves them all")
 

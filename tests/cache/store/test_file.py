@@ -70,11 +70,11 @@ def test_an_opened_file_has_what_plain_h5py_reads(small, small_path):
             assert getattr(opened, name) == file.attrs[name].decode()
         for name in ("prompt", "position", "token", "member", "is_last"):
             np.testing.assert_array_equal(opened.rows[name], file[f"rows/{name}"][:])
-        assert opened.prompts["text"].tolist() == [text.decode() for text in file["prompts/text"][:]]
+        assert opened.prompts["text"] == [text.decode() for text in file["prompts/text"][:]]
         for hook in opened.hooks:
-            assert file[site_name(hook)].shape == (len(opened.rows), *opened.row_shape(hook))
+            assert file[site_name(hook)].shape == (opened.n_rows, *opened.row_shape(hook))
     assert opened.path == small_path
-    assert opened.recorded.tolist() == list(range(len(opened.rows)))
+    assert opened.recorded.tolist() == list(range(opened.n_rows))
     assert opened.log.mark == "right"
     assert opened.manifest["hard"]["hooks"] == {"resid_post": [0, 2], "z": [0, 2]}
     opened.reader.close()
@@ -99,8 +99,8 @@ def test_the_recorded_rows_are_those_of_finished_blocks(gpt2, small, tmp_path, b
         record(gpt2, small, tmp_path / "a.h5")
     opened = open_store_file(tmp_path / "a.h5")
     done = {prompt for block in small.blocks[:blocks] for prompt in block}
-    assert opened.recorded.tolist() == np.flatnonzero(opened.rows["prompt"].isin(done)).tolist()
-    assert len(opened.prompts) == len(SMALL)
+    assert opened.recorded.tolist() == np.flatnonzero(np.isin(opened.rows["prompt"], [*done])).tolist()
+    assert opened.n_prompts == len(SMALL)
     opened.reader.close()
 
 

@@ -84,7 +84,7 @@ def test_rows_equal_a_loop_over_prompts_and_tokens(gpt2, prompts, path, texts, b
     model = replace(gpt2, bos=bos)
     written(model, chosen, path, positions=positions)
     with safe_open(path) as file:
-        table = read_rows(file)
+        table = pd.DataFrame(read_rows(file))
     expected = pd.DataFrame(naive_rows(model, chosen, positions), columns=list(ROW_COLUMNS))
     pd.testing.assert_frame_equal(table, expected, check_dtype=False)
     assert (table.dtypes[["prompt", "position", "token", "member"]] == np.int32).all()
@@ -119,7 +119,7 @@ def test_every_label_of_every_prompt_comes_back(gpt2, prompts, path):
     for chosen in (UNICODE, prompts.subset(range(0, len(prompts), 9)), Prompts.from_texts(["only", "texts"])):
         written(gpt2, chosen, path)
         with safe_open(path) as file:
-            table = read_prompt_table(file)
+            table = pd.DataFrame(read_prompt_table(file))
         assert set(table) == set(PROMPT_COLUMNS) == {field.name for field in fields(Prompt)} - {"labels"} | {"pair_key"}
         for name, column in chosen.table().items():
             if name != "spans":
@@ -175,7 +175,7 @@ def test_files_whose_pairs_were_numbered_apart_are_not_joined(gpt2, tmp_path, co
 def test_spans_come_back_as_tuples_of_tuples(gpt2, path):
     written(gpt2, UNICODE, path)
     with safe_open(path) as file:
-        table = read_prompt_table(file)
+        table = pd.DataFrame(read_prompt_table(file))
     assert table["spans"].tolist() == UNICODE.table()["spans"].tolist()
 
 
@@ -188,7 +188,7 @@ def test_any_unicode_text_survives_the_file(gpt2, path, labels):
     chosen = [Prompt(text, answer=answer, group=group) for text, answer, group in labels]
     written(gpt2, Prompts(tuple(chosen)), path, positions="last")
     with safe_open(path) as file:
-        table = read_prompt_table(file)
+        table = pd.DataFrame(read_prompt_table(file))
         tokens = read_rows(file)["token_text"]
     for name in ("text", "answer", "group"):
         assert table[name].tolist() == [getattr(prompt, name) for prompt in chosen]
