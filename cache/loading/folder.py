@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import torch
-
 from cache.errors import NotAvailableError
 from cache.models.wrapping import reason_of
 
@@ -19,6 +17,7 @@ def load_folder(folder: str, dtype: str, device: str) -> tuple[Any, Any]:
     Raises:
         NotAvailableError: they cannot be loaded, or weights are missing.
     """
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:

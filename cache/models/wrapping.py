@@ -6,12 +6,13 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from cache.errors import GeometryError, NotAvailableError
 from cache.versions import version_of
+
+if TYPE_CHECKING:
+    import torch
 
 _LONGEST_REASON = 200
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len")  # what configurations call their longest text
@@ -24,7 +25,7 @@ def is_bridge(model: Any) -> bool:
     return isinstance(model, TransformerBridge)
 
 
-def is_inside_a_bridge(hf_model: torch.nn.Module) -> bool:
+def is_inside_a_bridge(hf_model: "torch.nn.Module") -> bool:
     """Whether a Hugging Face model has been wrapped: a bridge replaces the modules of the model that it is given."""
     from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 

@@ -16,6 +16,7 @@ from rich import filesize
 
 from geometry.cli.console import options
 from geometry.cli.console.terminal import console, load_model_aloud, progress, say_own_prompts, this_command
+from geometry.cli.record.finished import is_finished
 
 if TYPE_CHECKING:
     from cache.models.model import LoadedModel
@@ -74,6 +75,9 @@ def cache(
 
         prompts = load_dataset(dataset, design)
         say_own_prompts(prompts, quiet=quiet)
+        if not overwrite and is_finished(path, sys.argv[1:], model, revision, prompts):
+            _say_finished(path, quiet=quiet)
+            return
         loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
         from cache.store.plan import plan_recording
         from cache.store.recording import prepare_recording
@@ -90,6 +94,10 @@ def cache(
     if sites is None:
         _say_left_out(loaded, layers, quiet=quiet)
     _record(prepare_recording(loaded, plan, path, overwrite=overwrite, known=known), path, quiet=quiet)
+
+
+def _say_finished(path: Path, *, quiet: bool) -> None:
+    console(quiet=quiet).print(f"{path} is complete: nothing to do (geometry info {shlex.quote(str(path))})")
 
 
 def _say_left_out(model: "LoadedModel", layers: str, *, quiet: bool) -> None:
@@ -146,7 +154,7 @@ def _record(recording: "Recording", path: Path, *, quiet: bool) -> None:
     say = console(quiet=quiet)
     plan, n_pending = recording.plan, recording.n_pending
     if recording.complete:
-        say.print(f"{path} is complete: nothing to do (geometry info {shlex.quote(str(path))})")
+        _say_finished(path, quiet=quiet)
         return
     free = shutil.disk_usage(recording.path.parent).free
     say.print(
