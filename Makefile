@@ -61,3 +61,4 @@ bench: setup
 	$(BIN)/python scripts/bench/cache.py
 	$(BIN)/python scripts/bench/geometry.py
 	$(BIN)/python scripts/bench/steering.py
+	$(BIN)/python scripts/bench/door.py
