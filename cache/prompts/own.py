@@ -14,6 +14,7 @@ from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
 from cache.prompts.prompt import BY_LINE, OWN, Prompt, Prompts
 from cache.prompts.spans import last_span
+from cache.shown.counts import number_of
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})([.][0-9]{1,17})?(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
 """A number as tables write it; `007` is a text."""
@@ -135,10 +136,17 @@ def _pairing(prompts: Prompts, a: str, b: str) -> str:
     if not both:
         return "no pairs; give your prompts a column pair, or ask for by-line:FILE"
     if any(one.kind == BY_LINE for one, _ in both):
-        return f"{len(both)} pairs by their order in the file alone"
+        return f"{number_of(len(both), 'pair')}, by their order in the file alone"
+    return f"{number_of(len(both), 'pair')}, matched by {_matched_by(both)}"
+
+
+def _matched_by(both: list[tuple[Prompt, Prompt]]) -> str:
+    """What prompts that belong together have in common."""
     if not any(one.values for one, _ in both):
-        return f"{len(both)} pairs of equal templates"
-    return f"{len(both)} pairs of equal {'members' if all(x.members == y.members for x, y in both) else 'pairs'}"
+        return "template"
+    if any(dict(one.labels).get("pair") for one, _ in both):
+        return "the column pair"
+    return "member" if all(x.members == y.members for x, y in both) else "the column ordinal"
 
 
 def _validated(where: str, record: Any) -> _Line:

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-_COUNTED = ("rows", "members", "templates", "controls")
+from cache.shown.counts import number_of
+
+_COUNTED = {"rows": "row", "members": "member", "templates": "template", "controls": "control family"}
 
 
 def sentences(*said: str) -> str:
@@ -17,19 +19,19 @@ def counted(table: pd.DataFrame, **called: str) -> str:
 
     Args:
         table: with `n_rows`, `n_members`, `n_templates`, `n_controls`, or some of them.
-        called: other words for rows, members, templates, controls.
+        called: other words for one of the rows, members, templates, controls.
 
     Example:
         >>> import pandas as pd
-        >>> counted(pd.DataFrame({"n_rows": [1076, 1076], "n_members": [5, 9]}), rows="prompts")
+        >>> counted(pd.DataFrame({"n_rows": [1076, 1076], "n_members": [5, 9]}), rows="prompt")
         '1,076 prompts, 5 to 9 members'
     """
     found = []
-    for name in _COUNTED:
+    for name, thing in (_COUNTED | called).items():
         if len(numbers := table.get(f"n_{name}", pd.Series(dtype=float)).dropna()):
             low, high = int(numbers.min()), int(numbers.max())
-            number = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-            found.append(f"{number} {called.get(name, {'controls': 'control families'}.get(name, name))}")
+            words = number_of(high, thing, thing.replace("family", "families") if thing.endswith("family") else "")
+            found.append(words if low == high else f"{low:,} to {words}")
     return ", ".join(found)
 
 

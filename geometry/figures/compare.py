@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cache.shown.counts import numbers_in
 from geometry.between.summary import loudest
 from geometry.figures.captions import at_layers, counted, sentences
 from geometry.figures.legend import legend_below
@@ -58,8 +59,8 @@ def shared_index_by_layer(
             axis.plot(removed["layer"], removed["value"], color=colour, linestyle="--", linewidth=1, label=_READOUT)
         _lag_inset(axis, result, measure, f"{a} - {b}", mine, colour)
         first = mine.iloc[0]
-        controls = f"{first['n_controls']} controls" + (" (too few)" if first["n_controls"] < LEAST_CONTROLS else "")
-        axis.set_title(f"{a} - {b}: {first['n_members']} members, {controls}", fontsize=10)
+        few = " (too few)" if first["n_controls"] < LEAST_CONTROLS else ""
+        axis.set_title(f"{a} - {b}: {numbers_in(first, 'member', 'control')}{few}", fontsize=10)
         layer_ticks(axis, mine["layer"].tolist())
     legend_below(figure, axes[: len(pairs)])
     headline(figure, f"{result.parameters['site']}: {measure} of matched members, across templates", fontsize=12)
@@ -115,8 +116,7 @@ def layer_heatmap(result: LayerResult, *, ax: Axes | None = None) -> Figure:
     figure.colorbar(image, ax=axis, shrink=0.85, label=str(result.parameters["measure"]))
     first = table.iloc[0]
     axis.set_title(
-        f"{result.parameters['site']}: {result.parameters['measure']}, {first['n_rows']} rows, "
-        f"{first['n_members']} members",
+        f"{result.parameters['site']}: {result.parameters['measure']}, {numbers_in(first, 'row', 'member')}",
         fontsize=10,
     )
     return figure

@@ -16,6 +16,7 @@ from matplotlib.patheffects import withStroke
 
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
+from cache.shown.counts import numbers_in
 from geometry.bases.aligned import aligned
 from geometry.figures.captions import at_layers, counted, sentences
 from geometry.figures.legend import legend_below
@@ -153,8 +154,7 @@ def _component(short: str, number: int, ratio: float, *, turned: bool) -> str:
 
 def row_counts_text(result: LayerResult) -> str:
     """Rows, members and templates, as titles count them."""
-    counts = result.table.iloc[0]
-    return f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
+    return numbers_in(result.table.iloc[0], "row", "member", "template")
 
 
 def _by_family(axis: Axes, points: pd.DataFrame, rows: pd.DataFrame, families: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from cache.shown.counts import numbers_in
 from geometry.bases.demixing import PARTS
 from geometry.figures.captions import at_layers, counted
 from geometry.figures.legend import legend_below
@@ -113,10 +114,7 @@ def demixed_by_layer(result: LayerResult, *, ax: Axes | None = None) -> Figure:
     legend_below(figure, [axis])
     counts = result.table.iloc[0]
     families = ", ".join(result.parameters["families"])
-    axis.set_title(
-        f"{result.parameters['site']}: {families}; {counts['n_members']} members, {counts['n_templates']} templates",
-        fontsize=10,
-    )
+    axis.set_title(f"{result.parameters['site']}: {families}; {numbers_in(counts, 'member', 'template')}", fontsize=10)
     return figure
 
 

@@ -13,6 +13,7 @@ from cache import ActivationStore
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
 from cache.models.hooks import HookLike
+from cache.shown.counts import number_of
 from cache.store.store import check_open
 from cache.store.view import View, check_view
 from geometry.rows.analysed import families_text, unit_of_rows
@@ -128,21 +129,23 @@ def balance(plan: CellPlan, families: Sequence[str]) -> Balance:
     """The contexts in which all of some families occur, and the members that they all have in all of those.
 
     Raises:
-        InputError: they have fewer than 2 contexts, or fewer than 2 members, in common.
+        InputError: one has no row, or they have fewer than 2 contexts, or fewer than 2 members, in common.
     """
     there = plan.counts[[plan.families.index(family) for family in families]] > 0
+    if without := [family for family, one in zip(families, there, strict=True) if not one.any()]:
+        raise InputError(f"no chosen row is of {' or '.join(dict.fromkeys(without))}; choose other rows or families")
     contexts = np.flatnonzero(there.any(axis=2).all(axis=0))
     members = np.flatnonzero(there[:, contexts].all(axis=(0, 1))) if len(contexts) else np.array([], dtype=int)
     names = " and ".join(dict.fromkeys(families))
     if len(contexts) < 2:
         raise InputError(
-            f"{names} have {len(contexts)} context(s) in common; a comparison across templates needs 2: record more "
-            "frames, or a frame with several templates"
+            f"{names} have {number_of(len(contexts), 'context')} in common; a comparison across templates needs 2: "
+            "record more frames, or a frame with several templates"
         )
     if len(members) < 2:
         raise InputError(
-            f"{names} have {len(members)} member(s) in common; a comparison needs 2, a claim 5 (members are matched by "
-            "their ordinals; your own by a column pair)"
+            f"{names} have {number_of(len(members), 'member')} in common; a comparison needs 2, a claim 5 (members are "
+            "matched by their ordinals; your own by a column pair)"
         )
     return Balance(tuple(map(int, contexts)), tuple(map(int, members)))
 

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cache.shown.counts import numbers_in
 from geometry.figures.captions import counted, sentences
 from geometry.figures.legend import legend_below
 from geometry.figures.panels import layer_ticks
@@ -79,7 +80,7 @@ def _caption(result: LayerResult) -> str:
     drawn = [f"{name} ({_SCORES[name]})" for name in dict.fromkeys(table["target"])]
     parts = [
         f"Linear probes of {parameters['site']} for {', '.join(drawn)}, over layers, scored on members or templates "
-        f"that they have not seen: {counted(table, controls='draws of control families')}.",
+        f"that they have not seen: {counted(table, controls='draw of controls')}.",
         "Coloured bands: one standard error on either side, over members, of held-out predictions."
         if np.isfinite(table["se"]).any()
         else "No errors.",
@@ -104,7 +105,4 @@ def _title(result: LayerResult) -> str:
     counts = result.table.iloc[0]
     probes = result.parameters.get("probes", [result.parameters])
     families = ", ".join(dict.fromkeys(name for probe in probes for name in probe["families"]))
-    return (
-        f"{result.parameters['site']}: linear probes of {families}; {counts['n_members']} members, "
-        f"{counts['n_templates']} templates"
-    )
+    return f"{result.parameters['site']}: linear probes of {families}; {numbers_in(counts, 'member', 'template')}"

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cache.shown.counts import numbers_in
 from geometry.figures.captions import counted, sentences
 from geometry.figures.legend import legend_below
 from geometry.figures.panels import layer_ticks
@@ -49,8 +50,8 @@ def steering_by_layer(result: LayerResult, by_answer: Mapping[str, Mapping[str, 
     axes[0].set_ylabel("top-1 is the target's answer")
     legend_below(figure, axes)
     figure.suptitle(
-        f"{parameters['source']} -> {parameters['target']} at {parameters['site']}: {first['n_rows']} prompts, "
-        f"{first['n_members']} {unit}s, {first['n_templates']} templates; {unit} and template left out",
+        f"{parameters['source']} -> {parameters['target']} at {parameters['site']}: "
+        f"{numbers_in(first, 'row', 'member', 'template', row='prompt', member=unit)}; {unit} and template left out",
         fontsize=11,
     )
     return figure
@@ -63,7 +64,7 @@ def steering_grid(result: LayerResult, *, method: str = "mean_difference") -> Fi
     caption = (
         f"Share of prompts of {result.parameters['source']} whose likeliest next token is the answer of "
         f"{result.parameters['target']} after adding {method} at {result.parameters['site']}, by layer and strength "
-        f"(alpha, in units of the step between the families): {counted(table, rows='prompts')}."
+        f"(alpha, in units of the step between the families): {counted(table, rows='prompt')}."
     )
     figure = PlainFigure(caption, figsize=(9.5, 2.2 * len(sets) + 0.6), layout="constrained")
     axes = figure.subplots(len(sets), 1, squeeze=False)[:, 0]
@@ -91,7 +92,7 @@ def _caption(result: LayerResult, by_answer: Mapping[str, Mapping[str, pd.DataFr
     parts = [
         f"Share of prompts of {parameters['source']} whose likeliest next token is the answer of "
         f"{parameters['target']} after adding the mean difference at {parameters['site']}, over layers: "
-        f"{counted(result.table, rows='prompts', members=f'{unit}s')}.",
+        f"{counted(result.table, rows='prompt', members=unit)}.",
         f"Each direction has seen neither the {unit} nor the template that it is tried on; alpha is chosen, of "
         f"{', '.join(f'{alpha:g}' for alpha in parameters['alphas'])}, on the other {unit}s.",
         f"Dots: each left-out {unit}, beside each other where several are equal; line: their mean.",

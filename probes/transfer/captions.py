@@ -91,4 +91,4 @@ def _places(result: LayerResult, table: pd.DataFrame) -> str:
 
 def _counted(table: pd.DataFrame) -> str:
     few = f" {UNDECIDED}." if (table["n_members"] < LEAST_MEMBERS).any() else ""
-    return f"{counted(table, rows='edited prompts', templates='contexts').capitalize()}.{few}"
+    return f"{counted(table, rows='edited prompt', templates='context').capitalize()}.{few}"

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from cache.families.controls import CONTROL_PREFIX
+from cache.shown.counts import number_of, numbers_in
 from geometry.figures.legend import legend_below
 from geometry.figures.panels import layer_ticks
 from geometry.figures.plain import PlainFigure
@@ -105,7 +106,7 @@ def last_or_answer_by_layer(result: LayerResult) -> Figure:
         first = mine.iloc[0]
         mark = "" if first["n_members"] >= LEAST_MEMBERS else "°"
         accuracy = f"model right on these {first['donor_accuracy']:.0%}"
-        axis.set_title(f"{family}, {kind}: {first['n_members']} members{mark}\n{accuracy}", fontsize=9)
+        axis.set_title(f"{family}, {kind}: {numbers_in(first, 'member')}{mark}\n{accuracy}", fontsize=9)
         axis.set_ylabel("share of edits", fontsize=9)
         _frame(axis, mine)
     legend_below(figure, axes[:1])
@@ -121,7 +122,8 @@ def _at(result: LayerResult, positions: str | None) -> pd.DataFrame:
 def _title(result: LayerResult, table: pd.DataFrame, what: str) -> str:
     first = table.iloc[0]
     few = f"\n{captions.UNDECIDED}" if (table["n_members"] < LEAST_MEMBERS).any() else ""
-    return f"{result.parameters['site']}, {first['positions']}: {what} ({first['n_templates']} contexts){few}"
+    contexts = numbers_in(first, "template", template="context")
+    return f"{result.parameters['site']}, {first['positions']}: {what} ({contexts}){few}"
 
 
 def _heatmap_panels(
@@ -218,7 +220,7 @@ def _curves(axis: Axes, mine: pd.DataFrame, value: str) -> None:
     own = mine[mine["donor_kind"] == "own"]
     n_members = int(own["n_members"].iloc[0]) if len(own) else int(mine["n_members"].max())
     mark = "" if n_members >= LEAST_MEMBERS else "°"
-    axis.set_title(f"in {receiver}: {n_members} members{mark}", fontsize=10)
+    axis.set_title(f"in {receiver}: {number_of(n_members, 'member')}{mark}", fontsize=10)
     _frame(axis, mine)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cache.errors import InputError
+from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.results import Report, write_results
 from geometry.cli.console.viewed import Asked, viewed
@@ -45,7 +46,7 @@ def cosines(
         pairs = _pairs(view.store, names)
         result = cosines_by_layer(view, pairs, method=method, loop=loop)
         counts = result.table.iloc[0]
-        what = f"{counts['n_members']} members, {counts['n_templates']} templates"
+        what = numbers_in(counts, "member", "template")
         notes = [f"rows: {result.parameters['where']}"]
         if not set(pairs[-1]) <= set(view.store.controls):
             notes.insert(0, "no direction between controls beside them: record control:0-1")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel, model_words, needed_model
 from geometry.cli.console.terminal import console, print_json
@@ -102,9 +103,8 @@ def _said(numbers: dict[str, Any]) -> str:
     if not numbers:
         return ""
     steady = numbers["cosine_between_halves"]
-    members = f"{numbers['n_members']} {numbers['unit']}s"
     halves = "no halves to compare" if steady is None else f"cosine between halves of the templates {steady:.3f}"
-    return f", {numbers['n_pairs']} pairs, {members}, {numbers['n_templates']} templates, {halves}"
+    return f", {numbers_in(numbers, 'pair', 'member', 'template', member=numbers['unit'])}, {halves}"
 
 
 def _between_groups(

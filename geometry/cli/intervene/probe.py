@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cache.errors import InputError
+from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.results import Report, write_results
 from geometry.cli.console.viewed import Asked, viewed
@@ -87,10 +88,10 @@ def _write(result: "LayerResult", folder: Path, *, formats: list[str], as_json: 
     from probes.linear.figures import probes_by_layer
 
     counts = result.table.iloc[0]
-    what = f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
+    what = numbers_in(counts, "row", "member", "template")
     notes = []
     if counts["n_members"] < LEAST_MEMBERS:
-        notes.append(f"{counts['n_members']} members in common: no errors; they take {LEAST_MEMBERS}")
+        notes.append(f"{numbers_in(counts, 'member')} in common: no errors; they take {LEAST_MEMBERS}")
     if result.table["p"].isna().all():
         notes.append("no p values: they take 19 draws of control families; record control:0-19")
     lines = worded(result.table.assign(**{"95 %": intervals(result.table)}), {"leave_out": "left out"})[_SHORT]

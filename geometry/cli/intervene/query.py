@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel
 from geometry.cli.console.results import Report, write_results
@@ -46,7 +47,8 @@ def query(
     drawn_as = options.formats_of(formats)
     with edited_view(file, model, site, layers, folder, quiet=quiet) as (view, loaded, loop):
         result = last_or_answer(view, loaded, families=names, kinds=donors, n_contexts=contexts, seed=seed, loop=loop)
-        title = f"last member or answer at {site}: {result.table['n_templates'].iloc[0]} contexts edited"
+        edited = numbers_in(result.table.iloc[0], "template", template="context")
+        title = f"last member or answer at {site}: {edited} edited"
         shown = Shown(_short(result.table), title, ("layer", "family", "kind"), "as answer")
         report = Report(lambda: {"by_layer": last_or_answer_by_layer(result)}, shown=[shown])
         write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)

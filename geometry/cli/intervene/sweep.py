@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel, needed_model
 from geometry.cli.console.results import Report, write_results
@@ -72,11 +73,11 @@ def _shown(result: "LayerResult", tables: "dict[str, pd.DataFrame]") -> list[Sho
     """Tables to print."""
     from probes.directions.contrasts import unit_name
 
-    counts, unit = result.table.iloc[0], unit_name(result.rows)
+    unit = unit_name(result.rows)
+    counts = numbers_in(result.table.iloc[0], "row", "member", "template", row="prompt", member=unit)
     title = (
-        f"{result.parameters['source']} -> {result.parameters['target']}: {counts['n_rows']} prompts, "
-        f"{counts['n_members']} {unit}s, {counts['n_templates']} templates; all at the cells "
-        f"that mean_difference chose without the {unit}"
+        f"{result.parameters['source']} -> {result.parameters['target']}: {counts}; all at the cells that "
+        f"mean_difference chose without the {unit}"
     )
     summary = tables["summary"].assign(**{"95 %": intervals(tables["summary"])})
     one = tables["before_after"][~result.rows["unit"].duplicated()].drop(columns="answer")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cache.errors import InputError
+from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel
 from geometry.cli.console.results import Report, write_results
@@ -144,7 +145,8 @@ def _short(result: "LayerResult", value: str, beside: list[str]) -> "pd.DataFram
 def _report(
     result: "LayerResult", figures: Mapping[str, Callable[..., Any]], tables: "dict[str, pd.DataFrame]"
 ) -> Report:
-    what = f"{result.name} of {result.parameters['site']}: {result.table['n_templates'].iloc[0]} contexts edited"
+    contexts = numbers_in(result.table.iloc[0], "template", template="context")
+    what = f"{result.name} of {result.parameters['site']}: {contexts} edited"
     notes = _at_floor(result)
     if result.table["p"].isna().all() and result.parameters["n_null"]:
         notes.insert(0, "no p values: nulls are drawn from 10 control families or more; record control:0-19")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cache.errors import InputError
+from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import RecordedModel, recorded_model
 from geometry.cli.console.results import Report, write_results
@@ -158,7 +159,7 @@ def _grid_report(result: "LayerResult", *, same: bool) -> Report:
     from geometry.figures.compare import layer_heatmap
 
     first = result.table.iloc[0]
-    counts = f"{first['n_rows']} rows, {first['n_members']} members"
+    counts = numbers_in(first, "row", "member")
     title = f"{result.parameters['measure']} of {result.parameters['site']}, {counts}"
     return Report(
         draw=lambda: {"grid": layer_heatmap(result)},

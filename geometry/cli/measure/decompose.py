@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import RecordedModel, recorded_model
 from geometry.cli.console.results import Report, write_results
@@ -165,8 +166,7 @@ def _report(
     shown: int | str = 8,
     n_heads: int = 1,
 ) -> Report:
-    counts = result.table.iloc[0]
-    what = f"{counts['n_rows']} rows, {counts['n_members']} members, {counts['n_templates']} templates"
+    what = numbers_in(result.table.iloc[0], "row", "member", "template")
     return Report(
         draw=lambda: _figures(result, tables, shown, n_heads),
         tables=tables,

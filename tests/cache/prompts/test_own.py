@@ -35,7 +35,7 @@ def test_a_pair_numbers_members_of_different_names_alike_in_each_template():
     assert prompts[0].members == ("France",)
     assert prompts[0].text[slice(*prompts[0].spans[0])] == "France"
     assert prompts.pairs("country", "capital").tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert pairings(prompts) == ["country and capital: 4 pairs of equal pairs"]
+    assert pairings(prompts) == ["country and capital: 4 pairs, matched by the column pair"]
 
 
 def test_ordinals_order_members_and_match_them_too():
@@ -83,7 +83,7 @@ def test_order_is_asked_for_of_all_files_or_none(tmp_path):
 
 def test_of_many_groups_some_pairings_are_told_and_how_many_there_are():
     said = pairings(made([{"text": "a", "group": str(i), "pair": 1} for i in range(1000)]))
-    assert (len(said), said[0], said[-1]) == (7, "0 and 1: 1 pairs of equal members", "and 499494 more")
+    assert (len(said), said[0], said[-1]) == (7, "0 and 1: 1 pair, matched by member", "and 499494 more")
 
 
 def test_without_a_member_the_whole_text_is_the_member_and_groups_are_families():
@@ -99,7 +99,7 @@ def test_equal_members_are_matched_where_nothing_else_says_so():
     records = [{"text": f"{how} {word}", "group": how, "member": word} for how in ("my", "your") for word in "ab"]
     prompts = made(records)
     assert prompts.pairs("my", "your").tolist() == [[0, 2], [1, 3]]
-    assert pairings(prompts) == ["my and your: 2 pairs of equal members"]
+    assert pairings(prompts) == ["my and your: 2 pairs, matched by member"]
 
 
 def test_order_alone_pairs_only_when_asked_and_says_so(tmp_path):
@@ -111,7 +111,7 @@ def test_order_alone_pairs_only_when_asked_and_says_so(tmp_path):
     asked = made(records, by_line=True)
     assert asked.pairs("good", "bad").tolist() == [[0, 3], [1, 4], [2, 5]]
     assert {p.kind for p in asked} == {"by line"}
-    assert pairings(asked) == ["good and bad: 3 pairs by their order in the file alone"]
+    assert pairings(asked) == ["good and bad: 3 pairs, by their order in the file alone"]
     pd.DataFrame(records).to_csv(tmp_path / "mine.csv")
     assert load_dataset(f"by-line:{tmp_path / 'mine.csv'}") == asked
 
@@ -121,7 +121,7 @@ def test_templates_alone_pair_prompts_that_have_the_same():
         [{"text": f"{who} {do}", "group": who, "template": do} for who in ("he", "she") for do in ("x", "y")]
     )
     assert prompts.pairs("he", "she").tolist() == [[0, 2], [1, 3]]
-    assert pairings(prompts) == ["he and she: 2 pairs of equal templates"]
+    assert pairings(prompts) == ["he and she: 2 pairs, matched by template"]
 
 
 def test_built_in_prompts_have_no_pairings_to_tell(prompts):

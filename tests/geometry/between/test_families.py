@@ -526,7 +526,7 @@ def test_a_family_may_have_a_name_with_a_dash(gpt2, folder):
         (("nobody", "digits"), {}, "the store has no family 'nobody'"),
         (("digits", "months"), {"measures": ["cosine"]}, "no measure 'cosine'; there are matched_cosine, shared_share"),
         (("digits", "months"), {"measures": []}, "no measure ''; there are"),
-        (("digits", "months"), {"where": "is_last and template == 1"}, r"have 1 context\(s\) in common"),
+        (("digits", "months"), {"where": "is_last and template == 1"}, r"have 1 context in common"),
         (("digits", "months"), {"site": "mlp_out"}, "the store has no 'mlp_out'; it has resid_post"),
         (("digits", "months"), {"layers": "9"}, "the store has resid_post at layers 0, 1, 2; got '9'"),
     ],

@@ -9,8 +9,10 @@ from geometry.figures.captions import at_layers, counted, sentences
 def test_counts_are_those_of_all_lines_the_least_and_the_most_where_they_differ():
     table = pd.DataFrame({"n_rows": [1076, 1076], "n_members": [5, 9], "n_controls": [0, 20], "value": [1, 2]})
     assert counted(table) == "1,076 rows, 5 to 9 members, 0 to 20 control families"
-    assert counted(table.iloc[1:], rows="prompts", controls="others") == "1,076 prompts, 9 members, 20 others"
+    assert counted(table.iloc[1:], rows="prompt", controls="other") == "1,076 prompts, 9 members, 20 others"
     assert counted(table[["value"]]) == ""
+    one = pd.DataFrame({"n_rows": [1], "n_members": [1], "n_templates": [1], "n_controls": [1]})
+    assert counted(one) == "1 row, 1 member, 1 template, 1 control family"
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def test_planted_parts_are_told_apart(gpt2, tmp_path):
             {"where": "is_last and template < 2"},
             "demix needs 2 families, 4 contexts and 3 members; got 3, 2 and 5",
         ),
-        (None, {"where": "is_last and template < 1"}, r"digits and months and days have 1 context\(s\) in common"),
+        (None, {"where": "is_last and template < 1"}, r"digits and months and days have 1 context in common"),
         (None, {"site": "z"}, "the store has no 'z'; it has resid_pre, resid_post"),
         (None, {"layers": "5"}, "the store has resid_post at layers 0, 1, 2; got '5'"),
     ],

@@ -198,14 +198,16 @@ def test_a_context_that_one_family_lacks_is_left_out_and_a_member_that_is_missin
     [
         (
             [[[1, 1], [0, 0]], [[0, 0], [1, 1]]],
-            r"x and y have 0 context\(s\) in common; .* needs 2: record more frames",
+            r"x and y have 0 contexts in common; .* needs 2: record more frames",
         ),
-        ([[[1, 1], [0, 0]], [[1, 1], [1, 1]]], r"x and y have 1 context\(s\) in common"),
+        ([[[1, 1], [0, 0]], [[1, 1], [1, 1]]], r"x and y have 1 context in common"),
+        ([[[1, 1], [1, 1]], [[0, 0], [0, 0]]], r"no chosen row is of y; choose other rows or families"),
+        ([[[0, 0], [0, 0]], [[0, 0], [0, 0]]], r"no chosen row is of x or y; "),
         (
             [[[1, 0], [1, 0]], [[0, 1], [0, 1]]],
-            r"x and y have 0 member\(s\) in common; a comparison needs 2, a claim 5",
+            r"x and y have 0 members in common; a comparison needs 2, a claim 5",
         ),
-        ([[[1, 1], [1, 0]], [[1, 1], [1, 1]]], r"x and y have 1 member\(s\) in common"),
+        ([[[1, 1], [1, 0]], [[1, 1], [1, 1]]], r"x and y have 1 member in common"),
     ],
 )
 def test_too_little_in_common_is_told_with_how_much_there_is(counts, message):
