@@ -7,6 +7,7 @@ from types import MappingProxyType
 from matplotlib.figure import Figure
 
 from geometry.figures.compare import described_by_layer, layer_heatmap, shared_index_by_layer
+from geometry.figures.loadings import heads_by_layer
 from geometry.figures.overview import FEW_PAIRS, families_overview
 from geometry.figures.scatter import scatter_by_layer
 from geometry.figures.spectra import demixed_by_layer, explained_variance_by_layer, spectra_by_layer
@@ -16,7 +17,7 @@ from geometry.similarity.family_measures import MEASURES
 _OF_COMPONENTS = MappingProxyType(
     {"scatter": scatter_by_layer, "explained_variance": explained_variance_by_layer, "spectra": spectra_by_layer}
 )
-_PICTURES: Mapping[str, Mapping[str, Callable[[LayerResult], Figure]]] = MappingProxyType(
+_PICTURES: Mapping[str, Mapping[str, Callable[..., Figure]]] = MappingProxyType(
     {
         "pca": _OF_COMPONENTS,
         "svd": _OF_COMPONENTS,
@@ -28,18 +29,21 @@ _PICTURES: Mapping[str, Mapping[str, Callable[[LayerResult], Figure]]] = Mapping
 )
 
 
-def pictures_of(result: LayerResult) -> dict[str, Callable[[], Figure]]:
+def pictures_of(result: LayerResult) -> dict[str, Callable[..., Figure]]:
     """What draws each picture of a result, the foremost first; nothing where the analysis is drawn elsewhere."""
     if result.name == "compare":
         return _of_families(result)
-    return {name: partial(draw, result) for name, draw in _PICTURES.get(result.name, {}).items()}
+    drawn = dict(_PICTURES.get(result.name, {}))
+    if result.parameters.get("n_heads", 1) > 1:
+        drawn["heads"] = heads_by_layer
+    return {name: partial(draw, result) for name, draw in drawn.items()}
 
 
-def _of_families(result: LayerResult) -> dict[str, Callable[[], Figure]]:
+def _of_families(result: LayerResult) -> dict[str, Callable[..., Figure]]:
     """A picture of each measure that decides, and one of all that describe; of many pairs an overview of each."""
     named = list(result.parameters["measures"])
     describing = [name for name in named if not MEASURES[name].decides]
-    pictures: dict[str, Callable[[], Figure]] = {
+    pictures: dict[str, Callable[..., Figure]] = {
         name: partial(shared_index_by_layer, result, measure=name) for name in named if name not in describing
     }
     if len(result.parameters["pairs"]) > FEW_PAIRS:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,12 @@ class View:
         if isinstance(self.where, str):
             return not names_in(self.where).isdisjoint(columns)
         return self.where is not None
+
+    @property
+    def n_heads(self) -> int:
+        """How many heads stand side by side in a row; 1 at sites that are not of heads."""
+        hook = self.hooks[0]
+        return self.store.width(hook) // self.store.width(replace(hook, head=0)) if hook.has_heads else 1
 
     def _parts(self, default: str) -> tuple[Where, ...]:
         """What all rows fit: the rows of each prompt first, and then what was asked for."""

@@ -1,7 +1,9 @@
 """What captions say of the numbers in a figure: how many of what they rest on, and at which layers."""
 
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cache.shown.counts import number_of
@@ -51,3 +53,15 @@ def at_layers(layers: Iterable[int]) -> str:
     text = ", ".join("-".join(map(str, run)) for run in runs)
     words = f"layer{'s' if len(runs) > 1 or len(runs[0]) > 1 else ''} {text}" if runs else ""
     return " and ".join(filter(None, ["the embedding" if -1 in layers else "", words]))
+
+
+def outside(values: Any, within: tuple[float, float]) -> str:
+    """A sentence on values that are drawn at the ends of an axis; nothing where there are none.
+
+    Example:
+        >>> outside([0.5, -7.0], (-1, 1.5))
+        'Triangles: values below -1, drawn there.'
+    """
+    whole, (low, high) = np.asarray(values, dtype=float), within
+    beyond = [f"below {low:g}"] * bool((whole < low).any()) + [f"above {high:g}"] * bool((whole > high).any())
+    return f"Triangles: values {' or '.join(beyond)}, drawn there." if beyond else ""

@@ -10,17 +10,18 @@ from matplotlib.figure import Figure
 
 from cache.shown.counts import numbers_in
 from geometry.between.summary import loudest
-from geometry.figures.captions import at_layers, counted, sentences
+from geometry.figures.captions import at_layers, counted, outside, sentences
 from geometry.figures.legend import legend_below
-from geometry.figures.panels import Ax, headline, layer_ticks, panels
+from geometry.figures.panels import BAND, PALETTE, Ax, Within, band, curve, headline, layer_ticks, limits, panels
 from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import PALETTE
 from geometry.results.result import LayerResult
 from geometry.similarity.of_families import MAX_LAG
 from geometry.stats.uncertainty import LEAST_CONTROLS
 
-_BAND = "#DDDDDD"
 _READOUT = "readout removed"
+_COLOUR = PALETTE[0]
+_SHOWN = (-1.0, 1.5)  # what similarities are shown between: shares of little variance may be anything
+_FREE = 0.34  # of a panel's height is above its values, and holds the inset
 
 
 def shared_index_by_layer(
@@ -31,7 +32,7 @@ def shared_index_by_layer(
     Colour: the value, with its 95 % interval; filled points are called `shared`; layers whose codes are not reliable
     are left out. Grey: from the lowest to the highest control family. Dashed: the members' readout directions removed.
     Dotted: both families' mean similarity, where reliable, to one whose order is its own (`private`), if it is there.
-    Inset: the lag profile at the layer that the summary shows.
+    Above the values, where nothing else is drawn: the lag profile at the layer that the summary shows.
 
     Args:
         result: of `between_pairs`.
@@ -45,19 +46,21 @@ def shared_index_by_layer(
     table = _plain(result.table[result.table["measure"] == measure])
     pairs = [(a, b) for a, b in _pairs(table) if private not in (a, b)] or _pairs(table)
     caption = _shared_caption(result, table, measure, private)
-    figure, axes = panels(len(pairs), caption, most_columns=3, each=(4.2, 2.9), beside=(0.3, 1.0), sharey=True, ax=ax)
-    axes[0].set_ylim(min(-0.45, float(table["value"].fillna(0).min()) - 0.1), 1.1)  # of all panels, which share it
-    for number, ((a, b), axis) in enumerate(zip(pairs, axes, strict=False)):
+    figure, axes = panels(len(pairs), caption, most_columns=3, each=(4.2, 3.2), beside=(0.3, 1.0), sharey=True, ax=ax)
+    drawn = table[["value", "ci_low", "ci_high", "control_min", "control_max"]]
+    between = limits(drawn, least=(-0.2, 1.0), within=_SHOWN)  # of all panels, which share it
+    for (a, b), axis in zip(pairs, axes, strict=False):
         mine = _of(table, a, b)
-        colour = PALETTE[number % len(PALETTE)]
-        _band(axis, mine)
+        _band(axis, mine, between)
         reference = [_of(table, one, private) for one in (a, b) if private not in (a, b)]
         _reference(axis, [one for one in reference if len(one)], private)
-        _curve(axis, mine, colour, "all directions")
+        _curve(axis, mine, "all directions", between)
         removed = _of(result.table[(result.table["measure"] == measure) & (result.table["variant"] == _READOUT)], a, b)
         if len(removed):
-            axis.plot(removed["layer"], removed["value"], color=colour, linestyle="--", linewidth=1, label=_READOUT)
-        _lag_inset(axis, result, measure, f"{a} - {b}", mine, colour)
+            style = {"color": _COLOUR, "linestyle": "--", "linewidth": 1, "label": _READOUT}
+            curve(axis, removed["layer"], removed["value"], within=between, **style)
+        _leave_free(axis, between)
+        _lag_inset(axis, result, measure, f"{a} - {b}", mine)
         first = mine.iloc[0]
         few = " (too few)" if first["n_controls"] < LEAST_CONTROLS else ""
         axis.set_title(f"{a} - {b}: {numbers_in(first, 'member', 'control')}{few}", fontsize=10)
@@ -71,7 +74,7 @@ def described_by_layer(result: LayerResult, measures: Sequence[str]) -> Figure:
     """A row of panels a measure, a column a pair: measures that describe, inside bands of the same control windows.
 
     Dashed: the mean under permuted members. Where the curve stays inside the grey band, overlapping windows alone
-    make the measure as high.
+    make the measure as high. It is a figure of its own.
     """
     table = _plain(result.table)
     pairs = _pairs(table)
@@ -80,13 +83,14 @@ def described_by_layer(result: LayerResult, measures: Sequence[str]) -> Figure:
     figure = PlainFigure(caption, figsize=size, layout="constrained")
     grid = figure.subplots(len(measures), len(pairs), squeeze=False, sharey="row")
     for line, measure in zip(grid, measures, strict=True):
+        between = limits(table.loc[table["measure"] == measure, "value"], least=(0.0, 1.0), within=_SHOWN)
         for number, ((a, b), axis) in enumerate(zip(pairs, line, strict=True)):
             mine = _of(table[table["measure"] == measure], a, b)
-            _band(axis, mine)
-            axis.plot(
-                mine["layer"], mine["permuted_mean"], color="black", linestyle="--", linewidth=0.8, label="permuted"
-            )
-            _curve(axis, mine, PALETTE[number % len(PALETTE)], "value")
+            _band(axis, mine, between)
+            style = {"color": "black", "linestyle": "--", "linewidth": 0.8, "label": "permuted"}
+            curve(axis, mine["layer"], mine["permuted_mean"], within=between, **style)
+            _curve(axis, mine, "value", between)
+            axis.set_ylim(between[0] - 0.05, between[1] + 0.05)
             axis.set_title(f"{a} - {b}", fontsize=9)
             axis.set_ylabel(measure if number == 0 else "", fontsize=9)
             layer_ticks(axis, mine["layer"].tolist(), most=8)
@@ -140,20 +144,22 @@ def _shared_caption(result: LayerResult, table: pd.DataFrame, measure: str, priv
         parts.append("Dashed: with the members' readout directions removed.")
     if private in {*table["a"], *table["b"]}:
         parts.append(f"Dotted: the mean similarity of the two families to {private}, whose order is its own.")
+    parts.append(outside(table["value"], _SHOWN))
     parts.append("Insets: the similarity of members that are so many places apart, at the layer with the smallest p.")
     return sentences(*parts)
 
 
 def _described_caption(result: LayerResult, table: pd.DataFrame, measures: Sequence[str]) -> str:
     """What `described_by_layer` shows."""
-    grey = (
-        "Grey: from the lowest to the highest control family of the same windows; within it, overlapping windows alone "
-    )
-    return (
+    return sentences(
         f"Measures that describe and do not decide ({', '.join(measures)}), of pairs of families in "
-        f"{result.parameters['site']}, over layers: {counted(table)}. "
-        + (f"{grey}make the measure as high. " if table["control_max"].notna().any() else "")
-        + "Dashed: the mean under permuted members. Without p and interval."
+        f"{result.parameters['site']}, over layers: {counted(table)}.",
+        "Grey: from the lowest to the highest control family of the same windows; within it, overlapping windows alone "
+        "make the measure as high."
+        if table["control_max"].notna().any()
+        else "",
+        "Dashed: the mean under permuted members. Without p and interval.",
+        outside(table.loc[table["measure"].isin(list(measures)), "value"], _SHOWN),
     )
 
 
@@ -179,56 +185,47 @@ def _of(table: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
     return table[((table["a"] == a) & (table["b"] == b)) | ((table["a"] == b) & (table["b"] == a))]
 
 
-def _band(axis: Axes, mine: pd.DataFrame) -> None:
+def _band(axis: Axes, mine: pd.DataFrame, between: Within) -> None:
     if mine["control_max"].notna().any():
         low, high = mine["control_min"], mine["control_max"]
-        axis.fill_between(mine["layer"], low, high, color=_BAND, linewidth=0, label="controls")
+        band(axis, mine["layer"], low, high, within=between, color=BAND, label="controls")
 
 
-def _curve(axis: Axes, mine: pd.DataFrame, colour: str, label: str) -> None:
+def _curve(axis: Axes, mine: pd.DataFrame, label: str, between: Within) -> None:
     axis.axhline(0, color="black", linewidth=0.5)
-    axis.plot(mine["layer"], mine["value"], color=colour, linewidth=1.4, label=label)
+    curve(axis, mine["layer"], mine["value"], within=between, color=_COLOUR, linewidth=1.4, label=label)
     if mine["ci_low"].notna().any():
-        axis.fill_between(mine["layer"], mine["ci_low"], mine["ci_high"], color=colour, alpha=0.25, linewidth=0)
+        band(axis, mine["layer"], mine["ci_low"], mine["ci_high"], within=between, color=_COLOUR, alpha=0.25)
     called = mine[mine["verdict"] == "shared"]
-    axis.plot(called["layer"], called["value"], color=colour, marker="o", markersize=3.5, linestyle="none")
+    axis.plot(called["layer"], called["value"], color=_COLOUR, marker="o", markersize=3.5, linestyle="none")
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
+
+
+def _leave_free(axis: Axes, between: Within) -> None:
+    """Room above the values, without ticks."""
+    low, high = between[0] - 0.05, between[1] + 0.05
+    axis.set_yticks([tick for tick in np.linspace(-1, 1.4, 13).round(1) if low <= tick <= high])
+    axis.set_ylim(low, high + (high - low) * _FREE / (1 - _FREE))
+    axis.spines["left"].set_bounds(low, high)
 
 
 def _reference(axis: Axes, tables: Sequence[pd.DataFrame], name: str) -> None:
     if tables:
         mean = pd.concat(tables).groupby("layer")["value"].mean()
-        axis.plot(mean.index, mean, color="black", linestyle=":", linewidth=1.1, label=f"with {name}")
+        curve(axis, mean.index, mean, color="black", linestyle=":", linewidth=1.1, label=f"with {name}")
 
 
-def _freest(axis: Axes, size: float) -> tuple[float, float]:
-    """Of some places for a square inset the one under which the curves have least of their length."""
-    places = [(x, y) for y in (0.66, 0.09) for x in (0.08, 0.38, 0.68)]
-    axis.autoscale_view()
-    under = np.zeros(len(places))
-    for line in axis.lines:
-        if line.get_transform() == axis.transData and len(np.asarray(line.get_xdata())):  # not one across the panel
-            ends = axis.transAxes.inverted().transform(axis.transData.transform(line.get_xydata()))
-            between = np.linspace(0, len(ends) - 1, 20 * len(ends))
-            way = np.stack([np.interp(between, range(len(ends)), ends[:, i]) for i in (0, 1)], axis=1)
-            under += [
-                (np.abs(way - place - size / 2) < size / 2 + 0.03).all(axis=1).sum() for place in np.array(places)
-            ]
-    return places[int(np.argmin(under))]
-
-
-def _lag_inset(axis: Axes, result: LayerResult, measure: str, pair: str, mine: pd.DataFrame, colour: str) -> None:
+def _lag_inset(axis: Axes, result: LayerResult, measure: str, pair: str, mine: pd.DataFrame) -> None:
     if mine["value"].isna().all():
         return
     best = mine.index.get_loc(loudest(mine).name)
     index = (best, result.parameters["pairs"].index(pair), 0, result.parameters["measures"].index(measure))
     profile = result.values("lag_profile")[index]
-    inset = axis.inset_axes((*_freest(axis, 0.28), 0.28, 0.28))
-    inset.bar(range(-MAX_LAG, MAX_LAG + 1), np.nan_to_num(profile), color=colour, width=0.7)
+    inset = axis.inset_axes((0.04, 1.13 - _FREE, 0.28, _FREE - 0.21))
+    inset.bar(range(-MAX_LAG, MAX_LAG + 1), np.nan_to_num(profile), color=_COLOUR, width=0.7)
     inset.axhline(0, color="black", linewidth=0.4)
     inset.set_xticks([-MAX_LAG, 0, MAX_LAG], [f"-{MAX_LAG}", "lag 0", f"+{MAX_LAG}"], fontsize=6)
     inset.set_yticks([])
     inset.spines[["top", "right", "left"]].set_visible(False)
-    inset.patch.set_alpha(0.6)
     inset.set_title(f"layer {mine['layer'].iloc[best]}", fontsize=6, pad=1)

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from geometry.figures.captions import at_layers, counted, sentences
-from geometry.figures.panels import Shown, shown_layers
-from geometry.figures.plain import PlainFigure
+from geometry.figures.panels import Ax, Shown, headline, panels, shown_layers
 from geometry.figures.scatter import SHORT
 from geometry.results.result import LayerResult
 
@@ -24,13 +24,14 @@ _MOST_LAYERS = 6
 _MOST_COMPONENTS = 3
 
 
-def loading_table(table: pd.DataFrame, *, title: str, layers: Shown = _MOST_LAYERS) -> Figure:
+def loading_table(table: pd.DataFrame, *, title: str, layers: Shown = _MOST_LAYERS, ax: Axes | None = None) -> Figure:
     """Components of a few layers: share, members at both ends, tokens promoted and suppressed.
 
     Args:
         table: of `loadings`.
         title: what stands above it.
         layers: which are shown: how many, evenly spread, or which ones.
+        ax: where it is drawn, in a figure of the caller's; None for a figure of its own.
 
     Raises:
         InputError: there is no such layer.
@@ -42,12 +43,8 @@ def loading_table(table: pd.DataFrame, *, title: str, layers: Shown = _MOST_LAYE
         [_cell(name, value) for name, value in zip(columns, line, strict=True)] for line in shown[columns].to_numpy()
     ]
     widths = [max(len(_TITLES[name]), *(len(line[i]) for line in cells)) for i, name in enumerate(columns)]
-    figure = PlainFigure(
-        _caption(shown, columns),
-        figsize=(0.075 * sum(widths) + 0.25 * len(widths), 0.22 * (len(cells) + 2) + 0.4),
-        layout="constrained",
-    )
-    axis = figure.subplots()
+    size = (0.075 * sum(widths) + 0.25 * len(widths), 0.22 * (len(cells) + 2) + 0.4)
+    figure, (axis,) = panels(1, _caption(shown, columns), most_columns=1, each=size, beside=(0, 0), ax=ax)
     axis.set_axis_off()
     drawn = axis.table(
         cells,
@@ -67,14 +64,18 @@ def loading_table(table: pd.DataFrame, *, title: str, layers: Shown = _MOST_LAYE
     return figure
 
 
-def heads_by_layer(result: LayerResult, n_heads: int, *, most: int = _MOST_COMPONENTS) -> Figure:
+def heads_by_layer(result: LayerResult, *, most: int = _MOST_COMPONENTS, ax: Ax = None) -> Figure:
     """One panel a component: how much of its direction lies in each head (columns), at every layer (rows).
 
     Args:
         result: of `pca_by_layer`, `svd_by_layer` or `nmf_by_layer`, of a site at which heads stand side by side.
-        n_heads: how many.
         most: components at most.
+        ax: where it is drawn, in a figure of the caller's, as many as components; None for a figure of its own.
+
+    Raises:
+        InputError: there are not so many axes.
     """
+    n_heads = int(result.parameters["n_heads"])
     directions = result.values("directions")[:, :most]
     squares = directions.reshape(*directions.shape[:2], n_heads, -1) ** 2
     shares = squares.sum(axis=3) / np.maximum(squares.sum(axis=(2, 3)), 1e-30)[:, :, None]
@@ -85,9 +86,8 @@ def heads_by_layer(result: LayerResult, n_heads: int, *, most: int = _MOST_COMPO
         f"of their squared length in each of {n_heads} heads. {counted(result.table)}.",
         f"A direction that has to do with no head more than with another has the same share in all, {1 / n_heads:.2g}.",
     )
-    size = (n * max(2.4, 0.22 * n_heads + 0.9) + 0.9, max(2.2, 0.16 * len(layers) + 1.2))
-    figure = PlainFigure(caption, figsize=size, layout="constrained")
-    axes = figure.subplots(1, n, squeeze=False, sharey=True)[0]
+    each, beside = (max(2.4, 0.22 * n_heads + 0.9), max(2.2, 0.16 * len(layers) + 1.2)), (0.9, 0.0)
+    figure, axes = panels(n, caption, most_columns=n, each=each, beside=beside, sharey=True, ax=ax)
     for axis, name, share in zip(axes, names, shares.swapaxes(0, 1), strict=True):
         image = axis.imshow(share, vmin=0, vmax=float(np.nanmax(shares)), cmap="viridis", aspect="auto", origin="lower")
         axis.set_title(name, fontsize=10)
@@ -95,10 +95,10 @@ def heads_by_layer(result: LayerResult, n_heads: int, *, most: int = _MOST_COMPO
         axis.set_xticks(range(0, n_heads, max(1, n_heads // 8)))
         axis.tick_params(labelsize=8)
     step = max(1, len(layers) // 16)
-    axes[0].set_yticks(range(0, len(layers), step), [str(layer) for layer in layers[::step]])
+    axes[0].set_yticks(range(0, len(layers), step), ["embed" if one < 0 else str(one) for one in layers[::step]])
     axes[0].set_ylabel("layer", fontsize=9)
     figure.colorbar(image, ax=list(axes), label="share of the direction")
-    figure.suptitle(f"{result.parameters['site']}: the heads in which components lie", fontsize=11)
+    headline(figure, f"{result.parameters['site']}: the heads in which components lie", fontsize=11)
     return figure
 
 

@@ -8,26 +8,26 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from geometry.figures.captions import at_layers, counted, sentences
+from geometry.figures.captions import at_layers, counted, outside, sentences
 from geometry.figures.legend import legend_below
-from geometry.figures.panels import layer_ticks
+from geometry.figures.panels import BAND, PALETTE, Within, band, curve, layer_ticks, limits
 from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import PALETTE
 from geometry.results.result import LayerResult
 from geometry.similarity.family_measures import MEASURES
 
 FEW_PAIRS = 6
 """Pairs of families that have a large panel each; more are a triangle of small ones."""
 
-_BAND = "#DDDDDD"
 _EACH = (1.7, 1.3)
+_SHOWN = (-1.0, 1.5)
 
 
 def families_overview(result: LayerResult, *, measure: str = "matched_cosine") -> Figure:
     """A triangle of panels, one a pair: the family of the line and that of the column, similarity over layers.
 
     Colour: the value; filled points are called `shared`. Grey: from the lowest to the highest control family. Dashed:
-    the members' readout directions removed; of a measure that describes, the mean under permuted members.
+    the members' readout directions removed; of a measure that describes, the mean under permuted members. It is a
+    figure of its own.
 
     Args:
         result: of `between_pairs`.
@@ -41,17 +41,18 @@ def families_overview(result: LayerResult, *, measure: str = "matched_cosine") -
     figure = PlainFigure(_caption(result, plain, measure), figsize=size, layout="constrained")
     axes = figure.subplots(n, n, squeeze=False, sharex=True, sharey=True)
     drawn: dict[tuple[int, int], Axes] = {}
+    between = limits(table[["value", "control_min", "control_max"]], least=(0.0, 1.0), within=_SHOWN)
     for line, column in product(range(n), range(n)):
         mine = _of(table, names[line + 1], names[column]) if column <= line else table[:0]
         if len(mine):
             drawn[line, column] = axes[line, column]
-            _panel(axes[line, column], mine)
+            _panel(axes[line, column], mine, between)
         else:
             axes[line, column].remove()
     _name_outside(drawn, names)
-    lowest = float(table[["value", "control_min"]].min().min())
     first = next(iter(drawn.values()))
-    first.set_ylim(min(-0.05, lowest - 0.05), 1.05)  # of all, which share it
+    first.set_ylim(between[0] - 0.05, between[1] + 0.3)  # of all, which share it; above the values: how many members
+    first.set_yticks([tick for tick in (-1, -0.5, 0, 0.5, 1, 1.5) if between[0] <= tick <= between[1]])
     legend_below(figure, [first])
     figure.suptitle(f"{result.parameters['site']}: {measure} of pairs of families, over layers", fontsize=12)
     return figure
@@ -68,19 +69,20 @@ def _name_outside(drawn: dict[tuple[int, int], Axes], names: Sequence[str]) -> N
         axis.set_title(names[column] if line == min(in_column) else "", fontsize=9)
 
 
-def _panel(axis: Axes, mine: pd.DataFrame) -> None:
+def _panel(axis: Axes, mine: pd.DataFrame, between: Within) -> None:
     plain, removed = mine[mine["variant"] == "plain"], mine[mine["variant"] != "plain"]
     layers = plain["layer"]
     if plain["control_max"].notna().any():
         low, high = plain["control_min"], plain["control_max"]
-        axis.fill_between(layers, low, high, color=_BAND, linewidth=0, label="controls")
+        band(axis, layers, low, high, within=between, color=BAND, label="controls")
     axis.axhline(0, color="black", linewidth=0.4)
-    axis.plot(layers, plain["value"], color=PALETTE[0], linewidth=1.3, label="value")
+    curve(axis, layers, plain["value"], within=between, color=PALETTE[0], linewidth=1.3, label="value")
+    style: dict[str, Any] = {"linestyle": "--", "linewidth": 0.8, "within": between}
     if len(removed):
-        style: dict[str, Any] = {"color": PALETTE[0], "linestyle": "--", "linewidth": 0.8}
-        axis.plot(removed["layer"], removed["value"], label=removed["variant"].iloc[0], **style)
+        label = removed["variant"].iloc[0]
+        curve(axis, removed["layer"], removed["value"], color=PALETTE[0], label=label, **style)
     elif plain["permuted_mean"].notna().any():
-        axis.plot(layers, plain["permuted_mean"], color="black", linestyle="--", linewidth=0.8, label="permuted")
+        curve(axis, layers, plain["permuted_mean"], color="black", label="permuted", **style)
     called = plain[plain["verdict"] == "shared"]
     axis.plot(called["layer"], called["value"], color=PALETTE[0], marker="o", markersize=2.2, linestyle="none")
     axis.annotate(
@@ -114,5 +116,6 @@ def _caption(result: LayerResult, plain: pd.DataFrame, measure: str) -> str:
         if plain["control_max"].notna().any()
         else "No controls.",
         f"Dashed: {others[0]}." if others else "",
+        outside(plain["value"], _SHOWN),
         "Dashed: the mean under permuted members." if not others and plain["permuted_mean"].notna().any() else "",
     )

@@ -1,12 +1,15 @@
-"""Panels of a figure: how many, of which layers, and how layers are named on their axes."""
+"""Panels of a figure: how many, of which layers, how those are named on their axes, and how values go over them."""
 
 import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Shaped
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from cache import Hook
@@ -19,6 +22,20 @@ MOST_SHOWN = 8
 
 Ax = Axes | Sequence[Axes] | np.ndarray | None
 """Panels of a figure of the caller's, to draw into; None for a figure of our own."""
+
+Values = Sequence[float] | Shaped[np.ndarray, "..."] | pd.Series | pd.Index | pd.DataFrame
+"""Numbers along an axis."""
+
+Within = tuple[float, float]
+"""The lowest and the highest."""
+
+EVERYTHING: Within = (-math.inf, math.inf)
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A6761D")
+"""Okabe and Ito's colours, which the colour-blind can tell apart; families take them in order."""
+
+BAND = "#DDDDDD"
+"""The colour of what controls and nulls reach."""
 
 Shown = int | str | Collection[int]
 """How many layers are shown, evenly spread; or which: `all`, numbers, or a string such as `0,4-7,-1`."""
@@ -78,7 +95,7 @@ def panels(
     """
     if ax is not None:
         return _given(ax, n)
-    columns = min(most_columns, n)
+    columns = max(1, min(most_columns, n))
     lines = math.ceil(n / columns)
     size = (each[0] * columns + beside[0], each[1] * lines + beside[1])
     figure = PlainFigure(caption, figsize=size, layout="constrained")
@@ -109,8 +126,94 @@ def layer_title(hook: Hook) -> str:
 
 
 def layer_ticks(axis: Axes, layers: Sequence[int], *, most: int = 16) -> None:
-    """Ticks at the embedding and at even steps of the layers, and the axis' name."""
-    step = max(1, math.ceil(len(layers) / most))
-    ticks = [layer for layer in layers if layer < 0 or (layer > 0 and layer % step == 0)] or list(layers)
+    """Ticks at even steps of the layers, the embedding among them, and the axis' name; a single layer in the middle.
+
+    Args:
+        axis: the panel.
+        layers: those that are drawn, in order.
+        most: ticks, at most, and one for the embedding.
+    """
+    step, span = max(1, math.ceil(len(layers) / most)), layers[-1] - layers[0]
+    gapless = span == len(layers) - 1
+    ticks = [layer for layer in layers if layer < 0 or layer % step == 0] if gapless else list(layers)[::step]
+    if ticks[:2] == [-1, 0] and span > most / 2 + 1:  # where the two names have no room beside each other
+        ticks.remove(0)
+    ticks = ticks or [layers[0]]
     axis.set_xticks(ticks, ["embed" if layer < 0 else str(layer) for layer in ticks])
     axis.set_xlabel("layer")
+    if not span:
+        axis.set_xlim(layers[0] - 1, layers[0] + 1)
+
+
+def curve(axis: Axes, layers: Values, values: Values, *, within: Within = EVERYTHING, **style: Any) -> None:
+    """Values over layers as a line; a value without another beside it as a mark, one outside as a triangle at the edge.
+
+    Args:
+        axis: the panel.
+        layers: in order.
+        values: nan where there is none.
+        within: the lowest and the highest value that are shown.
+        style: of the line, as matplotlib names it.
+    """
+    x, y = np.asarray(layers), np.asarray(values, dtype=float)
+    (line,) = axis.plot(x, y.clip(*within), **style)
+    if line.get_marker() == "None" and (alone := np.flatnonzero(_alone(y))).size:
+        line.set(marker="o" if line.get_linestyle() == "-" else "_", markevery=alone.tolist())
+        line.set_markersize(4 if line.get_linestyle() == "-" else 14)
+    for outside, edge, mark in ((y < within[0], within[0], "v"), (y > within[1], within[1], "^")):
+        if outside.any():
+            axis.plot(x[outside], np.full(outside.sum(), edge), color=line.get_color(), marker=mark, linestyle="none")
+
+
+def band(axis: Axes, layers: Values, low: Values, high: Values, *, within: Within = EVERYTHING, **style: Any) -> None:
+    """From low to high over layers; at a layer without another beside it as a bar of half a layer's width."""
+    x = np.asarray(layers, dtype=float)
+    below, above = (np.asarray(one, dtype=float).clip(*within) for one in (low, high))
+    axis.fill_between(x, below, above, linewidth=0, **style)
+    for i in np.flatnonzero(_alone(below + above)):
+        axis.fill_between(x[i] + np.array([-0.25, 0.25]), below[i], above[i], linewidth=0, **{**style, "label": None})
+
+
+def limits(*values: Values, least: Within, within: Within = EVERYTHING) -> Within:
+    """The lowest and the highest of all values, as far as they are shown.
+
+    Args:
+        values: what is drawn; nan where there is none.
+        least: what is shown whatever the values are.
+        within: what is shown at most.
+    """
+    whole = np.concatenate([np.ravel(np.asarray(one, dtype=float)) for one in (*values, least)])
+    there = whole[np.isfinite(whole)].clip(*within)
+    return float(there.min()), float(there.max())
+
+
+def spans_decades(values: Values) -> bool:
+    """Whether a tenth of the values, none of them negative, are below a hundredth of the largest, and seen as nothing.
+
+    Example:
+        >>> spans_decades([0.9, 0.001, 0.002]), spans_decades([0.9, 0.1]), spans_decades([0.9, -0.001])
+        (True, False, False)
+    """
+    whole = np.ravel(np.asarray(values, dtype=float))
+    there = whole[np.isfinite(whole)]
+    if not len(there) or there.min() < 0 or not there.max():
+        return False
+    return bool(np.quantile(there, 0.1) < there.max() / 100)
+
+
+def colours(n: int) -> list[str]:
+    """As many colours that the colour-blind tell apart: those of `PALETTE`, or of more than it has a scale's.
+
+    Example:
+        >>> colours(2)
+        ['#0072B2', '#D55E00']
+    """
+    if n <= len(PALETTE):
+        return list(PALETTE[:n])
+    return [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.95, n))]
+
+
+def _alone(values: np.ndarray) -> np.ndarray:
+    """Where a value is finite and neither of those beside it."""
+    there = np.pad(np.isfinite(values), 1)
+    return there[1:-1] & ~there[:-2] & ~there[2:]

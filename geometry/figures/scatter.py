@@ -1,12 +1,12 @@
 """Pictures of layer results; no figure computes, shows or saves anything."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
@@ -16,15 +16,24 @@ from matplotlib.patheffects import withStroke
 
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
-from cache.shown.counts import numbers_in
+from cache.shown.counts import number_of, numbers_in
 from geometry.bases.aligned import aligned
 from geometry.figures.captions import at_layers, counted, sentences
 from geometry.figures.legend import legend_below
-from geometry.figures.panels import MOST_SHOWN, Ax, Shown, headline, layer_title, panels, shown_layers
+from geometry.figures.panels import (
+    EVERYTHING,
+    MOST_SHOWN,
+    PALETTE,
+    Ax,
+    Shown,
+    Within,
+    colours,
+    headline,
+    layer_title,
+    panels,
+    shown_layers,
+)
 from geometry.results.result import LayerResult
-
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A6761D")
-"""Okabe and Ito's colours, which the colour-blind can tell apart; families take them in order."""
 
 METHODS = MappingProxyType(
     {
@@ -40,6 +49,7 @@ SHORT = MappingProxyType({"pca": "PC", "svd": "SV", "nmf": "NMF"})
 """What components are called on axes."""
 
 _GREY = "#BBBBBB"
+_FAR = 3
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -50,7 +60,8 @@ def scatter_by_layer(
 
     Colour is the family, grey the controls; the label is the member, cut to three letters where it is longer.
     Axes carry the share of variance that their component explains. The two components keep sign and order from layer
-    to layer as far as they can (`aligned`): of the picture only, the result's numbers stay as they are.
+    to layer as far as they can (`aligned`): of the picture only, the result's numbers stay as they are. Rows that are
+    few and so far from all others that nothing else could be seen are triangles at the edge.
 
     Args:
         result: of `pca_by_layer`, `svd_by_layer`, `nmf_by_layer` or `umap_by_layer`.
@@ -69,8 +80,7 @@ def scatter_by_layer(
         >>> drawn is figure, figure.axes[0].get_title()
         (True, 'layer 2')
     """
-    if color not in result.rows:
-        raise InputError(f"rows have no label {color!r}; they have {', '.join(map(str, result.rows.columns))}")
+    check_label(color, result.rows.columns)
     shown = shown_layers([hook.table_layer for hook in result.hooks], layers)
     caption, columns = _scatter_caption(result, shown, color), _even_columns(len(shown))
     figure, axes = panels(len(shown), caption, most_columns=columns, each=(3.1, 2.9), beside=(0.4, 0.9), ax=ax)
@@ -79,11 +89,14 @@ def scatter_by_layer(
     families, shades = list(dict.fromkeys(result.rows["family"])), None
     for i, axis in zip(shown, axes, strict=False):
         drawn = scores[i][:, order[i]] * signs[i]
-        points = pd.DataFrame({"x": drawn[:, 0], "y": drawn[:, 1] if drawn.shape[1] > 1 else 0.0})
+        whole = pd.DataFrame({"x": drawn[:, 0], "y": drawn[:, 1] if drawn.shape[1] > 1 else 0.0})
+        edge = whole.apply(lambda one: one.clip(*bulk(one.to_numpy())))
+        points = whole.where((edge == whole).all(axis=1))
         if color == "family":
             _by_family(axis, points, result.rows, families)
         else:
             shades = _by_label(axis, points, result.rows[color])
+        _mark_far(axis, whole, edge)
         axis.margins(0.08)
         axis.tick_params(labelsize=6)
         axis.spines[["top", "right"]].set_visible(False)
@@ -97,6 +110,42 @@ def scatter_by_layer(
         _enlarge(legend_below(figure, axes[: len(shown)], fontsize=11))
     headline(figure, f"{result.parameters['site']}: {METHODS[result.name]} of {row_counts_text(result)}", fontsize=13)
     return figure
+
+
+def check_label(name: str, labels: Collection[str]) -> None:
+    """Refuse to colour rows by what they do not have.
+
+    Raises:
+        InputError: there is no such label; the message names those there are.
+    """
+    if name not in labels:
+        raise InputError(f"rows have no label {name!r}; they have {', '.join(map(str, labels))}")
+
+
+def bulk(values: Float[np.ndarray, "_"]) -> Within:
+    """The lowest and the highest of some values, leaving out those few beside which the others could not be seen.
+
+    Left out are values of the lowest and the highest hundredth that lie further from all between them than three times
+    as far as these do from each other.
+
+    Example:
+        >>> import numpy as np
+        >>> bulk(np.append(np.linspace(0, 1, 500), 100.0))
+        (0.0, 1.0)
+    """
+    low, high = np.nanquantile(values, [0.01, 0.99])
+    away = _FAR * (high - low)
+    inside = values[(values >= low - away) & (values <= high + away)]
+    return (float(inside.min()), float(inside.max())) if len(inside) else EVERYTHING
+
+
+def _mark_far(axis: Axes, whole: pd.DataFrame, edge: pd.DataFrame) -> None:
+    """Triangles that point to where rows lie that are drawn at the edge."""
+    for name, sign, mark in (("x", -1, "<"), ("x", 1, ">"), ("y", -1, "v"), ("y", 1, "^")):
+        beyond = sign * (whole[name] - edge[name]) > 0
+        if beyond.any():
+            at = edge[beyond]
+            axis.scatter(at["x"], at["y"], s=18, color="#555555", marker=mark, linewidths=0, zorder=3)
 
 
 def _even_columns(n: int) -> int:
@@ -120,7 +169,12 @@ def _scatter_caption(result: LayerResult, shown: Sequence[int], color: str) -> s
         f"rows of one member{f', and {joined}' if ordered else ''}."
         if color == "family"
         else f"Points are rows, in the colour of their {color}.",
-        f"Grey: the rows of {n_controls} control families." if n_controls and color == "family" else "",
+        f"Grey: the rows of {number_of(n_controls, 'control family', 'control families')}."
+        if n_controls and color == "family"
+        else "",
+        "Triangles: rows far from all others, drawn at the edge and left out of means."
+        if _has_far(result, shown)
+        else "",
         "Distances between clusters and their sizes mean nothing; trustworthiness (0 to 1) is of each row's nearest "
         f"{result.parameters.get('n_neighbors')} neighbours."
         if result.name == "umap"
@@ -132,6 +186,12 @@ def _scatter_caption(result: LayerResult, shown: Sequence[int], color: str) -> s
         else "",
     ]
     return sentences(*parts)
+
+
+def _has_far(result: LayerResult, shown: Sequence[int]) -> bool:
+    """Whether a row of a layer that is shown lies beyond its panel."""
+    columns = (one for i in shown for one in result.values("scores")[i, :, :2].T)
+    return any(bool((one.clip(*bulk(one)) != one).any()) for one in columns)
 
 
 def _axis_labels(result: LayerResult, i: int, order: np.ndarray, signs: np.ndarray) -> tuple[str, str]:
@@ -163,10 +223,11 @@ def _by_family(axis: Axes, points: pd.DataFrame, rows: pd.DataFrame, families: S
     if control.any():
         label = f"controls ({rows['family'][control].nunique()})"
         axis.scatter(points["x"][control], points["y"][control], s=3, color=_GREY, linewidths=0, label=label)
-    for number, family in enumerate(f for f in families if not f.startswith(CONTROL_PREFIX)):
+    ours = [family for family in families if not family.startswith(CONTROL_PREFIX)]
+    for family, colour in zip(ours, colours(len(ours)), strict=True):
         mine = (rows["family"] == family).to_numpy()
         names = rows[mine].groupby("unit")["shown"].first()
-        colour, joined = PALETTE[number % len(PALETTE)], _in_order(rows[mine])
+        joined = _in_order(rows[mine])
         units = points[mine].assign(unit=rows["unit"][mine].to_numpy())
         _family(axis, units, names, family or "prompts", colour, joined=joined)
 
@@ -177,10 +238,8 @@ def _by_label(axis: Axes, points: pd.DataFrame, labels: "pd.Series[Any]") -> Pat
     values = list(dict.fromkeys(labels))
     if labels.dtype.kind in "if" and len(values) > len(PALETTE):
         return axis.scatter(points["x"], points["y"], c=labels, cmap="viridis", **style)
-    many = colormaps["turbo"](np.linspace(0.05, 0.95, len(values)))
-    for number, value in enumerate(values):
+    for value, colour in zip(values, colours(len(values)), strict=True):
         mine = (labels == value).to_numpy()
-        colour = PALETTE[number] if len(values) <= len(PALETTE) else many[number]
         axis.scatter(points["x"][mine], points["y"][mine], color=colour, label=str(value) or "none", **style)
     return None
 
@@ -204,7 +263,7 @@ def _family(
     axis: Axes, points: pd.DataFrame, names: "pd.Series[str]", family: str, colour: str, *, joined: bool
 ) -> None:
     axis.scatter(points["x"], points["y"], s=3, color=colour, alpha=0.25, linewidths=0)
-    means = points.groupby("unit")[["x", "y"]].mean()
+    means = points.groupby("unit")[["x", "y"]].mean().dropna()
     style = {"linewidth": 0.7} if joined else {"linestyle": "none", "marker": ".", "markersize": 3}
     axis.plot(means["x"], means["y"], color=colour, alpha=0.8, label=family, **style)
     for unit, (x, y) in zip(means.index, means.to_numpy(), strict=True):

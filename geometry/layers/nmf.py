@@ -53,7 +53,7 @@ def nmf_by_layer(
     seed = check_seed(seed)
     rows = chosen_rows(view, families)
     parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "seed": seed, "k": k, "n_null": N_NULL}
-    parameters["weights"] = view.store.weights
+    parameters |= {"weights": view.store.weights} | ({"n_heads": view.n_heads} if view.n_heads > 1 else {})
 
     def unit(hook: Hook) -> Named:
         return _factors(view.store.load(hook, rows.chosen), rows, k, seed)

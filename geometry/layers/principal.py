@@ -66,7 +66,7 @@ def _by_layer(
 ) -> LayerResult:
     rows = chosen_rows(view, families)
     parameters = {"site": view.site, "layers": view.layers, "where": rows.where, "k": k, "seed": seed}
-    parameters["weights"] = view.store.weights
+    parameters |= {"weights": view.store.weights} | ({"n_heads": view.n_heads} if view.n_heads > 1 else {})
     parameters |= {"n_permutations": N_PERMUTATIONS, "n_splits": N_SPLITS}
 
     def unit(hook: Hook) -> Named:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class LayerResult:
         (('hook', 'component'), [-1, 0, 1, 2])
         >>> result.table[["layer", "component", "explained_variance_ratio"]].shape
         (8, 3)
-        >>> figure = result.plot()  # result.plot("spectra"), and whatever else is among result.pictures()
+        >>> figure = result.plot(color="frame", layers="1-2")  # result.plot("spectra"), and what else is in pictures()
         >>> files = result.save("figures/pca")
         >>> LayerResult.load("figures/pca").values("scores").shape == result.values("scores").shape
         True
@@ -142,21 +143,26 @@ class LayerResult:
         found = (import_module(module).pictures_of(self) for module in _PICTURES)
         return next((pictures for pictures in found if pictures), {})
 
-    def plot(self, picture: str | None = None) -> Any:
+    def plot(self, picture: str | None = None, **options: Any) -> Any:
         """A picture of the result, as its command draws it: a matplotlib figure, which a notebook shows.
 
         Args:
             picture: which of `pictures`, if not the foremost: of `pca` `scatter`, `explained_variance` or `spectra`.
+            options: what that picture takes: `ax=` of a figure of your own, a scatter `color=` by any label of the
+                rows, pictures with a panel a layer `layers=`.
 
         Raises:
-            InputError: there is no such picture; the message lists those there are.
+            InputError: there is no such picture, or it has no such option; the message lists those there are.
         """
         pictures = self.pictures()
         name = next(iter(pictures), "") if picture is None else picture
         if name not in pictures:
             known = ", ".join(pictures) or "none"
             raise InputError(f"{self.name} has no picture {name!r}; it has {known}".replace(" ''", ""))
-        return pictures[name]()
+        taken = [one for one, what in signature(pictures[name]).parameters.items() if what.kind is what.KEYWORD_ONLY]
+        if unknown := [one for one in options if one not in taken]:
+            raise InputError(f"{name} has no option {unknown[0]!r}; it has {', '.join(taken) or 'none'}")
+        return pictures[name](**options)
 
     def __repr__(self) -> str:
         return f"<LayerResult {self._title()}>"

@@ -1,6 +1,6 @@
 """Pictures of cosines between directions."""
 
-import math
+from collections.abc import Callable
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -8,48 +8,60 @@ from matplotlib.figure import Figure
 from cache.families.controls import CONTROL_PREFIX
 from geometry.figures.captions import at_layers, counted, sentences
 from geometry.figures.legend import legend_below
-from geometry.figures.panels import Shown, layer_ticks, layer_title, panels, shown_layers
-from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import PALETTE
+from geometry.figures.panels import (
+    Ax,
+    Shown,
+    colours,
+    curve,
+    headline,
+    layer_ticks,
+    layer_title,
+    limits,
+    panels,
+    shown_layers,
+)
 from geometry.results.result import LayerResult
 
 MANY = 8
 """Directions that have a panel of curves each; more are told apart in matrices."""
 
 _COLUMNS = 3
-_FEW_LAYERS = 4
+FEW_LAYERS = 4
+"""Layers that have a matrix each unless more are asked for."""
 _HALVES = "Each cosine is between directions of two halves of the contexts, averaged over which half is whose."
 
 
-def drawn_cosines(result: LayerResult) -> Figure:
-    """Curves of few directions (`cosines_over_layers`), matrices of many (`cosine_matrices`)."""
-    return (cosine_matrices if len(result.parameters["pairs"]) > MANY else cosines_over_layers)(result)
+def drawn_cosines(result: LayerResult) -> Callable[..., Figure]:
+    """What draws few directions (`cosines_over_layers`: curves), or many (`cosine_matrices`)."""
+    return cosine_matrices if len(result.parameters["pairs"]) > MANY else cosines_over_layers
 
 
-def cosines_over_layers(result: LayerResult) -> Figure:
+def cosines_over_layers(result: LayerResult, *, ax: Ax = None) -> Figure:
     """One panel a direction: over layers its cosine with every other, between halves that share no phrasing.
 
     Black: its cosine with itself, which is its reliability: no other can be expected above it. Dashed: directions that
     lead between control families. Dotted: the sum of two steps in its place.
+
+    Args:
+        result: of `cosines_by_layer`.
+        ax: where it is drawn, in a figure of the caller's, as many as directions; None for a figure of its own.
+
+    Raises:
+        InputError: there are not so many axes.
     """
     names = list(result.parameters["pairs"])
-    columns = min(_COLUMNS, len(names))
-    lines = math.ceil(len(names) / columns)
-    figure = PlainFigure(_caption(result), figsize=(4.2 * columns + 0.3, 2.9 * lines + 1.0), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
-    for axis in axes[len(names) :]:
-        axis.set_axis_off()
+    caption, size = _caption(result), (4.2, 2.9)
+    figure, axes = panels(len(names), caption, most_columns=_COLUMNS, each=size, beside=(0.3, 1.0), sharey=True, ax=ax)
+    low, high = limits(result.table["cosine"], least=(-0.3, 1.0))
     for axis, name in zip(axes, names, strict=False):
         _panel(axis, result, name, names)
-    lowest = float(result.table["cosine"].fillna(0).min())
-    axes[0].set_ylim(min(-0.3, lowest - 0.05), 1.05)  # of all panels, which share it
-    legend_below(figure, axes, fontsize=8)
-    title = f"{result.parameters['site']}: cosines between directions ({result.parameters['method']})"
-    figure.suptitle(title, fontsize=12)
+        axis.set_ylim(low - 0.05, high + 0.05)
+    legend_below(figure, axes[: len(names)], fontsize=8)
+    headline(figure, _title(result), fontsize=12)
     return figure
 
 
-def cosine_matrices(result: LayerResult, *, layers: Shown = _FEW_LAYERS) -> Figure:
+def cosine_matrices(result: LayerResult, *, layers: Shown = FEW_LAYERS, ax: Ax = None) -> Figure:
     """Every direction (rows) by every other (columns), a panel a layer, from blue (-1) to red (1): for many directions.
 
     On the diagonal a direction with itself, which is its reliability.
@@ -57,9 +69,10 @@ def cosine_matrices(result: LayerResult, *, layers: Shown = _FEW_LAYERS) -> Figu
     Args:
         result: of `cosines_by_layer`.
         layers: which have a panel: how many, evenly spread, or which ones.
+        ax: where it is drawn, in a figure of the caller's, as many as layers shown; None for a figure of its own.
 
     Raises:
-        InputError: there is no such layer.
+        InputError: there is no such layer, or another number of axes.
     """
     names, table = list(result.parameters["pairs"]), result.table[result.table["kind"] == "directions"]
     shown = shown_layers([hook.table_layer for hook in result.hooks], layers)
@@ -71,7 +84,7 @@ def cosine_matrices(result: LayerResult, *, layers: Shown = _FEW_LAYERS) -> Figu
         _HALVES,
         "Diagonal: a direction with itself, which is its reliability. White: 0, or a direction that could not be had.",
     )
-    figure, axes = panels(len(shown), caption, most_columns=2, each=(side, side), beside=(3.2, 2.6))
+    figure, axes = panels(len(shown), caption, most_columns=2, each=(side, side), beside=(3.2, 2.6), ax=ax)
     for i, axis in zip(shown, axes, strict=False):
         here = table[table["hook"] == result.hooks[i].name]
         values = here.pivot_table(index="first", columns="second", values="cosine").reindex(index=names, columns=names)
@@ -83,10 +96,12 @@ def cosine_matrices(result: LayerResult, *, layers: Shown = _FEW_LAYERS) -> Figu
     for axis in axes[: len(shown)]:
         axis.label_outer()
     figure.colorbar(image, ax=list(axes), label="cosine", shrink=0.6)
-    figure.suptitle(
-        f"{result.parameters['site']}: cosines between directions ({result.parameters['method']})", fontsize=12
-    )
+    headline(figure, _title(result), fontsize=12)
     return figure
+
+
+def _title(result: LayerResult) -> str:
+    return f"{result.parameters['site']}: cosines between directions ({result.parameters['method']})"
 
 
 def _caption(result: LayerResult) -> str:
@@ -108,16 +123,16 @@ def _caption(result: LayerResult) -> str:
 def _panel(axis: Axes, result: LayerResult, name: str, names: list[str]) -> None:
     layers, table = [hook.table_layer for hook in result.hooks], result.table
     directions = table[table["kind"] == "directions"]
-    for number, other in enumerate(names):
-        colour, width = ("black", 2.2) if other == name else (PALETTE[number % len(PALETTE)], 1.2)
+    for number, (other, own_colour) in enumerate(zip(names, colours(len(names)), strict=True)):
+        colour, width = ("black", 2.2) if other == name else (own_colour, 1.2)
         style = "--" if other.startswith(CONTROL_PREFIX) and other != name else "-"
         label = "the same direction" if other == name else other
         pair = [name, other] if number >= names.index(name) else [other, name]
         cosines = directions.loc[(directions[["first", "second"]] == pair).all(axis=1), "cosine"]
-        axis.plot(layers, cosines, color=colour, linewidth=width, linestyle=style, label=label)
+        curve(axis, layers, cosines, color=colour, linewidth=width, linestyle=style, label=label)
     composed = table[(table["kind"] == "composition") & (table["second"] == name)]
     for path, mine in composed.groupby("first", sort=False):
-        axis.plot(mine["layer"], mine["cosine"], color="black", linestyle=":", linewidth=1.4, label=str(path))
+        curve(axis, mine["layer"], mine["cosine"], color="black", linestyle=":", linewidth=1.4, label=str(path))
     axis.axhline(0, color="#999999", linewidth=0.6)
     axis.set_title(name, fontsize=9)
     axis.set_ylabel("cosine", fontsize=9)

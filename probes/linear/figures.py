@@ -1,6 +1,6 @@
 """Pictures of linear probes by layer."""
 
-import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,67 +8,60 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cache.shown.counts import numbers_in
-from geometry.figures.captions import counted, sentences
+from geometry.figures.captions import counted, outside, sentences
 from geometry.figures.legend import legend_below
-from geometry.figures.panels import layer_ticks
-from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import PALETTE
+from geometry.figures.panels import BAND, PALETTE, Ax, band, curve, headline, layer_ticks, limits, panels
 from geometry.results.result import LayerResult
 
 _COLUMNS = 4
-_BAND = "#DDDDDD"
-_LOWEST = -1.0
+_SHOWN = (-1.0, 1.0)
+_NULL = "permuted labels, mean to largest"
 _SCORES = {"family": "accuracy", "member": "accuracy", "number": "R²", "angle": "mean cosine"}
 
 
-def probes_by_layer(result: LayerResult) -> Figure:
+def probes_by_layer(result: LayerResult, *, ax: Ax = None) -> Figure:
     """A panel a probe (what is read, what is left out): its score over layers.
 
     Colour: the score, with one standard error over members. Dotted: the control task, which a probe can only learn by
     heart. Grey: from the mean to the largest score under permuted labels. Dash-dotted: the highest score of control
-    families. Dashed: chance. A score below -1 is drawn
-    at -1, as a triangle.
+    families. Dashed: chance. A score below -1 is drawn at -1, as a triangle.
+
+    Args:
+        result: of `probes_by_layer`, or several that are joined.
+        ax: where it is drawn, in a figure of the caller's, as many as probes; None for a figure of its own.
+
+    Raises:
+        InputError: there are not so many axes.
     """
-    panels = list(dict.fromkeys(zip(result.table["target"], result.table["leave_out"], strict=True)))
-    columns = min(_COLUMNS, len(panels))
-    lines = math.ceil(len(panels) / columns)
-    figure = PlainFigure(_caption(result), figsize=(max(3.3 * columns, 5.2), 2.7 * lines + 1.0), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    targets = list(dict.fromkeys(target for target, _ in panels))
-    for (target, leave_out), axis in zip(panels, axes, strict=False):
+    probes = list(dict.fromkeys(zip(result.table["target"], result.table["leave_out"], strict=True)))
+    caption, size = _caption(result), (max(3.3, 5.2 / len(probes)), 2.7)
+    figure, axes = panels(len(probes), caption, most_columns=_COLUMNS, each=size, beside=(0.0, 1.0), ax=ax)
+    targets = list(dict.fromkeys(target for target, _ in probes))
+    for (target, leave_out), axis in zip(probes, axes, strict=False):
         mine = result.table[(result.table["target"] == target) & (result.table["leave_out"] == leave_out)]
         _panel(axis, mine, PALETTE[targets.index(target) % len(PALETTE)])
         axis.set_ylabel(_SCORES[target])
         axis.set_title(f"{target}, {leave_out}s left out", fontsize=10)
-    for axis in axes[len(panels) :]:
-        axis.set_axis_off()
-    legend_below(figure, axes)
-    figure.suptitle(_title(result), fontsize=11)
+    legend_below(figure, axes[: len(probes)])
+    headline(figure, _title(result), fontsize=11)
     return figure
 
 
 def _panel(axis: Axes, mine: pd.DataFrame, colour: str) -> None:
     layers = mine["layer"].to_numpy()
-    marker = "o" if len(layers) == 1 else None
-    low, high = mine["null_mean"].clip(lower=_LOWEST), mine["null_max"].clip(lower=_LOWEST)
-    axis.fill_between(layers, low, high, color=_BAND, linewidth=0, label="permuted labels, mean to largest")
-    axis.plot(layers, mine["chance"], color="black", linestyle="--", linewidth=0.9, label="chance")
-    control = mine["control_task"].clip(lower=_LOWEST)
-    axis.plot(layers, control, color="#555555", linestyle=":", linewidth=1.5, marker=marker, label="control task")
+    band(axis, layers, mine["null_mean"], mine["null_max"], within=_SHOWN, color=BAND, label=_NULL)
+    curve(axis, layers, mine["chance"], within=_SHOWN, color="black", linestyle="--", linewidth=0.9, label="chance")
+    style: dict[str, Any] = {"within": _SHOWN, "linewidth": 1.5, "color": "#555555", "linestyle": ":"}
+    curve(axis, layers, mine["control_task"], label="control task", **style)
     if mine["control_max"].notna().any():
-        most = mine["control_max"].clip(lower=_LOWEST)
-        axis.plot(layers, most, color="#8C510A", linestyle="-.", linewidth=1.1, label="highest of control families")
+        style |= {"linewidth": 1.1, "color": "#8C510A", "linestyle": "-."}
+        curve(axis, layers, mine["control_max"], label="highest of control families", **style)
     value, se = mine["value"], mine["se"]
-    axis.plot(layers, value.clip(lower=_LOWEST), color=colour, linewidth=1.5, marker="o", markersize=3, label="probe")
+    curve(axis, layers, value, color=colour, linewidth=1.5, marker="o", markersize=3, label="probe", within=_SHOWN)
     if np.isfinite(se).any():
-        low, high = (value - se).clip(lower=_LOWEST), (value + se).clip(lower=_LOWEST, upper=1)
-        axis.fill_between(layers, low, high, color=colour, alpha=0.25, linewidth=0)
-    for name, shade in (("value", colour), ("control_task", "#555555"), ("control_max", "#8C510A")):
-        below = mine.loc[mine[name] < _LOWEST, "layer"]
-        if len(below):
-            axis.plot(below, [_LOWEST] * len(below), color=shade, marker="v", markersize=6, linestyle="none")
-    drawn = mine[["value", "control_task", "null_mean", "chance"]].clip(lower=_LOWEST)
-    axis.set_ylim(min(0.0, float(drawn.min().min())) - 0.05, 1.06)
+        band(axis, layers, value - se, value + se, color=colour, alpha=0.25, within=_SHOWN)
+    low, high = limits(mine[["value", "control_task", "null_mean", "chance"]], least=(0.0, 1.0), within=_SHOWN)
+    axis.set_ylim(low - 0.05, high + 0.06)
     layer_ticks(axis, layers.tolist(), most=8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
@@ -91,7 +84,7 @@ def _caption(result: LayerResult) -> str:
         if table["control_max"].notna().any()
         else "",
         "Dashed: chance.",
-        f"Triangles: scores below {_LOWEST:g}, drawn there." if (_drawn(table) < _LOWEST).any(axis=None) else "",
+        outside(_drawn(table), _SHOWN),
     ]
     return sentences(*parts)
 

@@ -10,9 +10,7 @@ from matplotlib.figure import Figure
 from cache.shown.counts import numbers_in
 from geometry.figures.captions import counted, sentences
 from geometry.figures.legend import legend_below
-from geometry.figures.panels import layer_ticks
-from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import PALETTE
+from geometry.figures.panels import PALETTE, Ax, curve, headline, layer_ticks, panels
 from geometry.results.result import LayerResult
 from probes.directions.contrasts import unit_name
 
@@ -25,7 +23,9 @@ _CONTROLS = {
 }
 
 
-def steering_by_layer(result: LayerResult, by_answer: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
+def steering_by_layer(
+    result: LayerResult, by_answer: Mapping[str, Mapping[str, pd.DataFrame]], *, ax: Ax = None
+) -> Figure:
     """F7. A panel a position set: success by layer, one dot a left-out answer, controls at the same strengths.
 
     Dotted: the unembedding difference at its own best alpha, chosen in hindsight.
@@ -34,10 +34,14 @@ def steering_by_layer(result: LayerResult, by_answer: Mapping[str, Mapping[str, 
         result: of a sweep.
         by_answer: for each position set and method a frame with columns `layer, unit, success`, alpha chosen for the
             mean difference and without the answer (`success_by_layer`).
+        ax: where it is drawn, in a figure of the caller's, as many as position sets; None for a figure of its own.
+
+    Raises:
+        InputError: there are not so many axes.
     """
-    size = (max(9.5, 6.2 * len(by_answer) + 0.3), 4.3)
-    figure = PlainFigure(_caption(result, by_answer), figsize=size, layout="constrained")
-    axes = figure.subplots(1, len(by_answer), squeeze=False, sharey=True)[0]
+    n, caption = len(by_answer), _caption(result, by_answer)
+    each, beside = (max(9.2 / n, 6.2), 4.3), (0.3, 0.0)
+    figure, axes = panels(n, caption, most_columns=n, each=each, beside=beside, sharey=True, ax=ax)
     first, parameters, unit = result.table.iloc[0], result.parameters, unit_name(result.rows)
     for axis, (positions, frames) in zip(axes, by_answer.items(), strict=True):
         frame = frames["mean_difference"]
@@ -49,16 +53,25 @@ def steering_by_layer(result: LayerResult, by_answer: Mapping[str, Mapping[str, 
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("top-1 is the target's answer")
     legend_below(figure, axes)
-    figure.suptitle(
+    title = (
         f"{parameters['source']} -> {parameters['target']} at {parameters['site']}: "
-        f"{numbers_in(first, 'row', 'member', 'template', row='prompt', member=unit)}; {unit} and template left out",
-        fontsize=11,
+        f"{numbers_in(first, 'row', 'member', 'template', row='prompt', member=unit)}; {unit} and template left out"
     )
+    headline(figure, title, fontsize=11)
     return figure
 
 
-def steering_grid(result: LayerResult, *, method: str = "mean_difference") -> Figure:
-    """Success over layers (columns) and strengths (rows), a panel a position set, dark to light from 0 to 1."""
+def steering_grid(result: LayerResult, *, method: str = "mean_difference", ax: Ax = None) -> Figure:
+    """Success over layers (columns) and strengths (rows), a panel a position set, dark to light from 0 to 1.
+
+    Args:
+        result: of a sweep.
+        method: which of its methods.
+        ax: where it is drawn, in a figure of the caller's, as many as position sets; None for a figure of its own.
+
+    Raises:
+        InputError: there are not so many axes.
+    """
     table = result.table[result.table["method"] == method]
     sets = list(dict.fromkeys(table["positions"]))
     caption = (
@@ -66,8 +79,7 @@ def steering_grid(result: LayerResult, *, method: str = "mean_difference") -> Fi
         f"{result.parameters['target']} after adding {method} at {result.parameters['site']}, by layer and strength "
         f"(alpha, in units of the step between the families): {counted(table, rows='prompt')}."
     )
-    figure = PlainFigure(caption, figsize=(9.5, 2.2 * len(sets) + 0.6), layout="constrained")
-    axes = figure.subplots(len(sets), 1, squeeze=False)[:, 0]
+    figure, axes = panels(len(sets), caption, most_columns=1, each=(9.5, 2.2), beside=(0.0, 0.6), ax=ax)
     for axis, positions in zip(axes, sets, strict=True):
         grid = table[table["positions"] == positions].pivot_table(index="alpha", columns="layer", values="success")
         image = axis.imshow(grid.to_numpy(), vmin=0, vmax=1, cmap="viridis", aspect="auto", origin="lower")
@@ -107,7 +119,7 @@ def _caption(result: LayerResult, by_answer: Mapping[str, Mapping[str, pd.DataFr
 def _answers(axis: Axes, frame: pd.DataFrame, unit: str) -> None:
     """Dots beside each other where several answers (or pairs) succeed equally often, and their mean."""
     means = frame.groupby("layer")["success"].mean()
-    axis.plot(means.index, means, color=PALETTE[0], linewidth=1.6, label=f"mean difference, mean over {unit}s")
+    curve(axis, means.index, means, color=PALETTE[0], linewidth=1.6, label=f"mean difference, mean over {unit}s")
     answers: Sequence[str] = list(dict.fromkeys(frame["unit"]))
     shift = (frame["unit"].map(answers.index) - (len(answers) - 1) / 2) * 0.6 / max(len(answers), 1)
     axis.plot(
@@ -126,11 +138,10 @@ def _controls(axis: Axes, frames: Mapping[str, pd.DataFrame], table: pd.DataFram
     for method, (colour, label) in _CONTROLS.items():
         if method in frames and len(frames[method]):
             mine = frames[method].groupby("layer")["success"].mean()
-            marker = "o" if len(mine) < 2 or np.diff(mine.index).min() > 1 else None
-            axis.plot(mine.index, mine, color=colour, linestyle="--", linewidth=1.1, label=label, marker=marker, ms=3)
+            marker = "o" if len(mine) > 1 and np.diff(mine.index).min() > 1 else None
+            curve(axis, mine.index, mine, color=colour, linestyle="--", linewidth=1.1, label=label, marker=marker, ms=3)
     best = table[table["method"] == "unembedding_difference"].groupby("layer")["success"].max()
     if len(best):
         colour, label = _CONTROLS["unembedding_difference"]
-        axis.plot(
-            best.index, best, color=colour, linestyle=":", linewidth=1.1, label=f"{label}, best alpha in hindsight"
-        )
+        label = f"{label}, best alpha in hindsight"
+        curve(axis, best.index, best, color=colour, linestyle=":", linewidth=1.1, label=label)

@@ -87,10 +87,19 @@ Components = Annotated[int, typer.Option(help="How many components.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for figures and tables; default figures/<file>-<command>.")]
 Formats = Annotated[str, typer.Option("--format", help="Of figures: png svg pdf, comma-separated.")]
 LayersShown = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--layers-shown",
-        help="Layers with a panel of their own: how many, evenly spread; or which, such as 0,4-7,-1; or all.",
+        help="Layers with a panel of their own: how many (evenly spread; of transfer and erase the best); which, such "
+        "as 0,4-7,-1; or all, in a further figure. Default: 8 scatters, 6 layers of a table, 4 matrices.",
+    ),
+]
+Colors = Annotated[
+    str,
+    typer.Option(
+        "--color",
+        help="Labels of the rows that colour the scatter, a picture each: family, frame, kind, template, shown, or a "
+        "column of your own; comma-separated.",
     ),
 ]
 FamilyNames = Annotated[
@@ -145,16 +154,36 @@ def families_of(text: str | None) -> list[str] | None:
     return names
 
 
-def layers_shown(text: str) -> int | str:
-    """What `--layers-shown` names, as figures take it: how many, or a list of layers.
+def layers_shown(text: str | None) -> int | str | None:
+    """What `--layers-shown` names, as figures take it: how many, or a list of layers; None where it is not given.
 
     Raises:
         InputError: it is neither.
     """
+    if text is None or text.strip() == "all":
+        return text and "all"
+    taken = f"--layers-shown takes a number from 1, layers such as 0,4-7,-1, or all; got {text!r}"
     if text.strip().isdecimal():
+        if int(text) < 1:
+            raise InputError(taken)
         return int(text)
-    parse_layers(text, _MOST_LAYERS)
+    try:
+        parse_layers(text, _MOST_LAYERS)
+    except InputError as error:
+        raise InputError(taken) from error
     return text.strip()
+
+
+def colors_of(text: str) -> list[str]:
+    """The labels that `--color` names.
+
+    Raises:
+        InputError: there is none.
+    """
+    names = list(_words(text))
+    if not names:
+        raise InputError("--color takes labels of rows such as family,frame; got none")
+    return names
 
 
 def formats_of(text: str) -> list[str]:

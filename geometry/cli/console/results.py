@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,25 @@ class Report:
     shown: Sequence[Shown] = ()
     notes: Sequence[str] = ()
     records: "pd.DataFrame | None" = None
+
+
+def drawn(
+    result: "LayerResult", pictures: "Mapping[str, Callable[..., Any]]", layers: int | str | None
+) -> dict[str, Any]:
+    """Figures of a result; of `all` layers those with a panel a layer stand twice, the second time with all (`-all`).
+
+    Args:
+        result: the result.
+        pictures: what draws each, by name.
+        layers: those that `--layers-shown` names; None for as many as each picture shows by itself.
+    """
+    figures = {}
+    for name, draw in pictures.items():
+        own = signature(draw).parameters.get("layers")
+        figures[name] = draw(layers=layers) if own and layers not in (None, "all") else draw()
+        if own and layers == "all" and len(result.hooks) > own.default:
+            figures[f"{name}-all"] = draw(layers=layers)
+    return figures
 
 
 def write_results(

@@ -50,6 +50,18 @@ def opened_view(file: Path, asked: Asked, *, quiet: bool) -> "Iterator[View]":
         yield store.view(asked.site, asked.layers, asked.where, asked.rows)
 
 
+def check_shown(view: "View", shown: int | str | None) -> None:
+    """Refuse layers to show that are not analysed, before they are.
+
+    Raises:
+        InputError: there are none of them.
+    """
+    from geometry.figures.panels import shown_layers
+
+    if shown is not None:
+        shown_layers([hook.table_layer for hook in view.hooks], shown)
+
+
 @contextmanager
 def watched(
     n_sites: int | None, folder: Path, *, quiet: bool, passes: int = 1, what: str = "layers"

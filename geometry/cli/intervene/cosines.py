@@ -8,8 +8,8 @@ import typer
 from cache.errors import InputError
 from cache.shown.counts import numbers_in
 from geometry.cli.console import options
-from geometry.cli.console.results import Report, write_results
-from geometry.cli.console.viewed import Asked, viewed
+from geometry.cli.console.results import Report, drawn, write_results
+from geometry.cli.console.viewed import Asked, check_shown, viewed
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.shown import Shown
 
@@ -29,6 +29,7 @@ def cosines(
     method: Annotated[
         str, typer.Option(help="mean_difference pca logistic lda mean_only, as for direction.")
     ] = "mean_difference",
+    layers_shown: options.LayersShown = None,
     out: options.Out = None,
     formats: options.Formats = "png,svg",
     full: options.Full = False,
@@ -37,12 +38,13 @@ def cosines(
 ) -> None:
     """Cosines between the directions from each family to each after it, and of two steps with the third they make."""
     from probes.cosines.by_layer import cosines_by_layer
-    from probes.cosines.figures import drawn_cosines
+    from probes.pictures import pictures_of
 
     names = options.families_of(families)
     folder = options.results_folder(out, f"{file.stem}-cosines")
-    drawn_as = options.formats_of(formats)
+    drawn_as, few = options.formats_of(formats), options.layers_shown(layers_shown)
     with viewed(file, Asked(site, layers, where, rows), folder, quiet=quiet) as (view, loop):
+        check_shown(view, few)
         pairs = _pairs(view.store, names)
         result = cosines_by_layer(view, pairs, method=method, loop=loop)
         counts = result.table.iloc[0]
@@ -52,7 +54,7 @@ def cosines(
             notes.insert(0, "no direction between controls beside them: record control:0-1")
         title = f"cosines of {method} directions at {site}, by layer: {what}"
         report = Report(
-            draw=lambda: {"cosines": drawn_cosines(result)},
+            draw=lambda: drawn(result, pictures_of(result), few),
             shown=[Shown(_by_layer(result.table), title, ("first", "second"), across=True)],
             notes=notes,
         )

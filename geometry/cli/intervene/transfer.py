@@ -1,7 +1,6 @@
 """`geometry transfer|erase`: does one family's index code act in another, and is it needed there?"""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,7 +8,8 @@ from cache.errors import InputError
 from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel
-from geometry.cli.console.results import Report, write_results
+from geometry.cli.console.results import Report, drawn, write_results
+from geometry.cli.console.viewed import check_shown
 from geometry.cli.intervene.edited import Contexts, EditedSite, edited_view
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.cells import intervals, worded
@@ -48,6 +48,7 @@ def transfer(
     nulls: TransferNulls = 19,
     model: NeededModel = None,
     site: EditedSite = "resid_post",
+    layers_shown: options.LayersShown = None,
     out: options.Out = None,
     formats: options.Formats = "png,svg",
     seed: options.Seed = 0,
@@ -56,20 +57,19 @@ def transfer(
     quiet: options.Quiet = False,
 ) -> None:
     """Add a family's step from index to index in another's prompts: how often is the answer the one moved to?"""
-    from probes.transfer.figures import transfer_by_layer, transfer_matrices
     from probes.transfer.steps import transfer_matrix
     from probes.transfer.table import strongest
 
     folder = options.results_folder(out, f"{file.stem}-transfer")
-    drawn_as = options.formats_of(formats)
+    drawn_as, few = options.formats_of(formats), options.layers_shown(layers_shown)
     with edited_view(file, model, site, layers, folder, quiet=quiet) as (view, loaded, loop):
+        check_shown(view, few)
         roles = _roles(view.store, families, positions, contexts)
         result = transfer_matrix(view, loaded, roles, n_null=nulls, seed=seed, loop=loop)
         short = _short(result, "success", ["success_when_right", "effect"])
         shown = ["success", "ci_low", "ci_high", "effect", "null_mean", "null_max", "p", "p_layers", "q"]
         tables = {"summary": short, "pairs": strongest(result.table, shown)}
-        figures = {"matrix": transfer_matrices, "by_layer": transfer_by_layer}
-        reports = {folder: (result, _report(result, figures, tables))}
+        reports = {folder: (result, _report(result, tables, few))}
         write_results(reports, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
 
@@ -83,6 +83,7 @@ def erase(
     nulls: ErasureNulls = 99,
     model: NeededModel = None,
     site: EditedSite = "resid_post",
+    layers_shown: options.LayersShown = None,
     out: options.Out = None,
     formats: options.Formats = "png,svg",
     seed: options.Seed = 0,
@@ -92,20 +93,19 @@ def erase(
 ) -> None:
     """Remove a family's index subspace in another's prompts: how often is the answer still right?"""
     from probes.transfer.erasure import erasure_matrix
-    from probes.transfer.figures import erasure_by_layer, erasure_matrices
     from probes.transfer.table import strongest
 
     folder = options.results_folder(out, f"{file.stem}-erase")
-    drawn_as = options.formats_of(formats)
+    drawn_as, few = options.formats_of(formats), options.layers_shown(layers_shown)
     with edited_view(file, model, site, layers, folder, quiet=quiet) as (view, loaded, loop):
+        check_shown(view, few)
         roles = _roles(view.store, families, positions, contexts)
         result = erasure_matrix(view, loaded, roles, rank=rank, n_null=nulls, seed=seed, loop=loop)
         short = _short(result, "left", ["unedited", "null_mean", "necessary"])
         shown = ["left", "ci_low", "ci_high", "unedited", "null_low", "within_low", "controls_min"]
         shown += ["p", "p_layers", "q", "necessary"]
         tables = {"summary": short, "pairs": strongest(result.table, shown, falling=True)}
-        figures = {"matrix": erasure_matrices, "by_layer": erasure_by_layer}
-        reports = {folder: (result, _report(result, figures, tables))}
+        reports = {folder: (result, _report(result, tables, few))}
         write_results(reports, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
 
@@ -142,17 +142,16 @@ def _short(result: "LayerResult", value: str, beside: list[str]) -> "pd.DataFram
     return pd.DataFrame(lines)
 
 
-def _report(
-    result: "LayerResult", figures: Mapping[str, Callable[..., Any]], tables: "dict[str, pd.DataFrame]"
-) -> Report:
+def _report(result: "LayerResult", tables: "dict[str, pd.DataFrame]", layers_shown: int | str | None) -> Report:
+    from probes.pictures import pictures_of
+
     contexts = numbers_in(result.table.iloc[0], "template", template="context")
     what = f"{result.name} of {result.parameters['site']}: {contexts} edited"
     notes = _at_floor(result)
     if result.table["p"].isna().all() and result.parameters["n_null"]:
         notes.insert(0, "no p values: nulls are drawn from 10 control families or more; record control:0-19")
-    sets = result.parameters["positions"]
     return Report(
-        draw=lambda: {f"{name}-{one}": draw(result, one) for name, draw in figures.items() for one in sets},
+        draw=lambda: drawn(result, pictures_of(result), layers_shown),
         tables=tables,
         shown=[_by_layer(tables["summary"], what), _pairs(tables["pairs"])],
         notes=notes,

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import RecordedModel, recorded_model
-from geometry.cli.console.results import Report, write_results
-from geometry.cli.console.viewed import Asked, viewed
+from geometry.cli.console.results import Report, drawn, write_results
+from geometry.cli.console.viewed import Asked, check_shown, viewed
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.cells import worded
 from geometry.cli.tables.shown import Shown
@@ -32,7 +33,8 @@ def _components(method: str, explanation: str) -> Callable[..., None]:
         rows: options.RowsOfPrompts = None,
         components: options.Components = 5,
         model: RecordedModel = None,
-        layers_shown: options.LayersShown = "8",
+        color: options.Colors = "family",
+        layers_shown: options.LayersShown = None,
         out: options.Out = None,
         formats: options.Formats = "png,svg",
         seed: options.Seed = 0,
@@ -44,13 +46,15 @@ def _components(method: str, explanation: str) -> Callable[..., None]:
 
         by_layer = getattr(geometry, f"{method}_by_layer")
         folder = options.results_folder(out, f"{file.stem}-{method}")
-        drawn_as, shown = options.formats_of(formats), options.layers_shown(layers_shown)
+        drawn_as, colors = options.formats_of(formats), options.colors_of(color)
+        shown = options.layers_shown(layers_shown)
         with viewed(file, Asked(site, layers, where, rows), folder, quiet=quiet) as (view, loop):
-            _check_shown(view, shown)
+            check_shown(view, shown)
+            _check_colors(view, colors)
             result = by_layer(view, options.families_of(families), k=components, seed=seed, loop=loop)
-            n_heads = _n_heads(view)
             loadings = geometry.loadings(result, recorded_model(view.store, model, quiet=quiet))
-        report = _report(result, _short(result), {"loadings": loadings}, shown, n_heads)
+        pictures = _pictures(result, colors, loadings)
+        report = _report(result, _short(result), {"loadings": loadings}, lambda: drawn(result, pictures, shown))
         write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
     command.__name__, command.__doc__ = method, explanation
@@ -84,6 +88,7 @@ def demix(
     quiet: options.Quiet = False,
 ) -> None:
     """Variance split into shared index, index x family, family and template, at every layer, cross-validated."""
+    from geometry.figures.spectra import demixed_by_layer
     from geometry.layers.demix import demix_by_layer
 
     names = options.families_of(families)
@@ -94,7 +99,8 @@ def demix(
     wide = result.table.pivot_table(index="layer", columns="part", values="share", sort=False, dropna=False)
     shared = result.table[result.table["part"] == "shared index"].set_index("layer")
     wide.insert(1, "index p over layers", shared["p_layers"])
-    report = _report(result, Shown(wide.reset_index(), keys=("layer",), best="shared index"), {})
+    short = Shown(wide.reset_index(), keys=("layer",), best="shared index")
+    report = _report(result, short, {}, lambda: {"demixed": demixed_by_layer(result)})
     write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
 
@@ -105,7 +111,8 @@ def umap(
     layers: options.Layers = "all",
     where: options.Where = None,
     rows: options.RowsOfPrompts = None,
-    layers_shown: options.LayersShown = "8",
+    color: options.Colors = "family",
+    layers_shown: options.LayersShown = None,
     out: options.Out = None,
     formats: options.Formats = "png,svg",
     seed: options.Seed = 0,
@@ -117,58 +124,50 @@ def umap(
     from geometry.layers.umap import umap_by_layer
 
     folder = options.results_folder(out, f"{file.stem}-umap")
-    drawn_as, shown = options.formats_of(formats), options.layers_shown(layers_shown)
+    drawn_as, colors = options.formats_of(formats), options.colors_of(color)
+    shown = options.layers_shown(layers_shown)
     with viewed(file, Asked(site, layers, where, rows), folder, quiet=quiet) as (view, loop):
-        _check_shown(view, shown)
+        check_shown(view, shown)
+        _check_colors(view, colors)
         result = umap_by_layer(view, options.families_of(families), seed=seed, loop=loop)
     short = worded(result.table[["layer", "trustworthiness", "n_members", "n_rows"]])
-    report = _report(result, Shown(short, keys=("layer",), best="trustworthiness"), {}, shown)
+    pictures, best = _pictures(result, colors), "trustworthiness"
+    report = _report(result, Shown(short, keys=("layer",), best=best), {}, lambda: drawn(result, pictures, shown))
     write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
 
-def _check_shown(view: "View", shown: int | str) -> None:
-    """Refuse layers to show that are not analysed, before they are."""
-    from geometry.figures.panels import shown_layers
+def _check_colors(view: "View", colors: list[str]) -> None:
+    """Refuse labels that rows do not have, before they are analysed."""
+    from geometry.figures.scatter import check_label
 
-    shown_layers([hook.table_layer for hook in view.hooks], shown)
-
-
-def _n_heads(view: "View") -> int:
-    """How many heads stand side by side in a row of a site; 1 where there are none."""
-    hook = view.hooks[0]
-    return view.store.width(hook) // view.store.width(replace(hook, head=0)) if hook.has_heads else 1
+    for label in colors:
+        check_label(label, [*view.store.rows.columns, "unit"])
 
 
-def _figures(
-    result: "LayerResult", tables: "Mapping[str, pd.DataFrame]", shown: int | str = 8, n_heads: int = 1
-) -> dict[str, Any]:
-    from geometry.figures.loadings import heads_by_layer, loading_table
-    from geometry.figures.scatter import scatter_by_layer
-    from geometry.figures.spectra import demixed_by_layer, explained_variance_by_layer, spectra_by_layer
+def _pictures(
+    result: "LayerResult", colors: list[str], loadings: "pd.DataFrame | None" = None
+) -> dict[str, Callable[..., Any]]:
+    """The pictures of a result: its scatter in each of the colours, and what its components stand for."""
+    from geometry.figures.loadings import loading_table
+    from geometry.pictures import pictures_of
 
-    if result.name == "demix":
-        return {"demixed": demixed_by_layer(result)}
-    figures = {"scatter": scatter_by_layer(result, layers=shown)}
-    if result.name in {"pca", "svd"}:
-        figures |= {"explained_variance": explained_variance_by_layer(result), "spectra": spectra_by_layer(result)}
-    if "loadings" in tables:
+    pictures = dict(pictures_of(result))
+    scatter, found = pictures.pop("scatter"), dict[str, Callable[..., Any]]()
+    for label in colors:
+        name = "scatter" if label == "family" else options.file_stem("scatter", label)
+        found[name] = partial(scatter, color=label)
+    if loadings is not None:
         title = f"{result.parameters['site']}: what {result.name} components stand for"
-        figures["loadings"] = loading_table(tables["loadings"], title=title, layers=shown)
-    if n_heads > 1:
-        figures["heads"] = heads_by_layer(result, n_heads)
-    return figures
+        pictures["loadings"] = partial(loading_table, loadings, title=title)
+    return found | pictures
 
 
 def _report(
-    result: "LayerResult",
-    short: Shown,
-    tables: "Mapping[str, pd.DataFrame]",
-    shown: int | str = 8,
-    n_heads: int = 1,
+    result: "LayerResult", short: Shown, tables: "Mapping[str, pd.DataFrame]", draw: Callable[[], Mapping[str, Any]]
 ) -> Report:
     what = numbers_in(result.table.iloc[0], "row", "member", "template")
     return Report(
-        draw=lambda: _figures(result, tables, shown, n_heads),
+        draw=draw,
         tables=tables,
         shown=[replace(short, title=f"{result.name} of {result.parameters['site']}: {what}")],
         notes=[f"rows: {result.parameters['where']}"],

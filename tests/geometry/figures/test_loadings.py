@@ -62,7 +62,7 @@ def test_each_head_has_its_column_with_its_share_of_a_components_direction():
     directions[2, 1] = np.tile([2, 0, 0], 4)
     arrays = {"directions": (("hook", "component", "d"), directions)}
     dataset = on_sites(hooks, "z", arrays, {"n_rows": 9, "n_members": 5, "n_templates": 2})
-    figure = heads_by_layer(LayerResult("svd", dataset, {"site": "z"}, "ab"), 4)
+    figure = heads_by_layer(LayerResult("svd", dataset, {"site": "z", "n_heads": 4}, "ab"))
     first, second, bar = figure.axes
     np.testing.assert_allclose(first.images[0].get_array(), [[0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
     np.testing.assert_allclose(second.images[0].get_array()[2], [0.25] * 4)

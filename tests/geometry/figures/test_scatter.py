@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from cache import Hook, plan_recording
 from cache.errors import InputError
 from cache.families.family import FAMILIES
-from geometry.figures.panels import layer_title
-from geometry.figures.scatter import PALETTE, scatter_by_layer
+from geometry.figures.panels import PALETTE, layer_title
+from geometry.figures.scatter import scatter_by_layer
 from geometry.figures.spectra import explained_variance_by_layer
 from geometry.layers.principal import pca_by_layer
 from geometry.results.dataset import on_sites

@@ -111,7 +111,7 @@ def test_scores_below_the_axis_are_marked_where_they_are_and_the_caption_says_so
     marks = [line for axis in figure.axes for line in axis.get_lines() if line.get_marker() == "v"]
     at = {tuple(np.asarray(line.get_xdata()).tolist()): line.get_ydata() for line in marks if len(line.get_xdata())}
     assert at == {(0,): [-1.0], (1,): [-1.0]}  # number at layer 0; the control tasks at layer 1
-    assert "Triangles: scores below -1, drawn there." in figure.caption
+    assert "Triangles: values below -1, drawn there." in figure.caption
     inside = probes_by_layer(result(table_of("family", "member", [0.25, 0.9, 1.0]).assign(control_task=0.2)))
     assert "Triangles" not in inside.caption
     assert not [line for line in inside.axes[0].get_lines() if line.get_marker() == "v" and len(line.get_xdata())]

@@ -73,13 +73,13 @@ def test_transfer_panels_are_the_best_layers_in_order_with_values_and_members():
     assert [label.get_text() for label in last.get_yticklabels()] == list(FAMILIES)
     np.testing.assert_allclose(last.images[0].get_array()[0], [0.9, 0.45, 0.01, 0.05])
     assert "° fewer than 5 members" in figure.get_suptitle()
-    assert titles(transfer_matrices(result("transfer"), most=1)) == ["layer 8"]
-    sure = transfer_matrices(result("transfer", receivers=("digits",)), most=2)
+    assert titles(transfer_matrices(result("transfer"), layers=1)) == ["layer 8"]
+    sure = transfer_matrices(result("transfer", receivers=("digits",)), layers=2)
     assert len([axis for axis in sure.axes if axis.images]) == 2
 
 
 def test_erasure_panels_have_stars_and_what_stands_beside_them():
-    figure = erasure_matrices(result("erasure"), most=2)
+    figure = erasure_matrices(result("erasure"), layers=2)
     assert titles(figure) == ["layer 6", "layer 8"]
     last = figure.axes[1]
     np.testing.assert_allclose(last.images[0].get_array()[0], [0.1, 0.55, 0.99, 0.95, 0.8, 0.9, 0.95])
