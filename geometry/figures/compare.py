@@ -20,8 +20,10 @@ from geometry.stats.uncertainty import LEAST_CONTROLS
 
 _READOUT = "readout removed"
 _COLOUR = PALETTE[0]
+_COLUMNS = 3
+_WRITTEN = 8  # layers whose similarities have room to be written down
 _SHOWN = (-1.0, 1.5)  # what similarities are shown between: shares of little variance may be anything
-_FREE = 0.34  # of a panel's height is above its values, and holds the inset
+_FREE = 0.25  # of a panel's height is above its values, and holds the inset
 
 
 def shared_index_by_layer(
@@ -46,8 +48,11 @@ def shared_index_by_layer(
     table = _plain(result.table[result.table["measure"] == measure])
     pairs = [(a, b) for a, b in _pairs(table) if private not in (a, b)] or _pairs(table)
     caption = _shared_caption(result, table, measure, private)
-    figure, axes = panels(len(pairs), caption, most_columns=3, each=(4.2, 3.2), beside=(0.3, 1.0), sharey=True, ax=ax)
-    drawn = table[["value", "ci_low", "ci_high", "control_min", "control_max"]]
+    figure, axes = panels(
+        len(pairs), caption, most_columns=_COLUMNS, each=(4.2, 3.2), beside=(0.3, 1.0), sharey=True, ax=ax
+    )
+    shown = table[[pair in pairs for pair in zip(table["a"], table["b"], strict=True)]]
+    drawn = shown[["value", "ci_low", "ci_high", "control_min", "control_max"]]
     between = limits(drawn, least=(-0.2, 1.0), within=_SHOWN)  # of all panels, which share it
     for (a, b), axis in zip(pairs, axes, strict=False):
         mine = _of(table, a, b)
@@ -60,6 +65,8 @@ def shared_index_by_layer(
             style = {"color": _COLOUR, "linestyle": "--", "linewidth": 1, "label": _READOUT}
             curve(axis, removed["layer"], removed["value"], within=between, **style)
         _leave_free(axis, between)
+        if axis in axes[::_COLUMNS]:
+            axis.set_ylabel(measure, fontsize=9)
         _lag_inset(axis, result, measure, f"{a} - {b}", mine)
         first = mine.iloc[0]
         few = " (too few)" if first["n_controls"] < LEAST_CONTROLS else ""
@@ -111,6 +118,10 @@ def layer_heatmap(result: LayerResult, *, ax: Axes | None = None) -> Figure:
     rows, columns = table["layer"].drop_duplicates().tolist(), table["layer_b"].drop_duplicates().tolist()
     figure, (axis,) = panels(1, _grid_caption(result), most_columns=1, each=(6.4, 5.6), beside=(0, 0), ax=ax)
     image = axis.imshow(values, vmin=min(0.0, float(np.nanmin(values))), vmax=1, cmap="viridis", origin="lower")
+    if max(values.shape) <= _WRITTEN:
+        for (row, column), value in np.ndenumerate(values):
+            colour = "black" if value > 0.6 else "white"
+            axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
     for labels, place in ((rows, axis.set_yticks), (columns, axis.set_xticks)):
         step = max(1, math.ceil(len(labels) / 16))
         shown = range(0, len(labels), step)
@@ -222,10 +233,12 @@ def _lag_inset(axis: Axes, result: LayerResult, measure: str, pair: str, mine: p
     best = mine.index.get_loc(loudest(mine).name)
     index = (best, result.parameters["pairs"].index(pair), 0, result.parameters["measures"].index(measure))
     profile = result.values("lag_profile")[index]
-    inset = axis.inset_axes((0.04, 1.13 - _FREE, 0.28, _FREE - 0.21))
+    inset = axis.inset_axes((0.04, 1.1 - _FREE, 0.28, _FREE - 0.12))
     inset.bar(range(-MAX_LAG, MAX_LAG + 1), np.nan_to_num(profile), color=_COLOUR, width=0.7)
     inset.axhline(0, color="black", linewidth=0.4)
     inset.set_xticks([-MAX_LAG, 0, MAX_LAG], [f"-{MAX_LAG}", "lag 0", f"+{MAX_LAG}"], fontsize=6)
     inset.set_yticks([])
     inset.spines[["top", "right", "left"]].set_visible(False)
-    inset.set_title(f"layer {mine['layer'].iloc[best]}", fontsize=6, pad=1)
+    layer = mine["layer"].iloc[best]
+    where = "embedding" if layer < 0 else f"layer {layer}"
+    inset.annotate(where, (1.03, 0.5), xycoords="axes fraction", fontsize=7, va="center")

@@ -43,7 +43,7 @@ def loading_table(table: pd.DataFrame, *, title: str, layers: Shown = _MOST_LAYE
         [_cell(name, value) for name, value in zip(columns, line, strict=True)] for line in shown[columns].to_numpy()
     ]
     widths = [max(len(_TITLES[name]), *(len(line[i]) for line in cells)) for i, name in enumerate(columns)]
-    size = (0.075 * sum(widths) + 0.25 * len(widths), 0.22 * (len(cells) + 2) + 0.4)
+    size = (0.075 * sum(widths) + 0.25 * len(widths), 0.21 * (len(cells) + 1) + 0.5)
     figure, (axis,) = panels(1, _caption(shown, columns), most_columns=1, each=size, beside=(0, 0), ax=ax)
     axis.set_axis_off()
     drawn = axis.table(

@@ -31,6 +31,8 @@ Within = tuple[float, float]
 
 EVERYTHING: Within = (-math.inf, math.inf)
 
+_HALF = np.array([-0.25, 0.25])  # where half a layer begins and ends
+
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A6761D")
 """Okabe and Ito's colours, which the colour-blind can tell apart; families take them in order."""
 
@@ -146,7 +148,7 @@ def layer_ticks(axis: Axes, layers: Sequence[int], *, most: int = 16) -> None:
 
 
 def curve(axis: Axes, layers: Values, values: Values, *, within: Within = EVERYTHING, **style: Any) -> None:
-    """Values over layers as a line; a value without another beside it as a mark, one outside as a triangle at the edge.
+    """Values over layers as a line, half a layer long where no other is beside it; a triangle at the edge if outside.
 
     Args:
         axis: the panel.
@@ -157,9 +159,9 @@ def curve(axis: Axes, layers: Values, values: Values, *, within: Within = EVERYT
     """
     x, y = np.asarray(layers), np.asarray(values, dtype=float)
     (line,) = axis.plot(x, y.clip(*within), **style)
-    if line.get_marker() == "None" and (alone := np.flatnonzero(_alone(y))).size:
-        line.set(marker="o" if line.get_linestyle() == "-" else "_", markevery=alone.tolist())
-        line.set_markersize(4 if line.get_linestyle() == "-" else 14)
+    if line.get_marker() == "None":
+        for i in np.flatnonzero(_alone(y)):
+            axis.plot(x[i] + _HALF, np.full(2, y[i]).clip(*within), **{**style, "label": None})
     for outside, edge, mark in ((y < within[0], within[0], "v"), (y > within[1], within[1], "^")):
         if outside.any():
             axis.plot(x[outside], np.full(outside.sum(), edge), color=line.get_color(), marker=mark, linestyle="none")
@@ -171,7 +173,7 @@ def band(axis: Axes, layers: Values, low: Values, high: Values, *, within: Withi
     below, above = (np.asarray(one, dtype=float).clip(*within) for one in (low, high))
     axis.fill_between(x, below, above, linewidth=0, **style)
     for i in np.flatnonzero(_alone(below + above)):
-        axis.fill_between(x[i] + np.array([-0.25, 0.25]), below[i], above[i], linewidth=0, **{**style, "label": None})
+        axis.fill_between(x[i] + _HALF, below[i], above[i], linewidth=0, **{**style, "label": None})
 
 
 def limits(*values: Values, least: Within, within: Within = EVERYTHING) -> Within:

@@ -125,7 +125,7 @@ def check_label(name: str, labels: Collection[str]) -> None:
 def bulk(values: Float[np.ndarray, "_"]) -> Within:
     """The lowest and the highest of some values, leaving out those few beside which the others could not be seen.
 
-    Left out are values of the lowest and the highest hundredth that lie further from all between them than three times
+    Left out are values of the lowest and the highest twentieth that lie further from all between them than three times
     as far as these do from each other.
 
     Example:
@@ -133,7 +133,7 @@ def bulk(values: Float[np.ndarray, "_"]) -> Within:
         >>> bulk(np.append(np.linspace(0, 1, 500), 100.0))
         (0.0, 1.0)
     """
-    low, high = np.nanquantile(values, [0.01, 0.99])
+    low, high = np.nanquantile(values, [0.05, 0.95])
     away = _FAR * (high - low)
     inside = values[(values >= low - away) & (values <= high + away)]
     return (float(inside.min()), float(inside.max())) if len(inside) else EVERYTHING

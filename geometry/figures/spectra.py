@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cache.shown.counts import numbers_in
 from geometry.bases.demixing import PARTS
@@ -25,7 +26,8 @@ _SHARES = (-1.0, 1.5)  # that are shown
 def explained_variance_by_layer(result: LayerResult, *, ax: Axes | None = None) -> Figure:
     """Share of variance of each component over layers: one standard error (members), and the null's maximum.
 
-    The axis is logarithmic where shares span decades; what is below a millionth is a triangle at its lower end.
+    The axis is logarithmic where shares span decades; what is below a millionth is a triangle at its lower end. Of a
+    single layer components stand beside each other.
 
     Args:
         result: of `pca_by_layer` or `svd_by_layer`.
@@ -38,10 +40,11 @@ def explained_variance_by_layer(result: LayerResult, *, ax: Axes | None = None) 
     within = (_LEAST_SHARE if logarithmic else 0.0, 1.0)
     for component, colour in enumerate(colours(ratios.shape[1])):
         share, error = ratios[:, component], errors[:, component]
-        name = f"{SHORT[result.name]}{component + 1}"
-        curve(axis, layers, share, within=within, color=colour, marker="o", markersize=3, label=name)
+        name, n = f"{SHORT[result.name]}{component + 1}", ratios.shape[1]
+        x = np.array(layers) + ((component + 0.5) / n - 0.5) * 1.8 * (len(layers) == 1)
+        curve(axis, x, share, within=within, color=colour, marker="o", markersize=3, label=name)
         if np.isfinite(error).any():
-            band(axis, layers, share - error, share + error, within=within, color=colour, alpha=0.2)
+            band(axis, x, share - error, share + error, within=within, color=colour, alpha=0.2)
     ceiling = result.values("null").max(axis=(1, 2))
     curve(axis, layers, ceiling, within=within, color="black", linestyle="--", linewidth=1, label="largest of the null")
     layer_ticks(axis, layers)
@@ -75,15 +78,17 @@ def spectra_by_layer(result: LayerResult) -> Figure:
     figure = PlainFigure(caption, figsize=(10.5, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     norm = Normalize(min(layers), max(layers) if len(layers) > 1 else min(layers) + 1)
-    colours = colormaps["viridis"]
+    scale = colormaps["viridis"]
     for layer, spectrum in zip(layers, spectra, strict=True):
         shares = spectrum / spectrum.sum() if spectrum.sum() > 0 else spectrum
         kept = shares > 1e-9
         if kept.any():
-            left.loglog(1 + np.flatnonzero(kept), shares[kept], color=colours(norm(layer)), linewidth=1)
+            left.loglog(1 + np.flatnonzero(kept), shares[kept], color=scale(norm(layer)), linewidth=1)
     left.set_xlabel("component")
     left.set_ylabel("share of variance")
-    figure.colorbar(ScalarMappable(norm, colours), ax=left, label="layer (-1: embedding)")
+    if len(layers) > 1:
+        ticks = MaxNLocator(nbins=8, integer=True)
+        figure.colorbar(ScalarMappable(norm, scale), ax=left, label="layer (-1: embedding)", ticks=ticks)
     participation = result.values("participation_ratio")
     curve(right, layers, participation, color=PALETTE[0], marker="o", markersize=3)
     right.set_ylabel("participation ratio", color=PALETTE[0])

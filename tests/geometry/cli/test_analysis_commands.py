@@ -179,7 +179,12 @@ def test_layers_by_several_measures_are_told_apart_as_json(run, stores, no_pictu
         (["compare", "--between", "heads"], 2, "--between takes families or layers; got 'heads'"),
         (["compare", "--between", "layers", "--measure", "rsa"], 2, "no measure 'rsa' between layers; there are cka"),
         (["compare", "--between", "layers", "--families", "digits"], 2, "--families goes with --between families"),
-        (["compare", "--where", "is_last and frame == 'list'"], 2, "digits and numwords have 1 context(s) in common"),
+        (["compare", "--where", "is_last and frame == 'list'"], 2, "digits and numwords have 1 context in common"),
+        (
+            ["compare", "--where", "family != 'numwords'"],
+            2,
+            "no chosen row is of numwords; choose other rows or families",
+        ),
         (["compare", "nothing.h5"], 3, "'nothing.h5' is not there"),
         (["compare", "--model", "./nothing"], 3, "no model folder './nothing'"),
     ],
@@ -191,6 +196,13 @@ def test_what_the_store_does_not_have_is_refused_in_one_line(run, stores, tmp_pa
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "figures").exists()
+
+
+def test_each_label_has_a_scatter_in_its_colours(run, stores, tmp_path):
+    code, _, err = run("umap", stores["gpt2"], *"--color family,frame --layers 1 --format png --out f".split())
+    assert code == 0, err
+    assert {path.stem for path in (tmp_path / "f").glob("*.png")} == {"scatter", "scatter-frame"}
+    assert "in the colour of their frame" in (tmp_path / "f" / "scatter-frame.txt").read_text()
 
 
 def test_heads_are_drawn_as_heads(run, stores, tmp_path):

@@ -144,13 +144,36 @@ def test_a_format_that_is_not_written_is_told_before_the_work(
 @pytest.mark.parametrize("command", [name for name in COMMANDS if "layers_shown" in OPTIONS[name]])
 @pytest.mark.parametrize(
     ("layers", "told"),
-    [("0", "got 0"), ("few", "got 'few'"), ("1,", "layers analysed are 2; got 1, to show"), ("", "no layers given")],
+    [
+        ("0", "--layers-shown takes a number from 1, layers such as 0,4-7,-1, or all; got '0'"),
+        ("few", "--layers-shown takes a number from 1, layers such as 0,4-7,-1, or all; got 'few'"),
+        ("", "--layers-shown takes a number from 1, layers such as 0,4-7,-1, or all; got ''"),
+        ("1,", "layers analysed are 2; got 1, to show"),
+    ],
 )
 def test_layers_that_cannot_be_shown_are_told_before_the_work(
     run_here, place, tmp_path, monkeypatch, command, layers, told
 ):
     monkeypatch.setattr("cache.store.store.ActivationStore.load", lambda *_, **__: pytest.fail("read activations"))
     got, out, err = run_here(*place.call(command), "--layers-shown", layers)
+    assert (got, out, err.count("\n")) == (2, "", 1)
+    assert told in err
+    assert files_in(tmp_path) == {}
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if "color" in OPTIONS[name]])
+@pytest.mark.parametrize(
+    ("color", "told"),
+    [
+        ("hue", "rows have no label 'hue'; they have "),
+        (",", "--color takes labels of rows such as family,frame; got none"),
+    ],
+)
+def test_what_rows_cannot_be_coloured_by_is_told_before_the_work(
+    run_here, place, tmp_path, monkeypatch, command, color, told
+):
+    monkeypatch.setattr("cache.store.store.ActivationStore.load", lambda *_, **__: pytest.fail("read activations"))
+    got, out, err = run_here(*place.call(command), "--color", color)
     assert (got, out, err.count("\n")) == (2, "", 1)
     assert told in err
     assert files_in(tmp_path) == {}

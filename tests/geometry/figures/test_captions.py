@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from geometry.figures.captions import at_layers, counted, sentences
+from geometry.figures.captions import at_layers, counted, outside, sentences
 
 
 def test_counts_are_those_of_all_lines_the_least_and_the_most_where_they_differ():
@@ -32,3 +32,15 @@ def test_layers_in_words(layers, words):
 
 def test_sentences_that_say_nothing_leave_no_gap():
     assert sentences("One.", "", "Two.") == "One. Two."
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0.5, float("nan")], ""),
+        ([-7, 0.5], "Triangles: values below -1, drawn there."),
+        ([-7, 2], "Triangles: values below -1 or above 1.5, drawn there."),
+    ],
+)
+def test_values_beyond_an_axis_are_said_to_be(values, said):
+    assert outside(values, (-1, 1.5)) == said

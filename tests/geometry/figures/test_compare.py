@@ -55,7 +55,7 @@ def test_the_inset_is_the_lag_profile_at_the_highest_value():
     axis = shared_index_by_layer(comparisons.result({"a - b": [0.1, 0.2, 0.8, 0.4]})).axes[0]
     (inset,) = axis.child_axes
     assert [bar.get_height() for bar in inset.patches] == [-0.2, -0.1, 0.1, 0.9, 0.1, -0.1, -0.2]
-    assert inset.get_title() == "layer 1"
+    assert [text.get_text() for text in inset.texts] == ["layer 1"]
 
 
 def test_few_controls_are_said_to_be_too_few_and_none_draw_no_band():
@@ -110,3 +110,37 @@ def test_the_heat_map_has_a_cell_for_every_pair_of_layers_and_names_the_ticks_it
 def test_a_negative_similarity_is_within_the_colours():
     axis = layer_heatmap(grid(np.array([[1.0, -0.4], [-0.4, 1.0]]), (0, 1), (0, 1))).axes[0]
     assert axis.images[0].get_clim() == (-0.4, 1)
+
+
+@pytest.mark.parametrize("values", [[0.99, 1.0, 1.0, 1.0], [-0.9, 0.1, 0.9, 3.0]])
+def test_nothing_but_the_inset_is_drawn_above_the_values(values):
+    """What of a curve, an interval or a band is highest, and the lowest that belongs to the inset."""
+    figure = shared_index_by_layer(comparisons.result({"a - b": values, "a - c": [0.1] * 4}))
+    figure.draw_without_rendering()
+    for axis in figure.axes[:2]:
+        (inset,) = axis.child_axes
+        lowest = inset.get_tightbbox().y0
+        curves = [line.get_xydata() for line in axis.get_lines() if len(line.get_xydata()) > 2]
+        bands = [path.vertices for one in axis.collections for path in one.get_paths()]
+        for points in (*curves, *bands):
+            heights = axis.transData.transform(points)[:, 1]
+            assert np.nanmax(heights) < lowest
+        top = axis.bbox.y1
+        assert inset.get_tightbbox().y1 <= top
+
+
+def test_a_value_outside_the_axis_is_marked_and_the_caption_says_so():
+    found = comparisons.result({"a - b": [0.1, 0.2, 7.0, 0.3]}, measure="shared_share")
+    figure = shared_index_by_layer(found, measure="shared_share")
+    assert "Triangles: values above 1.5, drawn there." in figure.caption
+
+
+def test_few_layers_have_their_similarities_written_down():
+    assert [text.get_text() for text in layer_heatmap(grid(np.array([[0.5]]), (3,), (3,))).axes[0].texts] == ["0.50"]
+    assert not layer_heatmap(grid(np.ones((9, 2)), range(9), range(2))).axes[0].texts
+
+
+def test_the_first_panel_of_each_line_names_what_is_measured():
+    pairs = {f"a - {name}": [0.1, 0.2, 0.3, 0.4] for name in "bcde"}
+    named = [axis.get_ylabel() for axis in shared_index_by_layer(comparisons.result(pairs)).axes[:4]]
+    assert named == ["matched_cosine", "", "", "matched_cosine"]

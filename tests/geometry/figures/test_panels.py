@@ -1,11 +1,24 @@
-"""Which layers have a panel: a few, evenly spread, or those that are named."""
+"""Panels: which layers have one, and how layers, values and what is between or beyond them are drawn there."""
 
+import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from cache.errors import InputError
-from geometry.figures.panels import MOST_SHOWN, shown_layers
+from geometry.figures.panels import (
+    MOST_SHOWN,
+    PALETTE,
+    band,
+    colours,
+    curve,
+    layer_ticks,
+    limits,
+    shown_layers,
+    spans_decades,
+)
 
 WHOLE = range(-1, 30)
 
@@ -47,3 +60,98 @@ def test_of_layers_that_are_named_those_analysed_are_shown():
 def test_what_names_no_layer_is_told(layers, told):
     with pytest.raises(InputError, match=told):
         shown_layers([4, 8], layers)
+
+
+NAN = math.nan
+
+
+@pytest.fixture
+def axis():
+    return Figure().subplots()
+
+
+def test_a_value_without_another_beside_it_is_a_line_of_half_a_layer(axis):
+    curve(axis, [0, 1, 2, 3, 4], [0.5, NAN, 0.1, 0.2, NAN], color="red", linestyle="--", label="one")
+    whole, alone = axis.get_lines()
+    np.testing.assert_array_equal(whole.get_ydata(), [0.5, NAN, 0.1, 0.2, NAN])
+    assert (alone.get_xdata().tolist(), alone.get_ydata().tolist()) == ([-0.25, 0.25], [0.5, 0.5])
+    assert (alone.get_color(), alone.get_linestyle()) == ("red", "--")
+    assert axis.get_legend_handles_labels()[1] == ["one"]
+
+
+def test_a_single_layer_is_seen_in_the_middle(axis):
+    curve(axis, [7], [0.5])
+    band(axis, [7], [0.1], [0.2])
+    layer_ticks(axis, [7])
+    assert axis.get_xlim() == (6, 8)
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["7"]
+    assert axis.get_lines()[1].get_ydata().tolist() == [0.5, 0.5]
+    corners = axis.collections[1].get_paths()[0].vertices
+    assert (corners.min(axis=0).tolist(), corners.max(axis=0).tolist()) == ([6.75, 0.1], [7.25, 0.2])
+
+
+def test_a_curve_with_marks_needs_no_more(axis):
+    curve(axis, [0, 1, 2], [0.5, NAN, 0.1], marker="o")
+    assert len(axis.get_lines()) == 1
+
+
+def test_values_outside_are_triangles_at_the_edge_in_the_colour_of_their_curve(axis):
+    curve(axis, [0, 1, 2, 3], [-7.0, 0.5, NAN, 9.0], within=(-1, 1.5), color="red", marker="o")
+    line, below, above = axis.get_lines()
+    np.testing.assert_array_equal(line.get_ydata(), [-1, 0.5, NAN, 1.5])
+    drawn = [(one.get_marker(), one.get_xdata().tolist(), one.get_ydata().tolist()) for one in (below, above)]
+    assert drawn == [("v", [0], [-1.0]), ("^", [3], [1.5])]
+    assert {one.get_color() for one in (line, below, above)} == {"red"}
+
+
+def test_a_band_ends_where_the_axis_does(axis):
+    band(axis, [0, 1, 2], [-7.0, 0.1, 0.2], [0.3, 9.0, 0.4], within=(-1, 1.5))
+    heights = axis.collections[0].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (-1, 1.5)
+
+
+def test_limits_are_those_of_all_values_but_neither_narrower_nor_wider_than_asked():
+    assert limits([0.2, NAN], np.array([[0.9]]), least=(0.0, 1.0)) == (0.0, 1.0)
+    assert limits([-0.4, 1.2], least=(0.0, 1.0), within=(-1, 1.5)) == (-0.4, 1.2)
+    assert limits([-40, 12], least=(0.0, 1.0), within=(-1, 1.5)) == (-1.0, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "wide"),
+    [
+        ([1.0, 0.5, 0.02], False),
+        ([1.0, 0.5, 0.001], False),  # one small value among three is less than a tenth of them at .01
+        ([1.0, 0.004, 0.003, 0.001], True),
+        ([1.0, 0.0, 0.0, 0.0], True),
+        ([1.0, -0.001, 0.001], False),
+        ([0.0, 0.0], False),
+        ([NAN, NAN], False),
+        ([], False),
+    ],
+)
+def test_decades_are_spanned_where_a_tenth_of_the_values_would_be_seen_as_nothing(values, wide):
+    assert spans_decades(values) is wide
+
+
+@pytest.mark.parametrize("n", [0, 1, 8, 9, 40])
+def test_there_are_as_many_different_colours_as_asked_for(n):
+    found = colours(n)
+    assert len(set(found)) == len(found) == n
+    assert n > 8 or found == list(PALETTE[:n])
+
+
+@pytest.mark.parametrize(
+    ("layers", "most", "names"),
+    [
+        ([-1, 0, 1, 2], 16, ["embed", "0", "1", "2"]),
+        ([0, 1, 2], 16, ["0", "1", "2"]),
+        ([7, 14, 21], 8, ["7", "14", "21"]),
+        ([-1], 4, ["embed"]),
+        (range(-1, 30), 4, ["embed", "8", "16", "24"]),
+        (range(12), 16, [str(layer) for layer in range(12)]),
+        (range(0, 60, 3), 8, ["0", "9", "18", "27", "36", "45", "54"]),
+    ],
+)
+def test_ticks_are_even_and_begin_with_the_first_layer(axis, layers, most, names):
+    layer_ticks(axis, list(layers), most=most)
+    assert [label.get_text() for label in axis.get_xticklabels()] == names

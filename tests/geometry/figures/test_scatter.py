@@ -342,9 +342,10 @@ def test_the_axes_are_named_and_ticks_are_layers(whole):
     assert "resid_post" in axis.get_title()
 
 
-def test_a_single_layer_is_a_point_a_component():
+def test_a_single_layer_is_a_point_a_component_beside_each_other():
     axis = explained_variance_by_layer(made_up(n_layers=1, embed=False)).axes[0]
-    assert [line.get_xdata().tolist() for line in axis.lines] == [[0]] * 4
+    named = [line for line in axis.lines if not line.get_label().startswith("_")]
+    np.testing.assert_allclose([line.get_xdata() for line in named], [[-0.6], [0], [0.6], [0]], atol=1e-12)
     assert [line.get_marker() for line in axis.lines[:3]] == ["o"] * 3
 
 
@@ -456,3 +457,39 @@ def test_panels_of_the_callers_figure_are_drawn_into_and_nothing_else_of_it_chan
     figure.savefig(io.BytesIO(), format="svg")
     with pytest.raises(InputError, match="the figure has 2 panels, and takes as many axes; got 1"):
         scatter_by_layer(result, ax=left)
+
+
+def with_far_rows(n_far, far=1000.0, n_layers=1):
+    """Rows between -3 and 3 but for some that lie far off along the first component."""
+    result = made_up(n_layers=n_layers, embed=False)
+    scores = np.random.default_rng(1).uniform(-3, 3, size=result.values("scores").shape).astype(np.float32)
+    scores[:, :n_far, 0] = far
+    arrays = arrays_of(result)
+    return made_up(n_layers=n_layers, embed=False, arrays={**arrays, "scores": (arrays["scores"][0], scores)})
+
+
+@pytest.mark.parametrize("color", ["family", "unit"])
+def test_few_rows_far_from_all_others_are_triangles_at_the_edge(color):
+    result = with_far_rows(2)
+    figure = scatter_by_layer(result, color=color)
+    axis = figure.axes[0]
+    low, high = axis.get_xlim()
+    assert -5 < low < high < 5
+    (mark,) = [one for one in axis.collections if one.get_sizes()[0] == 18]
+    inside = result.values("scores")[0, 2:, 0]
+    np.testing.assert_allclose(mark.get_offsets()[:, 0], inside.max())
+    np.testing.assert_allclose(mark.get_offsets()[:, 1], result.values("scores")[0, :2, 1])
+    assert "Triangles: rows far from all others" in figure.caption
+
+
+def test_rows_that_are_many_or_not_so_far_are_where_they_are():
+    for result in (with_far_rows(20), with_far_rows(2, far=12.0)):
+        figure = scatter_by_layer(result)
+        assert figure.axes[0].get_xlim()[1] > result.values("scores")[0, :, 0].max()
+        assert "Triangles" not in figure.caption
+
+
+def test_more_labels_than_the_palette_has_are_told_apart():
+    result = made_up(tuple(f"family {i}" for i in range(20)), n_layers=1, embed=False)
+    axis = scatter_by_layer(result).axes[0]
+    assert len({to_hex(points.get_facecolor()[0]) for points in axis.collections}) == 20

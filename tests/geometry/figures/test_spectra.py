@@ -4,7 +4,7 @@ import numpy as np
 
 from cache import Hook
 from geometry.bases.demixing import PARTS
-from geometry.figures.spectra import demixed_by_layer, spectra_by_layer
+from geometry.figures.spectra import demixed_by_layer, explained_variance_by_layer, spectra_by_layer
 from geometry.results.dataset import on_sites
 from geometry.results.result import LayerResult
 
@@ -65,3 +65,41 @@ def test_without_controls_there_is_no_ceiling():
     arrays = {"share": (("hook", "part"), np.ones((3, 5))), "null": (("hook", "draw"), np.zeros((3, 0)))}
     axis = demixed_by_layer(result("demix", arrays, families=["a"])).axes[0]
     assert "largest shared index of unrelated codes" not in [line.get_label() for line in axis.get_lines()]
+
+
+def variance(ratios):
+    arrays = {
+        "explained_variance_ratio": (("hook", "component"), np.array(ratios)),
+        "se": (("hook", "component"), np.full((3, 2), 0.01)),
+        "null": (("hook", "permutation", "component"), np.full((3, 4, 2), 0.1)),
+    }
+    made = result("pca", arrays)
+    made.dataset["n_rows"] = 9
+    return explained_variance_by_layer(made)
+
+
+def test_shares_that_span_decades_have_a_logarithmic_axis_and_none_at_all_is_a_triangle():
+    figure = variance([[0.9, 0.001], [0.99, 0.0005], [0.999, 0.0]])
+    axis = figure.axes[0]
+    assert axis.get_yscale() == "log"
+    (mark,) = [line for line in axis.get_lines() if line.get_marker() == "v"]
+    assert (mark.get_xdata().tolist(), mark.get_ydata().tolist()) == ([1], [1e-6])
+    assert axis.get_ylim()[0] < 1e-6
+    assert "The axis is logarithmic. Triangles: values below 1e-06, drawn there." in figure.caption
+    assert all(path.vertices[:, 1].min() >= 1e-6 for band in axis.collections for path in band.get_paths())
+
+
+def test_shares_that_do_not_begin_at_nothing():
+    figure = variance([[0.6, 0.1], [0.5, 0.2], [0.4, 0.3]])
+    assert (figure.axes[0].get_yscale(), figure.axes[0].get_ylim()[0]) == ("linear", 0)
+    assert "logarithmic" not in figure.caption
+
+
+def test_parts_of_almost_no_variance_do_not_press_the_others_flat():
+    share = np.tile([0.5, 0.2, 0.1, 0.1, 0.1], (3, 1))
+    share[0, 0] = -40
+    arrays = {"share": (("hook", "part"), share), "null": (("hook", "draw"), np.zeros((3, 0)))}
+    figure = demixed_by_layer(result("demix", arrays, families=["a"]))
+    assert figure.axes[0].get_ylim()[0] > -2
+    assert [line.get_marker() for line in figure.axes[0].get_lines()].count("v") == 1
+    assert "Triangles: values below -1, drawn there." in figure.caption

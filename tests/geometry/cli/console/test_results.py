@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cache import Hook
 from cache.errors import NotAvailableError
-from geometry.cli.console.results import Report, write_results
+from geometry.cli.console.results import Report, drawn, write_results
 from geometry.cli.tables.shown import Shown
 from geometry.results.dataset import on_sites
 from geometry.results.result import LayerResult
@@ -72,3 +72,16 @@ def test_what_was_kept_stays_where_a_result_cannot_be_written(two, tmp_path):
     with pytest.raises(NotAvailableError):
         write_results(two[0], formats=FORMATS, as_json=False, full=False, quiet=True)
     assert kept.exists()
+
+
+def test_all_layers_are_a_further_figure_where_the_first_does_not_show_them():
+    """Pictures that give what they were asked for."""
+    result = result_of("a", 0.5)
+    hooks = [Hook("z", layer) for layer in range(5)]
+    many = LayerResult("b", on_sites(hooks, "z", {"share": (("hook",), np.zeros(5))}), {"seed": 0}, "ab")
+    pictures = {"curves": lambda: "one", "panels": lambda *, layers=4: layers}
+    assert drawn(many, pictures, None) == {"curves": "one", "panels": 4}
+    assert drawn(many, pictures, 2) == {"curves": "one", "panels": 2}
+    assert drawn(many, pictures, "0,3") == {"curves": "one", "panels": "0,3"}
+    assert drawn(many, pictures, "all") == {"curves": "one", "panels": 4, "panels-all": "all"}
+    assert drawn(result, pictures, "all") == {"curves": "one", "panels": 4}
