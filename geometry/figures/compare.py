@@ -12,7 +12,19 @@ from cache.shown.counts import numbers_in
 from geometry.between.summary import loudest
 from geometry.figures.captions import at_layers, counted, outside, sentences
 from geometry.figures.legend import legend_below
-from geometry.figures.panels import BAND, PALETTE, Ax, Within, band, curve, headline, layer_ticks, limits, panels
+from geometry.figures.panels import (
+    BAND,
+    PALETTE,
+    Ax,
+    Within,
+    band,
+    curve,
+    headline,
+    layer_ticks,
+    limits,
+    nothing_there,
+    panels,
+)
 from geometry.figures.plain import PlainFigure
 from geometry.results.result import LayerResult
 from geometry.similarity.of_families import MAX_LAG
@@ -65,6 +77,8 @@ def shared_index_by_layer(
             style = {"color": _COLOUR, "linestyle": "--", "linewidth": 1, "label": _READOUT}
             curve(axis, removed["layer"], removed["value"], within=between, **style)
         _leave_free(axis, between)
+        if mine["value"].isna().all():
+            nothing_there(axis, "reliable at no layer")
         if axis in axes[::_COLUMNS]:
             axis.set_ylabel(measure, fontsize=9)
         _lag_inset(axis, result, measure, f"{a} - {b}", mine)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from geometry.figures.captions import at_layers, counted, outside, sentences
 from geometry.figures.legend import legend_below
-from geometry.figures.panels import BAND, PALETTE, Within, band, curve, layer_ticks, limits
+from geometry.figures.panels import BAND, PALETTE, Within, band, curve, layer_ticks, limits, nothing_there
 from geometry.figures.plain import PlainFigure
 from geometry.results.result import LayerResult
 from geometry.similarity.family_measures import MEASURES
@@ -93,6 +93,8 @@ def _panel(axis: Axes, mine: pd.DataFrame, between: Within) -> None:
         fontsize=6.5,
         color="#555555",
     )
+    if plain["value"].isna().all():
+        nothing_there(axis, "reliable at no layer" if plain["permuted_mean"].isna().all() else "no value")
     axis.spines[["top", "right"]].set_visible(False)
     layer_ticks(axis, layers.tolist(), most=4)
     axis.tick_params(labelsize=7)

@@ -215,6 +215,11 @@ def colours(n: int) -> list[str]:
     return [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.95, n))]
 
 
+def nothing_there(axis: Axes, said: str) -> None:
+    """What stands in a panel that has no value to show."""
+    axis.text(0.5, 0.5, said, transform=axis.transAxes, ha="center", va="center", fontsize=7, color="#555555")
+
+
 def _alone(values: np.ndarray) -> np.ndarray:
     """Where a value is finite and neither of those beside it."""
     there = np.pad(np.isfinite(values), 1)

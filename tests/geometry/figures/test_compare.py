@@ -65,9 +65,11 @@ def test_few_controls_are_said_to_be_too_few_and_none_draw_no_band():
     assert not [drawn for drawn in none.collections if drawn.get_label() == "controls"]
 
 
-def test_a_pair_without_any_value_is_an_empty_panel():
+def test_a_pair_without_any_value_says_so_in_its_panel():
     figure = shared_index_by_layer(comparisons.result({"a - b": [NAN] * 4, "a - c": [0.1, 0.2, 0.3, 0.4]}))
     assert not figure.axes[0].child_axes
+    assert [text.get_text() for text in figure.axes[0].texts] == ["reliable at no layer"]
+    assert not figure.axes[1].texts
     assert len(figure.axes[1].child_axes) == 1
 
 
