@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from geometry.figures.captions import at_layers, counted, sentences
-from geometry.figures.panels import Ax, Shown, headline, panels, shown_layers
+from geometry.figures.panels import Ax, Shown, colour_bar, headline, panels, shown_layers
 from geometry.figures.scatter import SHORT
 from geometry.results.result import LayerResult
 
@@ -97,7 +97,7 @@ def heads_by_layer(result: LayerResult, *, most: int = _MOST_COMPONENTS, ax: Ax 
     step = max(1, len(layers) // 16)
     axes[0].set_yticks(range(0, len(layers), step), ["embed" if one < 0 else str(one) for one in layers[::step]])
     axes[0].set_ylabel("layer", fontsize=9)
-    figure.colorbar(image, ax=list(axes), label="share of the direction")
+    colour_bar(figure, image, axes, "share of the direction")
     headline(figure, f"{result.parameters['site']}: the heads in which components lie", fontsize=11)
     return figure
 

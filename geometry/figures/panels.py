@@ -1,7 +1,7 @@
 """Panels of a figure: how many, of which layers, how those are named on their axes, and how values go over them."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Shaped
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -31,6 +32,8 @@ Within = tuple[float, float]
 
 EVERYTHING: Within = (-math.inf, math.inf)
 
+_BAR_SHARE = 0.6  # of the panels' height
+_BAR_THICK = 0.16  # inches
 _HALF = np.array([-0.25, 0.25])  # where half a layer begins and ends
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A6761D")
@@ -213,6 +216,12 @@ def colours(n: int) -> list[str]:
     if n <= len(PALETTE):
         return list(PALETTE[:n])
     return [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.95, n))]
+
+
+def colour_bar(figure: Figure, shades: ScalarMappable, axes: Iterable[Axes], label: str) -> None:
+    """A bar beside panels, named, as thick in a figure of many lines of panels as in one of one."""
+    length = _BAR_SHARE * figure.get_size_inches()[1]
+    figure.colorbar(shades, ax=list(axes), label=label, shrink=_BAR_SHARE, aspect=max(8.0, length / _BAR_THICK))
 
 
 def nothing_there(axis: Axes, said: str) -> None:

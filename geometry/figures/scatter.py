@@ -27,6 +27,7 @@ from geometry.figures.panels import (
     Ax,
     Shown,
     Within,
+    colour_bar,
     colours,
     headline,
     layer_title,
@@ -105,7 +106,7 @@ def scatter_by_layer(
         axis.set_xlabel(x_label, fontsize=8)
         axis.set_ylabel(y_label, fontsize=8)
     if shades is not None:
-        figure.colorbar(shades, ax=list(axes[: len(shown)]), label=color)
+        colour_bar(figure, shades, axes[: len(shown)], color)
     else:
         _enlarge(legend_below(figure, axes[: len(shown)], fontsize=11))
     headline(figure, f"{result.parameters['site']}: {METHODS[result.name]} of {row_counts_text(result)}", fontsize=13)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -11,12 +12,14 @@ from geometry.figures.legend import legend_below
 from geometry.figures.panels import (
     Ax,
     Shown,
+    colour_bar,
     colours,
     curve,
     headline,
     layer_ticks,
     layer_title,
     limits,
+    nothing_there,
     panels,
     shown_layers,
 )
@@ -90,12 +93,14 @@ def cosine_matrices(result: LayerResult, *, layers: Shown = FEW_LAYERS, ax: Ax =
         values = here.pivot_table(index="first", columns="second", values="cosine").reindex(index=names, columns=names)
         both = values.combine_first(values.T).reindex(index=names, columns=names).to_numpy()
         image = axis.imshow(both, vmin=-1, vmax=1, cmap="RdBu_r")
+        if np.isnan(both).all():
+            nothing_there(axis, "no direction can be had here")
         axis.set_title(layer_title(result.hooks[i]), fontsize=10)
         axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axis.set_yticks(range(len(names)), names, fontsize=7)
     for axis in axes[: len(shown)]:
         axis.label_outer()
-    figure.colorbar(image, ax=list(axes), label="cosine", shrink=0.6)
+    colour_bar(figure, image, axes, "cosine")
     headline(figure, _title(result), fontsize=12)
     return figure
 

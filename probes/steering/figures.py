@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from cache.shown.counts import numbers_in
 from geometry.figures.captions import counted, sentences
 from geometry.figures.legend import legend_below
-from geometry.figures.panels import PALETTE, Ax, curve, headline, layer_ticks, panels
+from geometry.figures.panels import PALETTE, Ax, colour_bar, curve, headline, layer_ticks, panels
 from geometry.results.result import LayerResult
 from probes.directions.contrasts import unit_name
 
@@ -91,7 +91,7 @@ def steering_grid(result: LayerResult, *, method: str = "mean_difference", ax: A
         axis.set_ylabel("alpha")
         axis.set_title(f"{method}, positions: {positions}", fontsize=10)
     axes[-1].set_xlabel("layer")
-    figure.colorbar(image, ax=list(axes), shrink=0.85, label="success")
+    colour_bar(figure, image, axes, "success")
     return figure
 
 

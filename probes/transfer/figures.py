@@ -17,6 +17,7 @@ from geometry.figures.panels import (
     Ax,
     Shown,
     band,
+    colour_bar,
     colours,
     curve,
     headline,
@@ -201,7 +202,7 @@ def _heatmaps(
         image = _heatmap(axis, table[table["layer"] == layer], receivers, donors, value, beside)
         axis.set_title("embed" if layer < 0 else f"layer {layer}", fontsize=10)
         axis.set_ylabel("receiver", fontsize=9)
-    figure.colorbar(image, ax=list(axes), shrink=0.6, label=label, aspect=30)
+    colour_bar(figure, image, axes, label)
 
 
 def _heatmap(

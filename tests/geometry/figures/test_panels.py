@@ -12,6 +12,7 @@ from geometry.figures.panels import (
     MOST_SHOWN,
     PALETTE,
     band,
+    colour_bar,
     colours,
     curve,
     layer_ticks,
@@ -155,3 +156,14 @@ def test_there_are_as_many_different_colours_as_asked_for(n):
 def test_ticks_are_even_and_begin_with_the_first_layer(axis, layers, most, names):
     layer_ticks(axis, list(layers), most=most)
     assert [label.get_text() for label in axis.get_xticklabels()] == names
+
+
+@pytest.mark.parametrize("height", [3, 40])
+def test_a_colour_bar_is_as_thick_in_a_long_figure_as_in_a_short_one(height):
+    figure = Figure(figsize=(6, height), layout="constrained")
+    axis = figure.subplots()
+    colour_bar(figure, axis.imshow([[0, 1]], aspect="auto"), [axis], "share")
+    figure.draw_without_rendering()
+    bar = figure.axes[1]
+    assert bar.get_ylabel() == "share"
+    assert 0.1 < bar.get_position().width * 6 < 0.25

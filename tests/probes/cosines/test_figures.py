@@ -70,3 +70,11 @@ def test_many_directions_are_matrices_a_panel_a_layer():
     assert [label.get_text() for label in panels[0].get_yticklabels()] == NAMES
     assert figure.axes[-1].get_ylabel() == "cosine"
     assert "4 directions (pca)" in figure.caption
+
+
+def test_a_layer_without_any_direction_says_so():
+    found = result()
+    found.dataset["cosine"][0] = np.nan
+    first, second, _ = cosine_matrices(found, layers=2).axes
+    assert [text.get_text() for text in first.texts] == ["no direction can be had here"]
+    assert not second.texts
