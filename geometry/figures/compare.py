@@ -64,8 +64,9 @@ def shared_index_by_layer(
         len(pairs), caption, most_columns=_COLUMNS, each=(4.2, 3.2), beside=(0.3, 1.0), sharey=True, ax=ax
     )
     shown = table[[pair in pairs for pair in zip(table["a"], table["b"], strict=True)]]
-    drawn = shown[["value", "ci_low", "ci_high", "control_min", "control_max"]]
-    between = limits(drawn, least=(-0.2, 1.0), within=_SHOWN)  # of all panels, which share it
+    drawn = shown[["ci_low", "ci_high", "control_min", "control_max"]]
+    values = result.table.loc[result.table["measure"] == measure, "value"]
+    between = limits(drawn, values, least=(-0.2, 1.0), within=_SHOWN)  # of all panels, which share it
     for (a, b), axis in zip(pairs, axes, strict=False):
         mine = _of(table, a, b)
         _band(axis, mine, between)
@@ -104,7 +105,8 @@ def described_by_layer(result: LayerResult, measures: Sequence[str]) -> Figure:
     figure = PlainFigure(caption, figsize=size, layout="constrained")
     grid = figure.subplots(len(measures), len(pairs), squeeze=False, sharey="row")
     for line, measure in zip(grid, measures, strict=True):
-        between = limits(table.loc[table["measure"] == measure, "value"], least=(0.0, 1.0), within=_SHOWN)
+        drawn = table.loc[table["measure"] == measure, ["value", "permuted_mean", "control_min", "control_max"]]
+        between = limits(drawn, least=(0.0, 1.0), within=_SHOWN)
         for number, ((a, b), axis) in enumerate(zip(pairs, line, strict=True)):
             mine = _of(table[table["measure"] == measure], a, b)
             _band(axis, mine, between)

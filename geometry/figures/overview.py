@@ -41,7 +41,7 @@ def families_overview(result: LayerResult, *, measure: str = "matched_cosine") -
     figure = PlainFigure(_caption(result, plain, measure), figsize=size, layout="constrained")
     axes = figure.subplots(n, n, squeeze=False, sharex=True, sharey=True)
     drawn: dict[tuple[int, int], Axes] = {}
-    between = limits(table[["value", "control_min", "control_max"]], least=(0.0, 1.0), within=_SHOWN)
+    between = limits(table[["value", "permuted_mean", "control_min", "control_max"]], least=(0.0, 1.0), within=_SHOWN)
     for line, column in product(range(n), range(n)):
         mine = _of(table, names[line + 1], names[column]) if column <= line else table[:0]
         if len(mine):

@@ -60,7 +60,7 @@ def _panel(axis: Axes, mine: pd.DataFrame, colour: str) -> None:
     curve(axis, layers, value, color=colour, linewidth=1.5, marker="o", markersize=3, label="probe", within=_SHOWN)
     if np.isfinite(se).any():
         band(axis, layers, value - se, value + se, color=colour, alpha=0.25, within=_SHOWN)
-    low, high = limits(mine[["value", "control_task", "null_mean", "chance"]], least=(0.0, 1.0), within=_SHOWN)
+    low, high = limits(_drawn(mine), mine[["null_mean", "chance"]], least=(0.0, 1.0), within=_SHOWN)
     axis.set_ylim(low - 0.05, high + 0.06)
     layer_ticks(axis, layers.tolist(), most=8)
     axis.spines[["top", "right"]].set_visible(False)

@@ -146,3 +146,15 @@ def test_the_first_panel_of_each_line_names_what_is_measured():
     pairs = {f"a - {name}": [0.1, 0.2, 0.3, 0.4] for name in "bcde"}
     named = [axis.get_ylabel() for axis in shared_index_by_layer(comparisons.result(pairs)).axes[:4]]
     assert named == ["matched_cosine", "", "", "matched_cosine"]
+
+
+def test_what_stands_beside_the_values_is_inside_the_axis_too():
+    """The mean under permuted members, and the readout removed, lie lower than any value."""
+    described = comparisons.result({"a - b": [0.5] * 4}, measure="cka", readout=False, half=np.nan, control=0.1)
+    described.dataset["permuted_mean"][:] = -0.4
+    decided = comparisons.result({"a - b": [0.5] * 4})
+    decided.dataset["value"][..., 1, :] = -0.6
+    for figure in (described_by_layer(described, ["cka"]), shared_index_by_layer(decided)):
+        axis = figure.axes[0]
+        assert axis.get_ylim()[0] < min(np.nanmin(one.get_ydata()) for one in axis.get_lines() if len(one.get_ydata()))
+        assert not [one for one in axis.get_lines() if one.get_marker() in ("v", "^")]
