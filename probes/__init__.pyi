@@ -16,6 +16,7 @@ from .edits.hooks import steer as steer
 from .linear.by_layer import probe_by_layer as probe_by_layer
 from .linear.tasks import Question as Question
 from .receivers.roles import Roles as Roles
+from .sae.load import load_sae as load_sae
 from .steering.cells import sweep_summary as sweep_summary
 from .steering.settings import Grid as Grid
 from .steering.sweep import sweep as sweep

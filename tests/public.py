@@ -15,6 +15,7 @@ OF_ROOMS = {
     "probes.directions.direction": "direction_of",
     "probes.directions.members": "member_edit reversal",
     "probes.directions.subspaces": "index_subspace leace",
+    "probes.sae.quality": "sae_quality",
     "probes.steering.cells": "before_and_after nested_cells success_by_layer",
     "probes.transfer.query_position": "last_or_answer",
 }

@@ -14,6 +14,7 @@ import geometry
 import probes
 from cache import ActivationStore, Hook, plan_recording, record
 from probes.directions.direction import direction_of
+from tests.probes.sae.saved import save
 
 PACKAGES = (cache, geometry, probes)
 EXPORTED = {name: getattr(package, name) for package in PACKAGES for name in package.__all__}
@@ -32,11 +33,12 @@ def shown():
 
 @pytest.fixture(scope="module")
 def place(gpt2, prompts, tmp_path_factory):
-    """A folder with two recordings of the same prompts."""
+    """A folder with two recordings of the same prompts, and an SAE."""
     place = tmp_path_factory.mktemp("examples")
     for name, sites in (("tour", None), ("neurons", "mlp_post")):
         plan = plan_recording(gpt2, prompts, sites=sites, positions="members")
         record(gpt2, plan, place / "activations" / f"{name}.h5")
+    save(place / "sae")
     return place
 
 

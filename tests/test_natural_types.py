@@ -23,6 +23,9 @@ from probes.directions.contrasts import contrast
 from probes.directions.direction import direction_of
 from probes.directions.members import member_edit, reversal
 from probes.directions.subspaces import index_subspace, leace
+from probes.sae.basis import SAEBasis
+from probes.sae.coding import Nonlinearity
+from probes.sae.quality import sae_quality
 from probes.transfer.query_position import last_or_answer
 from tests.probes.sweeps import small_store
 from tests.public import PUBLIC
@@ -50,6 +53,7 @@ VIEWED = {
 WHERE = {name: lambda s, m, call=call, **o: call(s.view(**o), m) for name, call in VIEWED.items()} | {
     "member_edit": lambda s, m, **o: member_edit(s, (SITE), "digits", 2, 4, **o),
     "reversal": lambda s, m, **o: reversal(s, ("resid_post", 1), "digits", **o),
+    "sae_quality": lambda s, m, **o: sae_quality_of(s, **o),
 }
 EDITED = {
     "erasure_matrix": lambda v, m: probes.erasure_matrix(v, m, ROLES),
@@ -57,6 +61,16 @@ EDITED = {
     "transfer_matrix": lambda v, m: probes.transfer_matrix(v, m, ROLES),
 }
 """Functions that take a view of no chosen rows."""
+
+
+def sae_quality_of(store, **options):
+    """The table of an SAE that explains all."""
+    eye = torch.eye(store.width(Hook("resid_post", 1)))
+    both = torch.cat([eye, -eye])
+    zeros = torch.zeros(len(both)), torch.zeros(len(eye))
+    sae = SAEBasis(both.T, *zeros, both, zeros[1], Nonlinearity("relu"), hook=Hook("resid_post", 1))
+    return sae_quality(sae, store, **options)
+
 
 SLOW = "umap_by_layer"  # chooses its rows by the same function as nmf_by_layer, and compiles for ten seconds
 QUERIES = {"member_edit": "member >= 0 and kind == 'increasing'", "sweep": "is_last and kind == 'increasing'"}

@@ -18,6 +18,8 @@ from cache import ActivationStore, Hook
 from cache.errors import GeometryError
 from probes.directions.direction import direction_of
 from probes.directions.subspaces import index_subspace
+from probes.sae.basis import SAEBasis
+from probes.sae.coding import Nonlinearity
 from tests.geometry.cli.every_command import make_place
 from tests.public import PUBLIC
 
@@ -62,6 +64,16 @@ FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction
 NUMBERS = {name: numbers_of(function) for name, function in FUNCTIONS.items() if numbers_of(function)}
 
 LAST = {"layers": "2"}
+SITE = Hook("resid_post", 1)
+
+
+def sae_of(width):
+    """An SAE that explains all."""
+    both = torch.cat([torch.eye(width), -torch.eye(width)])
+    zeros = torch.zeros(2 * width), torch.zeros(width)
+    return SAEBasis(both.T, *zeros, both, zeros[1], Nonlinearity("relu"), hook=SITE)
+
+
 CALLS = {
     "cache.head_outputs": lambda rig: ((rig.store, rig.model), {"layer": 1}),
     "cache.plan_recording": lambda rig: ((rig.model, ["one", "two"]), {}),
@@ -96,6 +108,10 @@ CALLS = {
     "probes.probe_by_layer": lambda rig: (
         (rig.store.view(**LAST), probes.Question("angle", families=["months"])),
         {"n_permutations": 1},
+    ),
+    "probes.sae_quality": lambda rig: (
+        (sae_of(rig.store.width(SITE)), rig.store),
+        {"model": rig.model, "n_prompts": 2},
     ),
     "probes.steer": lambda rig: (
         (rig.model, direction_of(torch.ones(33), Hook("resid_post", 1), "ones")),

@@ -1,0 +1,220 @@
+"""How well an SAE explains the rows of a store, and what the model does with its reconstruction in their place."""
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool
+
+from cache.errors import InputError
+from cache.models.hooks import Hook
+from cache.models.model import LoadedModel
+from cache.store.store import ActivationStore, check_open, check_source
+from cache.store.view import Where, row_mask
+from geometry.bases.reconstruction import Reconstruction, explained_variance
+from probes.directions.prompts import stored_prompts
+from probes.edits.splicing import Spliced, splice_effects
+from probes.sae.basis import SAEBasis, Transcoder
+
+FLOOR = 0.5
+"""Explained variance, and accuracy as a share of the model's own, below which an SAE is warned of."""
+
+ALL = "all rows"
+_SAMPLE = 256  # rows, spread evenly, that are read when an SAE is loaded
+_BETTER = 0.05  # by which another site is explained better before it is told
+_AT_ONCE = 1 << 23  # values of features in memory
+
+
+@dataclass(frozen=True, eq=False)
+class SAEQuality:
+    """What an SAE makes of a store's rows, set by set.
+
+    Attributes:
+        table: one row a set of rows, the last one all: `set`, and what `Reconstruction.said` says of its rows
+            (`n_rows`, `explained_variance`, `without_largest`, `median_dimension`, `l0`, `dead`). With the model:
+            `n_prompts`; `accuracy` and `spliced_accuracy`, the share of prompts continued rightly without and with the
+            reconstruction in the activations' place; `loss` and `spliced_loss`, the cross-entropy of their tokens, in
+            nats; `loss_recovered`, the share of what zeros in their place cost that the reconstruction does not.
+        faults: what was warned of, in sentences.
+    """
+
+    table: pd.DataFrame
+    faults: tuple[str, ...] = field(default=())
+
+
+def sae_quality(
+    sae: SAEBasis | Transcoder,
+    store: ActivationStore,
+    where: Where = None,
+    *,
+    by: str | None = None,
+    model: LoadedModel | None = None,
+    n_prompts: int = 128,
+    floor: float = FLOOR,
+) -> SAEQuality:
+    """Explained variance, L0 and dead features on a store's rows; with the model, its loss and task when spliced in.
+
+    Below the floor a warning says so: a wrongly loaded SAE still has features.
+
+    Args:
+        sae: the SAE or transcoder, loaded with the store.
+        store: the store; rows of BOS are left out.
+        where: which rows, as for `store.load`; None for all.
+        by: a column of `store.prompts` that divides prompts into sets; default: family, or where there is none group.
+        model: the model that was recorded, for what it does with the reconstruction; not of a transcoder.
+        n_prompts: how many prompts it runs, spread evenly over those that rows are of.
+        floor: what explained variance, and accuracy as a share of the model's own, must reach.
+
+    Raises:
+        InputError: no row is chosen, there is no such column, or the SAE knows no site.
+        FingerprintError: the model is not the one recorded.
+
+    Example:
+        >>> sae = load_sae("sae", store=store)
+        >>> quality = sae_quality(sae, store, "is_last", model=model)
+        >>> quality.table["set"].tolist(), quality.faults
+        (['digits', 'numwords', 'months', 'all rows'], ())
+        >>> bool((quality.table["explained_variance"] > 0.99).all())
+        True
+    """
+    check_open(store)
+    if n_prompts < 1 or not -math.inf < floor <= 1:
+        raise InputError(f"n_prompts must be 1 or more and floor a number of at most 1; got {n_prompts} and {floor}")
+    mask = row_mask(store.rows, where) & (store.rows["position"] >= 0).to_numpy()
+    if not mask.any():
+        raise InputError("no row is chosen to see how an SAE does on it")
+    sets = _sets(store, by)
+    tallies = _tallies(sae, store, mask, sets)
+    table = pd.DataFrame([{"set": name, **tally.said()} for name, tally in tallies.items()])
+    if model is not None:
+        table = table.join(_with_model(sae, store, model, mask, sets, list(tallies), n_prompts))
+    faults = tuple(_faults(sae, table.iloc[-1], floor))
+    for fault in faults:
+        warnings.warn(fault, stacklevel=2)
+    return SAEQuality(table, faults)
+
+
+def warn_of_sample(sae: SAEBasis, store: ActivationStore) -> None:
+    """Warn of an SAE that does not explain a sample of a store's rows, or explains another site of it better."""
+    rows = np.flatnonzero(store.rows["position"] >= 0)
+    if not len(rows) or sae.hook is None:
+        return
+    mask = np.zeros(len(store.rows), dtype=bool)
+    mask[rows[np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).astype(int)]] = True
+    sites = [sae.hook, *(one for one in store.hooks if one != sae.hook and store.width(one) == len(sae.centre))]
+    explained = {}
+    for hook in sites:
+        x = store.load(hook, mask)
+        explained[hook] = explained_variance(x, sae.decode(sae.encode(x)))
+    best, own = max(explained, key=lambda hook: explained[hook]), explained[sae.hook]
+    if own < FLOOR:
+        warnings.warn(f"{_explains(sae, own, store)}; is it this model's, and of this site?", stacklevel=3)
+    elif explained[best] > own + _BETTER:
+        warnings.warn(
+            f"{_explains(sae, own, store)}, and {explained[best]:.2f} of {best.name}: is it of that site?", stacklevel=3
+        )
+
+
+def _explains(sae: SAEBasis | Transcoder, share: float, store: ActivationStore) -> str:
+    hook = _written_site(sae)
+    return f"{sae.origin.name} explains {share:.2f} of the variance of {hook.name} in {store.paths[0].name}"
+
+
+def _faults(sae: SAEBasis | Transcoder, whole: "pd.Series[float]", floor: float) -> Iterator[str]:
+    """What is not as it should be of all rows together."""
+    explained = whole["explained_variance"]
+    if explained < floor:
+        yield (
+            f"{sae.origin.name} explains {explained:.2f} of the variance of {_written_site(sae).name}, less than "
+            f"{floor}: is it this model's, and of this site?"
+        )
+    clean, spliced = whole.get("accuracy", np.nan), whole.get("spliced_accuracy", np.nan)
+    if spliced < floor * clean:
+        yield (
+            f"with the reconstruction of {sae.origin.name} in its place the model continues {spliced:.2f} of prompts "
+            f"rightly, and {clean:.2f} without: less than {floor} of it"
+        )
+
+
+def _written_site(sae: SAEBasis | Transcoder) -> Hook:
+    hook = sae.writes if isinstance(sae, Transcoder) else sae.hook
+    if hook is None:
+        raise InputError(f"{sae.origin.name} is of no site that stores have; load it with store=")
+    return hook
+
+
+def _sets(store: ActivationStore, by: str | None) -> pd.Series:
+    """The set of each prompt; an empty name where there are none."""
+    if by is not None and by not in store.prompts:
+        raise InputError(f"by is a column of prompts ({', '.join(map(str, store.prompts.columns))}); got {by!r}")
+    columns = [by] if by is not None else ["family", "group"]
+    chosen = next((name for name in columns if (store.prompts[name] != "").any()), columns[0])
+    return store.prompts[chosen].astype(str)
+
+
+def _tallies(
+    sae: SAEBasis | Transcoder, store: ActivationStore, mask: Bool[np.ndarray, " row"], sets: pd.Series
+) -> dict[str, Reconstruction]:
+    """Each set's tally, in the order of the store, and that of all rows; read in blocks."""
+    reads, writes = (sae.reads if isinstance(sae, Transcoder) else sae.hook), _written_site(sae)
+    if reads is None:
+        raise InputError(f"{sae.origin.name} is of no site that stores have; load it with store=")
+    n_features = len(sae.directions)
+    at_once = max(_AT_ONCE // n_features, 16)
+    of_rows = sets.to_numpy()[store.rows["prompt"].to_numpy()[mask]]
+    names = [name for name in dict.fromkeys(of_rows) if name]
+    blocks = zip(store.blocks(reads, mask, n_rows=at_once), store.blocks(writes, mask, n_rows=at_once), strict=True)
+    tallies: dict[str, Reconstruction] = {}
+    start = 0
+    for x, y in blocks:
+        features = sae.encode(x)
+        out = sae.reconstruct(x) if isinstance(sae, Transcoder) else sae.decode(features)
+        if not tallies:
+            near = y.double().mean(dim=0)
+            tallies = {name: Reconstruction.empty(near, n_features) for name in [*names, ALL]}
+        labels = of_rows[start : start + len(x)]
+        start += len(x)
+        for name, tally in tallies.items():
+            mine = torch.from_numpy(np.flatnonzero((labels == name) | (name == ALL)))
+            if len(mine):
+                tally.add(y[mine], out[mine], features[mine])
+    return tallies
+
+
+def _with_model(
+    sae: SAEBasis | Transcoder,
+    store: ActivationStore,
+    model: LoadedModel,
+    mask: Bool[np.ndarray, " row"],
+    sets: pd.Series,
+    names: Sequence[str],
+    n_prompts: int,
+) -> pd.DataFrame:
+    """The columns of what the model does, by set."""
+    if isinstance(sae, Transcoder):
+        raise InputError(f"{sae.origin.name} is a transcoder, whose reconstruction is of another site; leave model out")
+    check_source(store, model)
+    numbers = np.unique(store.rows["prompt"].to_numpy()[mask])
+    numbers = numbers[np.linspace(0, len(numbers) - 1, min(n_prompts, len(numbers))).astype(int)]
+    found = splice_effects(model, sae, stored_prompts(store, numbers))
+    labels = sets.to_numpy()[numbers]
+    return pd.DataFrame([_of_set(found, (labels == name) | (name == ALL)) for name in names])
+
+
+def _of_set(found: Spliced, chosen: Bool[np.ndarray, " prompt"]) -> dict[str, float]:
+    n_tokens = found.n_tokens[chosen].sum()
+    answered = chosen & ~np.isnan(found.right).any(axis=0)
+    accuracy, spliced = found.right[:, answered].mean(axis=1) if answered.any() else (np.nan, np.nan)
+    loss, with_it, _ = found.loss[:, chosen].sum(axis=1) / n_tokens if n_tokens else [np.nan] * 3
+    return {
+        "n_prompts": int(chosen.sum()),
+        "accuracy": float(accuracy),
+        "spliced_accuracy": float(spliced),
+        "loss": float(loss),
+        "spliced_loss": float(with_it),
+        "loss_recovered": found.recovered(chosen),
+    }
