@@ -284,6 +284,7 @@ def test_tests_mirror_the_source():
         "cache/loading/folder.py": "cache/models/test_model.py",
         "cache/loading/gguf.py": "cache/models/test_model.py",
         "cache/loading/hashes.py": "cache/models/test_model.py",
+        "cache/loading/hub.py": "cache/models/test_model.py",
         "cache/loading/sources.py": "cache/models/test_model.py",
         "cache/models/checks.py": "cache/loading/test_load.py",
         "cache/models/site_checks.py": "cache/loading/test_load.py",

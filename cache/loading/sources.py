@@ -2,16 +2,13 @@
 
 import importlib.metadata
 import importlib.util
-import socket
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
-from urllib.request import getproxies, proxy_bypass
 
 from cache.errors import InputError, NotAvailableError
 from cache.loading.gguf import DEMO_MODEL, DEMO_WHEEL, convert_once, converted_folder, demo_gguf
+from cache.loading.hub import hub_reachable
 
-_PROBE_SECONDS = 2.0
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
@@ -76,23 +73,6 @@ def hub_name(name: str) -> str:
     except HFValidationError as error:
         raise InputError(f"{name!r} cannot be a model's name; try gpt2-small, {DEMO_MODEL} or a folder") from error
     return full
-
-
-def hub_reachable() -> bool:
-    """Whether the Hub's host (or the proxy to it) answers within two seconds, and offline mode is not on."""
-    from huggingface_hub import constants
-
-    url = urlparse(constants.ENDPOINT)
-    if not proxy_bypass(url.hostname or ""):
-        url = urlparse(getproxies().get(url.scheme, constants.ENDPOINT))
-    if constants.HF_HUB_OFFLINE or not url.hostname:
-        return False
-    port = url.port or (443 if url.scheme == "https" else 80)
-    try:
-        with socket.create_connection((url.hostname, port), timeout=_PROBE_SECONDS):
-            return True
-    except OSError:
-        return False
 
 
 def cached_models() -> list[str]:

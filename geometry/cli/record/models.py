@@ -91,7 +91,8 @@ def _unseen(check: str, findings: "list[Finding]") -> bool:
 def _list(*, as_json: bool, full: bool, quiet: bool) -> None:
     import pandas as pd
 
-    from cache.loading.sources import available_models, hub_reachable
+    from cache.loading.hub import hub_reachable
+    from cache.loading.sources import available_models
 
     rows = pd.DataFrame(available_models())
     reachable = hub_reachable()
