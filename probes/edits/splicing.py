@@ -10,11 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cache import Hook, LoadedModel
-from cache.errors import InputError
 from cache.models.model import check_loaded
-from cache.models.tokens import tokenize
+from cache.models.tokens import TokenizedPrompts, token_faults, tokenize
 from cache.prompts.prompt import Prompts
-from cache.tasks import task_table
 from geometry.bases.basis import FeatureBasis, LinearBasis
 from probes.edits.edit import Change, Edit
 from probes.edits.hooks import edited
@@ -76,13 +74,13 @@ def splice_effects(model: LoadedModel, basis: FeatureBasis, prompts: Prompts, *,
     texts = [torch.from_numpy(tokenized.seen(i)) for i in range(len(prompts))]
     for text in texts:
         model.check_text(text.tolist())
-    loss, right = np.zeros((3, len(texts))), np.full((2, len(texts)), np.nan)
+    answers = _answers(tokenized)
+    loss, right = np.zeros((3, len(texts))), np.full((3, len(texts)), np.nan)
     for number, edit in enumerate(ways):
         with edited(model, [edit], "all") if edit else nullcontext():
-            loss[number] = _losses(model, texts, batch_tokens)
-            if number < len(right):
-                right[number] = _right(model, prompts, batch_tokens)
-    return Spliced(np.array([len(text) - 1 for text in texts]), loss, right)
+            loss[number], top = _losses(model, texts, batch_tokens)
+        right[number] = np.where(answers < 0, np.nan, top == answers)
+    return Spliced(np.array([len(text) - 1 for text in texts]), loss, right[:2])
 
 
 def _of_the_whole(basis: FeatureBasis, change: Change) -> Edit:
@@ -93,26 +91,24 @@ def _of_the_whole(basis: FeatureBasis, change: Change) -> Edit:
     return Edit(LinearBasis(torch.zeros(width), every, every, hook, basis.weights), change)
 
 
-def _losses(model: LoadedModel, texts: Sequence[Int[Tensor, " pos"]], batch_tokens: int) -> Float[np.ndarray, " text"]:
-    """The summed cross-entropy of each text's tokens but the first, texts of equal length together."""
-    loss = np.zeros(len(texts))
+def _losses(
+    model: LoadedModel, texts: Sequence[Int[Tensor, " pos"]], batch_tokens: int
+) -> tuple[Float[np.ndarray, " text"], Int[np.ndarray, " text"]]:
+    """The summed cross-entropy of each text's tokens but the first, and the likeliest token after it."""
+    loss, top = np.zeros(len(texts)), np.zeros(len(texts), dtype=np.int64)
     lengths = np.array([len(text) for text in texts])
     for length in np.unique(lengths):
         of_length = np.flatnonzero(lengths == length)
         for batch in np.array_split(of_length, -(-len(of_length) * length // batch_tokens)):
             tokens = torch.stack([texts[i] for i in batch])
             with torch.inference_mode():
-                said = model.logits(tokens)[:, :-1].log_softmax(dim=-1)
-            loss[batch] = -said.gather(-1, tokens[:, 1:, None]).sum(dim=(1, 2)).double().numpy()
-    return loss
+                said = model.logits(tokens).log_softmax(dim=-1)
+            loss[batch] = -said[:, :-1].gather(-1, tokens[:, 1:, None]).sum(dim=(1, 2)).double().numpy()
+            top[batch] = said[:, -1].argmax(dim=-1).numpy()
+    return loss, top
 
 
-def _right(model: LoadedModel, prompts: Prompts, batch_tokens: int) -> Float[np.ndarray, " prompt"]:
-    """Whether each prompt is continued rightly, as the task table counts; nan where it has no such answer."""
-    right = np.full(len(prompts), np.nan)
-    try:
-        answers = task_table(model, prompts, batch_tokens=batch_tokens).answers
-    except InputError:  # no prompt has an answer of one token
-        return right
-    right[answers["prompt"].to_numpy()] = answers["correct"].to_numpy(dtype=float)
-    return right
+def _answers(tokenized: TokenizedPrompts) -> Int[np.ndarray, " prompt"]:
+    """Each prompt's answer as a token; -1 where the task table would not measure it."""
+    asked = zip(tokenized.prompts, tokenized.answers, token_faults(tokenized), strict=True)
+    return np.array([answer[0] if prompt.answer and fault is None else -1 for prompt, answer, fault in asked])

@@ -10,12 +10,8 @@ import torch
 from torch import Tensor
 
 from cache.errors import CorruptFileError, InputError, NotAvailableError
+from probes.sae.sources import CONFIG, PICKLED, WEIGHTS, SAESource
 from probes.sae.weights import SavedSAE, Whitening
-
-CONFIG = "cfg.json"
-WEIGHTS = "sae_weights.safetensors"
-PICKLED = (".pt", ".pth", ".bin", ".pkl", ".npz")
-"""Endings of files that are not read: loading pickled weights may run what they say."""
 
 _SCALER = "activation_scaler.json"
 _WHITENING = "activation_whitening.safetensors"
@@ -25,34 +21,21 @@ _FORMER_NAMES = MappingProxyType(
 )
 
 
-def read_folder(
-    folder: str | Path,
-    name: str = "",
-    scale: float | None = None,
-    more: Mapping[str, Any] = MappingProxyType({}),
-) -> SavedSAE:
+def read_files(source: SAESource) -> SavedSAE:
     """An SAE in a folder with `cfg.json` and `sae_weights.safetensors`, as sae-lens saves it or checkpoints it.
-
-    Args:
-        folder: the folder.
-        name: what messages call it; its path if empty.
-        scale: what activations were multiplied by, if that is known from elsewhere.
-        more: fields of the configuration that are known from elsewhere.
 
     Raises:
         NotAvailableError: a file is not there.
         InputError: it has pickled weights.
         CorruptFileError: a file is damaged.
     """
-    folder = Path(folder).expanduser()
-    name = name or str(folder)
-    check_ending(folder)
-    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
+    folder, name = source.folder, source.name
+    if folder is None or not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise _missing(folder, name)
     given = _json(folder / CONFIG)
-    config = current_config({**given, **more} if isinstance(given, dict) else given, name)
+    config = current_config({**given, **source.more} if isinstance(given, dict) else given, name)
     scaler = _json(folder / _SCALER) if (folder / _SCALER).is_file() else {}
-    known = scaler.get("scaling_factor") if scale is None else scale
+    known = scaler.get("scaling_factor") if source.scale is None else source.scale
     if known is not None and not (isinstance(known, int | float) and 0 < known < float("inf")):
         raise CorruptFileError(f"{name} has a scale of activations that is no positive number: {known!r}")
     return SavedSAE(
@@ -62,16 +45,6 @@ def read_folder(
         scale=None if known is None else float(known),
         whitening=_whitening(folder / _WHITENING),
     )
-
-
-def check_ending(path: Path) -> None:
-    """Refuse a file of pickled weights.
-
-    Raises:
-        InputError: its name ends as such files' do.
-    """
-    if path.suffix.lower() in PICKLED:
-        raise InputError(f"{path} is not read: pickled weights may run code; give a folder with {CONFIG} and {WEIGHTS}")
 
 
 def current_config(given: Any, name: str) -> dict[str, Any]:
@@ -108,9 +81,9 @@ def current_config(given: Any, name: str) -> dict[str, Any]:
     return {**config, "metadata": {key: former[key] for key in kept if key in former}}
 
 
-def _missing(folder: Path, name: str) -> Exception:
-    if not folder.is_dir():
-        return NotAvailableError(f"no folder {str(folder)!r}; an SAE's folder has {CONFIG} and {WEIGHTS}")
+def _missing(folder: Path | None, name: str) -> Exception:
+    if folder is None or not folder.is_dir():
+        return NotAvailableError(f"no folder {name!r}; an SAE's folder has {CONFIG} and {WEIGHTS}")
     others = [path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in PICKLED]
     if others and not (folder / WEIGHTS).is_file():
         return InputError(f"{name} has pickled weights ({others[0]}), which are not loaded; it needs {WEIGHTS}")

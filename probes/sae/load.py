@@ -6,18 +6,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from cache.errors import FingerprintError, InputError
+from cache.errors import FingerprintError, InputError, NotAvailableError
 from cache.loading.sources import hub_name
 from cache.models.hooks import Hook
 from cache.models.model import LoadedModel, check_loaded
 from cache.store.store import ActivationStore, check_open
 from probes.sae.basis import Origin, SAEBasis, Transcoder
-from probes.sae.files import check_ending, current_config, read_folder
+from probes.sae.files import current_config, read_files
 from probes.sae.quality import warn_of_sample
-from probes.sae.releases import read_release
+from probes.sae.sources import find_sae
 from probes.sae.weights import SavedSAE, sae_of
+
+Features = TypeVar("Features", bound=SAEBasis | Transcoder)
 
 
 def load_sae(
@@ -59,18 +61,15 @@ def load_sae(
         >>> bool(error.square().mean() < 0.01 * x.var())
         True
     """
-    sae = sae_of(_saved(source, sae_id))
+    sae = read_sae(source, sae_id)
     if isinstance(sae, Transcoder):
         raise InputError(f"{sae.origin.name} is a transcoder, which reads one site and writes another; load_transcoder")
     if store is not None:
         check_open(store)
+        sae = matched(sae, store, called)
     if model is not None:
         check_loaded(model)
-    for where in (store, model):
-        if where is not None:
-            place = place_of(where)
-            check_origin(sae.origin, place, called)
-            sae = replace(sae, hook=site_at(sae.origin, place, sae.hook, len(sae.offset)), weights=place.weights)
+        sae = matched(sae, model, called)
     if store is not None:
         warn_of_sample(sae, store)
     return sae
@@ -80,17 +79,33 @@ def load_transcoder(
     source: Any, sae_id: str | None = None, *, store: ActivationStore | None = None, called: str | None = None
 ) -> Transcoder:
     """A transcoder, with what it reads, writes and belongs to checked; arguments and errors are those of `load_sae`."""
-    found = sae_of(_saved(source, sae_id))
+    found = read_sae(source, sae_id)
     if not isinstance(found, Transcoder):
         raise InputError(f"{found.origin.name} is an SAE, which reads and writes one site; load_sae")
     if store is None:
         return found
     check_open(store)
-    place = place_of(store)
-    check_origin(found.origin, place, called)
-    reads = site_at(found.origin, place, found.reads, len(found.encoder))
-    writes = site_at(found.origin, place, found.writes, len(found.offset))
-    return replace(found, reads=reads, writes=writes, weights=place.weights)
+    return matched(found, store, called)
+
+
+def read_sae(source: Any, sae_id: str | None = None) -> SAEBasis | Transcoder:
+    """An SAE or transcoder as its files have it, whatever it belongs to; errors are those of `load_sae`."""
+    return sae_of(_saved(source, sae_id))
+
+
+def matched(sae: Features, where: ActivationStore | LoadedModel, called: str | None = None) -> Features:
+    """The same with its sites in a store or model, and the hash of the weights.
+
+    Raises:
+        InputError, FingerprintError: it belongs to another, as for `load_sae`.
+    """
+    place = place_of(where)
+    check_origin(sae.origin, place, called)
+    sites = {"reads": "encoder", "writes": "offset"} if isinstance(sae, Transcoder) else {"hook": "offset"}
+    there: dict[str, Any] = {
+        name: site_at(sae.origin, place, getattr(sae, name), len(getattr(sae, wide))) for name, wide in sites.items()
+    }
+    return replace(sae, weights=place.weights, **there)
 
 
 @dataclass(frozen=True)
@@ -204,16 +219,20 @@ def _last_name(name: str) -> str:
 
 def _saved(source: Any, sae_id: str | None) -> SavedSAE:
     """What there is of an SAE before it is looked at."""
-    if isinstance(source, str | Path):
-        path = Path(source).expanduser()
-        check_ending(path)
-        if path.is_dir() and sae_id is not None:
-            raise InputError(f"{path} is a folder with one SAE; an id such as {sae_id!r} names one of a release")
-        if path.is_dir() or not isinstance(source, str) or source.startswith((".", "/", "~")):
-            return read_folder(path)
-        found = read_release(source, sae_id)
-        return found if isinstance(found, SavedSAE) else _in_memory(found, f"{source} {sae_id}")
-    return _in_memory(source, f"this {type(source).__name__}")
+    if not isinstance(source, str | Path):
+        return _in_memory(source, f"this {type(source).__name__}")
+    found = find_sae(source, sae_id)
+    return read_files(found) if found.folder is not None else _converted(found.name, str(source), str(sae_id))
+
+
+def _converted(name: str, release: str, sae_id: str) -> SavedSAE:
+    """An SAE that sae-lens makes of files in another format, which it asks the Hub for."""
+    from sae_lens import SAE
+
+    try:
+        return _in_memory(SAE.from_pretrained(release, sae_id, device="cpu"), name)
+    except OSError as error:
+        raise NotAvailableError(f"{name} could not be downloaded: {error}") from error
 
 
 def _in_memory(sae: Any, name: str) -> SavedSAE:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from cache.errors import InputError
+from cache.families.controls import CONTROL_PREFIX
 from cache.models.hooks import Hook
 from cache.models.model import LoadedModel
 from cache.store.store import ActivationStore, check_open, check_source
@@ -24,6 +25,7 @@ FLOOR = 0.5
 """Explained variance, and accuracy as a share of the model's own, below which an SAE is warned of."""
 
 ALL = "all rows"
+CONTROLS = "controls"
 _SAMPLE = 256  # rows, spread evenly, that are read when an SAE is loaded
 _BETTER = 0.05  # by which another site is explained better before it is told
 _AT_ONCE = 1 << 23  # values of features in memory
@@ -64,9 +66,10 @@ def sae_quality(
         sae: the SAE or transcoder, loaded with the store.
         store: the store; rows of BOS are left out.
         where: which rows, as for `store.load`; None for all.
-        by: a column of `store.prompts` that divides prompts into sets; default: family, or where there is none group.
+        by: a column of `store.prompts` that divides prompts into sets; default: family, controls together, or where
+            there is none group.
         model: the model that was recorded, for what it does with the reconstruction; not of a transcoder.
-        n_prompts: how many prompts it runs, spread evenly over those that rows are of.
+        n_prompts: how many prompts it runs: as many of each set, spread evenly; none of controls.
         floor: what explained variance, and accuracy as a share of the model's own, must reach.
 
     Raises:
@@ -148,12 +151,13 @@ def _written_site(sae: SAEBasis | Transcoder) -> Hook:
 
 
 def _sets(store: ActivationStore, by: str | None) -> pd.Series:
-    """The set of each prompt; an empty name where there are none."""
+    """The set of each prompt, controls being one of families; an empty name where there are none."""
     if by is not None and by not in store.prompts:
         raise InputError(f"by is a column of prompts ({', '.join(map(str, store.prompts.columns))}); got {by!r}")
     columns = [by] if by is not None else ["family", "group"]
     chosen = next((name for name in columns if (store.prompts[name] != "").any()), columns[0])
-    return store.prompts[chosen].astype(str)
+    sets = store.prompts[chosen].astype(str)
+    return sets if by is not None else sets.mask(sets.str.startswith(CONTROL_PREFIX), CONTROLS)
 
 
 def _tallies(
@@ -198,11 +202,22 @@ def _with_model(
     if isinstance(sae, Transcoder):
         raise InputError(f"{sae.origin.name} is a transcoder, whose reconstruction is of another site; leave model out")
     check_source(store, model)
-    numbers = np.unique(store.rows["prompt"].to_numpy()[mask])
-    numbers = numbers[np.linspace(0, len(numbers) - 1, min(n_prompts, len(numbers))).astype(int)]
+    numbers = _spread(np.unique(store.rows["prompt"].to_numpy()[mask]), sets, n_prompts)
     found = splice_effects(model, sae, stored_prompts(store, numbers))
     labels = sets.to_numpy()[numbers]
     return pd.DataFrame([_of_set(found, (labels == name) | (name == ALL)) for name in names])
+
+
+def _spread(numbers: Int[np.ndarray, " prompt"], sets: pd.Series, n_prompts: int) -> Int[np.ndarray, " chosen"]:
+    """Prompts to run: as many of each set, evenly over its own; none of controls, which are no task."""
+    labels = sets.to_numpy()[numbers]
+    names = [name for name in dict.fromkeys(labels) if name != CONTROLS] or [CONTROLS]
+    chosen = []
+    for number, name in enumerate(names):
+        mine = numbers[labels == name]
+        share = n_prompts // len(names) + (number < n_prompts % len(names))
+        chosen.append(mine[np.linspace(0, len(mine) - 1, min(share, len(mine))).astype(int)])
+    return np.sort(np.concatenate(chosen))
 
 
 def _of_set(found: Spliced, chosen: Bool[np.ndarray, " prompt"]) -> dict[str, float]:

@@ -1,20 +1,39 @@
-"""SAEs of the Hub by sae-lens's names of them: looked up in its table, and in the local Hugging Face cache first."""
+"""Where an SAE's files are: a folder, or by sae-lens's names of them the Hugging Face cache, or the Hub."""
 
 import difflib
 import importlib.util
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cache.errors import InputError, NotAvailableError
-from cache.loading.sources import hub_reachable
-from probes.sae.files import CONFIG, WEIGHTS, read_folder
-from probes.sae.weights import SavedSAE
 
-_PICKLED = ("connor_rob_hook_z", "dictionary_learning_1", "deepseek_r1", "goodfire", "qwen_scope")
+CONFIG = "cfg.json"
+WEIGHTS = "sae_weights.safetensors"
+PICKLED = (".pt", ".pth", ".bin", ".pkl", ".npz")
+"""Endings of files that are not read: loading pickled weights may run what they say."""
+
+_OF_PICKLED = ("connor_rob_hook_z", "dictionary_learning_1", "deepseek_r1", "goodfire", "qwen_scope")
 """sae-lens's loaders of releases of pickled weights."""
+
+
+@dataclass(frozen=True)
+class SAESource:
+    """An SAE's files.
+
+    Attributes:
+        name: what messages call it.
+        folder: where they are; None of a release in another format, which sae-lens is to convert.
+        scale: what activations were multiplied by before it read them, where sae-lens's table of releases knows.
+        more: fields of the configuration that the table knows.
+    """
+
+    name: str
+    folder: Path | None
+    scale: float | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -28,31 +47,58 @@ class _Entry:
     more: dict[str, Any]
 
 
-def read_release(release: str, sae_id: str | None) -> "SavedSAE | Any":
-    """An SAE by its release and id, from the Hugging Face cache or the Hub.
+def find_sae(source: str | Path, sae_id: str | None = None) -> SAESource:
+    """The files of an SAE, downloaded if need be. Nothing heavy is imported, so that what is not there is told at once.
 
     Args:
-        release: sae-lens's name of a release (`gpt2-small-res-jb`), or a repository on the Hub (`owner/name`).
-        sae_id: which of its SAEs (`blocks.6.hook_resid_pre`), or of a repository's folders.
-
-    Returns:
-        The SAE as its files hold it; of a release in another format the SAE that sae-lens makes of it.
+        source: a folder; sae-lens's name of a release (`gpt2-small-res-jb`); or a repository on the Hub (`owner/name`).
+        sae_id: of a release, which of its SAEs (`blocks.6.hook_resid_pre`); of a repository, which folder.
 
     Raises:
         InputError: there is no such release or SAE; the message names near ones. Or it has pickled weights.
-        NotAvailableError: it is neither in the cache nor within reach.
+        NotAvailableError: it is neither here nor within reach.
     """
-    entry = _Entry(release, "sae_lens", {}, {}, {}) if "/" in release else _entry(release)
+    path = Path(source).expanduser()
+    check_ending(path)
+    if path.is_dir() and sae_id is not None:
+        raise InputError(f"{path} is a folder with one SAE; an id such as {sae_id!r} names one of a release")
+    if path.is_dir() or not isinstance(source, str) or source.startswith((".", "/", "~")):
+        return SAESource(str(path), path)
+    entry = _Entry(source, "sae_lens", {}, {}, {}) if "/" in source else _entry(source)
     if not sae_id or (entry.folders and sae_id not in entry.folders):
-        raise InputError(f"{release} has no SAE {sae_id!r}; {_near(sae_id or '', entry.folders)}")
-    if entry.loader in _PICKLED:
+        raise InputError(f"{source} has no SAE {sae_id!r}; {_near(sae_id or '', entry.folders)}")
+    return _of_release(f"{source} {sae_id}", source, sae_id, entry)
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a file of pickled weights.
+
+    Raises:
+        InputError: its name ends as such files' do.
+    """
+    if path.suffix.lower() in PICKLED:
+        raise InputError(f"{path} is not read: pickled weights may run code; give a folder with {CONFIG} and {WEIGHTS}")
+
+
+def _of_release(name: str, release: str, sae_id: str, entry: _Entry) -> SAESource:
+    if entry.loader in _OF_PICKLED:
         raise InputError(f"{release} is kept as pickled weights, which are not loaded")
-    name = f"{release} {sae_id}"
     if entry.loader != "sae_lens":
-        return _converted(release, sae_id, entry.repo)
+        if not _reachable():
+            raise NotAvailableError(
+                f"{release} ({entry.repo}) is in a format that sae-lens converts with the Hub in reach, which it is "
+                "not; where it is, SAE.from_pretrained(...).save_model(folder) makes a folder that is read anywhere"
+            )
+        return SAESource(name, None)
     folder = entry.folders.get(sae_id, sae_id)
     paths = [_file(name, entry.repo, f"{folder}/{file}") for file in (CONFIG, WEIGHTS)]
-    return read_folder(paths[0].parent, name, entry.scales.get(sae_id), entry.more)
+    return SAESource(name, paths[0].parent, entry.scales.get(sae_id), entry.more)
+
+
+def _reachable() -> bool:
+    from cache.loading.hub import hub_reachable
+
+    return hub_reachable()
 
 
 def _entry(release: str) -> _Entry:
@@ -95,7 +141,7 @@ def _file(name: str, repo: str, file: str) -> Path:
         return Path(hf_hub_download(repo, file, local_files_only=True))
     except (LocalEntryNotFoundError, ValueError):
         pass
-    if not hub_reachable():
+    if not _reachable():
         raise NotAvailableError(
             f"{name} ({repo}) is not in the local Hugging Face cache ({constants.HF_HUB_CACHE}) and "
             f"{constants.ENDPOINT} cannot be reached; give a folder with {CONFIG} and {WEIGHTS}"
@@ -107,18 +153,3 @@ def _file(name: str, repo: str, file: str) -> Path:
     except (HfHubHTTPError, OSError) as error:
         said = str(error).strip()
         raise NotAvailableError(f"{name} ({repo}) could not be downloaded: {said.splitlines()[0]}") from error
-
-
-def _converted(release: str, sae_id: str, repo: str) -> Any:
-    """The SAE that sae-lens makes of files in another format; it asks the Hub which they are."""
-    if not hub_reachable():
-        raise NotAvailableError(
-            f"{release} ({repo}) is in a format that sae-lens converts with the Hub in reach, which it is not; "
-            "where it is, SAE.from_pretrained(...).save_model(folder) makes a folder that is read anywhere"
-        )
-    from sae_lens import SAE
-
-    try:
-        return SAE.from_pretrained(release, sae_id, device="cpu")
-    except OSError as error:
-        raise NotAvailableError(f"{release} {sae_id} could not be downloaded: {error}") from error

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from cache import Hook, load_dataset
+from cache import Hook, load_dataset, task_table
 from cache.errors import InputError
 from cache.prompts.prompt import Prompts
 from geometry.bases.basis import orthonormal_basis
@@ -54,6 +54,13 @@ def test_losses_and_answers_are_those_of_plain_hooks(gpt2, few):
     assert np.ptp(found.loss.sum(axis=1)) > 1
     clean, spliced, zeros = found.loss.sum(axis=1)
     assert found.recovered() == pytest.approx((zeros - spliced) / (zeros - clean))
+
+
+def test_without_the_reconstruction_answers_are_those_of_the_task_table(gpt2, few):
+    answers = task_table(gpt2, few).answers
+    right = np.full(len(few), np.nan)
+    right[answers["prompt"]] = answers["correct"]
+    np.testing.assert_array_equal(splice_effects(gpt2, basis_of(9), few).right[0], right)
 
 
 def test_a_complete_basis_changes_nothing_and_recovers_all(gpt2, few):

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from cache.errors import CorruptFileError, InputError, NotAvailableError
-from probes.sae.files import current_config, read_folder
+from probes.sae.files import current_config, read_files
 from probes.sae.load import load_sae
+from probes.sae.sources import SAESource
 from tests.probes.sae.saved import config_of, perfect_tensors, random_tensors, save
 
 
@@ -18,10 +19,10 @@ def without(tensors, *names):
 
 def test_a_folder_is_read_as_it_was_saved(tmp_path):
     tensors = random_tensors()
-    saved = read_folder(save(tmp_path, tensors))
+    saved = read_files(SAESource("mine", save(tmp_path, tensors)))
     assert saved.config == config_of(tensors)
     assert all(torch.equal(saved.tensors[name], one) for name, one in tensors.items())
-    assert (saved.name, saved.scale, saved.whitening) == (str(tmp_path), None, None)
+    assert (saved.name, saved.scale, saved.whitening) == ("mine", None, None)
 
 
 @pytest.mark.parametrize("name", ["sae.pt", "weights.bin", "params.npz", "SAE.PTH"])

@@ -1,5 +1,6 @@
 """SAEs by sae-lens's names: from the Hugging Face cache without a network, and told at once where they are not."""
 
+import importlib.util
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import torch
 
 from cache.errors import InputError, NotAvailableError
 from cache.models.hooks import Hook
-from probes.sae import releases
+from probes.sae import sources
 from probes.sae.load import load_sae
 from tests.probes.sae.saved import perfect_tensors, random_tensors, save
 
@@ -54,8 +55,8 @@ def test_a_repository_may_be_named_itself(hub_cache):
 
 
 def test_the_scale_that_the_table_knows_is_folded_in(hub_cache, monkeypatch):
-    entry = releases._Entry("a/b", "sae_lens", {"one": "one"}, {"one": 0.5}, {})
-    monkeypatch.setattr(releases, "_entry", lambda _: entry)
+    entry = sources._Entry("a/b", "sae_lens", {"one": "one"}, {"one": 0.5}, {})
+    monkeypatch.setattr(sources, "_entry", lambda _: entry)
     tensors = random_tensors()
     in_cache(hub_cache, "a/b", "one", tensors, normalize_activations="expected_average_only_in")
     sae = load_sae("a-b", "one")
@@ -87,7 +88,7 @@ def test_a_release_of_pickled_weights_is_refused():
 
 
 def test_without_the_hub_a_release_is_told_at_once(hub_cache, monkeypatch):
-    monkeypatch.setattr(releases, "hub_reachable", lambda: False)
+    monkeypatch.setattr(sources, "_reachable", lambda: False)
     started = time.monotonic()
     with pytest.raises(
         NotAvailableError, match=rf"^{JB} {SIXTH} \(jbloom/GPT2-Small-SAEs-Reformatted\) is not in the lo"
@@ -104,14 +105,17 @@ def test_a_release_in_another_format_is_what_sae_lens_makes_of_it(monkeypatch):
     tensors = perfect_tensors()
     config = {"d_in": 33, "d_sae": 66, "architecture": "standard", "metadata": {"sae_lens_version": "6.54.12"}}
     made = SimpleNamespace(cfg=SimpleNamespace(to_dict=lambda: config), state_dict=lambda: tensors)
-    monkeypatch.setattr(releases, "_converted", lambda *_: made)
+    asked = SimpleNamespace(from_pretrained=lambda *given, device: made)
+    stands_in = SimpleNamespace(SAE=asked, __spec__=importlib.util.find_spec("sae_lens"))
+    monkeypatch.setitem(sys.modules, "sae_lens", stands_in)
+    monkeypatch.setattr(sources, "_reachable", lambda: True)
     sae = load_sae("gemma-scope-2b-pt-res", "layer_0/width_16k/average_l0_105")
     assert torch.equal(sae.directions, tensors["W_dec"])
     assert sae.origin.name == "gemma-scope-2b-pt-res layer_0/width_16k/average_l0_105"
 
 
 def test_without_sae_lens_a_release_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(releases.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(
         NotAvailableError, match=r"names of releases are sae-lens's: pip install 'representation-geometry"
     ):
