@@ -10,6 +10,7 @@ import typer
 from cache.errors import GeometryError, InputError, NoSpaceError, StoppedError
 from geometry.cli.console.surroundings import silence_output
 from geometry.cli.console.system_errors import is_memory_error, system_error
+from geometry.cli.features.sae import sae
 from geometry.cli.intervene.cosines import cosines
 from geometry.cli.intervene.direction import direction
 from geometry.cli.intervene.probe import probe
@@ -39,6 +40,7 @@ READING = (cache, prompts, models, info, verify, svd, pca, nmf, demix, umap, com
 STEERING = (direction, cosines, steer, sweep, transfer, erase, query)
 for command in (*READING, *STEERING):
     app.command()(command)
+app.add_typer(sae, name="sae")
 
 
 @app.callback()
@@ -106,9 +108,18 @@ def _told(error: Exception, arguments: list[str]) -> GeometryError | None:
     # typer vendors its own click, whose usage errors have no public name
     if not hasattr(error, "format_message"):
         return None
-    known = [command.callback.__name__ for command in app.registered_commands if command.callback]
-    where = f"geometry {arguments[0]}" if arguments and arguments[0] in known else "geometry"
-    return InputError(f"{error.format_message().rstrip('.')}; see {where} --help")
+    return InputError(f"{error.format_message().rstrip('.')}; see {_asked(arguments)} --help")
+
+
+def _asked(arguments: list[str]) -> str:
+    """The command that was asked for, as far as there is one of that name."""
+    words, group = ["geometry"], _commands()
+    for argument in arguments:
+        group = getattr(group, "commands", {}).get(argument)
+        if group is None:
+            break
+        words.append(argument)
+    return " ".join(words)
 
 
 def _say(text: str) -> None:

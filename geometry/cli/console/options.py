@@ -68,6 +68,9 @@ Site = Annotated[
     str,
     typer.Option(help="Kind of site: resid_post (with the embedding), mlp_out, z ...; or one: blocks.3.attn.hook_z."),
 ]
+SAEId = Annotated[
+    str | None, typer.Option("--sae-id", help="Of a release, which of its SAEs: blocks.6.hook_resid_pre.")
+]
 Where = Annotated[
     str | None,
     typer.Option(

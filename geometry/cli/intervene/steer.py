@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cache.models.model import LoadedModel
     from probes.directions.direction import Direction
     from probes.edits.edit import Edit
+    from probes.sae.basis import SAEBasis
 
 
 def steer(
@@ -39,7 +40,14 @@ def steer(
         typer.Option(help="A folder of geometry pca, svd, nmf or demix: with --layer and --feature, steer along one."),
     ] = None,
     layer: Annotated[int | None, typer.Option(help="With --basis: which layer of it.")] = None,
-    feature: Annotated[int | None, typer.Option(help="With --basis: which component, from 0.")] = None,
+    sae: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder with an SAE, or a release: with --feature, steer along one; alpha counts in its units."
+        ),
+    ] = None,
+    sae_id: options.SAEId = None,
+    feature: Annotated[int | None, typer.Option(help="With --basis or --sae: which feature, from 0.")] = None,
     alpha: Annotated[float, typer.Option(help="How often the direction's own step is added; 0 changes nothing.")] = 1.0,
     positions: Annotated[
         str, typer.Option(help="last (of the prompt), all (and what is generated), or places counted from 0: 0,4.")
@@ -55,8 +63,10 @@ def steer(
     quiet: options.Quiet = False,
 ) -> None:
     """The likeliest next tokens before and after, side by side, and how the text goes on."""
+    from probes.directions.features import feature_direction
     from probes.directions.files import load_direction
     from probes.edits.edit import addition, exchange
+    from probes.sae.load import matched
 
     where: str | list[int] = positions
     if positions not in ("last", "all"):
@@ -65,12 +75,18 @@ def steer(
         raise InputError("--prompt takes a text of at least one character; got none")
     if top < 1 or tokens < 1:
         raise InputError(f"--top and --tokens must be 1 or more; got {min(top, tokens)}")
-    if not (direction or swapped or basis):
-        raise InputError("nothing to steer with is given; give --direction, --basis, or --exchange with two directions")
-    directions = [*_feature(basis, layer, feature), *(load_direction(path) for path in direction or ())]
+    if not (direction or swapped or basis or sae):
+        raise InputError(
+            "nothing to steer with is given; give --direction, --basis, --sae, or --exchange with two directions"
+        )
+    features = _sae(sae, sae_id, feature, other=basis is not None)
+    directions = [] if features else _feature(basis, layer, feature)
+    directions += [load_direction(path) for path in direction or ()]
     both = [load_direction(path) for path in swapped or ()]
-    edits = [addition(one, alpha) for one in directions] + ([exchange(*both)] if both else [])
     loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
+    if features is not None and feature is not None:
+        directions.insert(0, feature_direction(matched(features, loaded), feature))
+    edits = [addition(one, alpha) for one in directions] + ([exchange(*both)] if both else [])
     found = {
         name: _said(loaded, prompt, edits, where, tokens, top) for name, edits in (("before", []), ("after", edits))
     }
@@ -97,6 +113,17 @@ def _feature(basis: Path | None, layer: int | None, feature: int | None) -> "lis
     if basis is None or layer is None or feature is None:
         return []
     return [saved_feature(LayerResult.load(basis), layer, feature)]
+
+
+def _sae(sae: str | None, sae_id: str | None, feature: int | None, *, other: bool) -> "SAEBasis | None":
+    """The SAE that is asked for, if one is."""
+    from probes.sae.load import load_sae
+
+    if sae is None:
+        return None
+    if feature is None or other:
+        raise InputError("--sae goes with --feature, and not with --basis: a folder or release, and a feature from 0")
+    return load_sae(sae, sae_id)
 
 
 def _way(one: "Direction") -> str:

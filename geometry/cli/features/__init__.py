@@ -1,0 +1,1 @@
+"""Commands for features that are not of a decomposition: sparse autoencoders."""
