@@ -62,3 +62,4 @@ bench: setup
 	$(BIN)/python scripts/bench/geometry.py
 	$(BIN)/python scripts/bench/steering.py
 	$(BIN)/python scripts/bench/door.py
+	$(BIN)/python scripts/bench/sae.py

@@ -10,7 +10,7 @@ import pytest
 from cache.families.family import FAMILIES
 from cache.families.relations import RELATIONS
 from geometry.cli import main
-from tests.geometry.cli.every_command import COMMANDS
+from tests.geometry.cli.every_command import COMMANDS, IN_GROUPS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -137,9 +137,9 @@ def help_of(capsys, *arguments: str) -> str:
 
 def test_readme_and_help_name_the_same_commands_and_options(capsys):
     overview = help_of(capsys)
-    helps = {command: help_of(capsys, command) for command in COMMANDS}
-    for command in COMMANDS:
-        assert command in overview
+    helps = {command: help_of(capsys, *command.split()) for command in (*COMMANDS, *IN_GROUPS)}
+    for command in helps:
+        assert command.split()[0] in overview
         assert f"geometry {command}" in README
     everything = overview + "".join(helps.values())
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--no-deps", "--help"}:

@@ -13,6 +13,11 @@ from probes.directions.direction import direction_of
 from probes.directions.files import save_direction
 
 COMMANDS = tuple(command.callback.__name__ for command in app.registered_commands)
+IN_GROUPS = tuple(
+    f"{group.name} {command.name or command.callback.__name__}"
+    for group in app.registered_groups
+    for command in group.typer_instance.registered_commands
+)
 STEPS = ("--from", "digits", "--to", "numwords")
 ONE = ("--layers", "2")
 
