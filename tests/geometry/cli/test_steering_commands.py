@@ -244,7 +244,10 @@ def test_steer_refuses_what_it_cannot_do(run, model_folders, tmp_path):
     code, _, err = run(*asked[:3], "--prompt", "", "--direction", "d.safetensors")
     assert (code, "--prompt takes a text" in err) == (2, True)
     code, _, err = run(*asked[:5])
-    assert (code, "give --direction, --basis, or --exchange with two directions" in " ".join(err.split())) == (2, True)
+    assert (code, "give --direction, --basis, --sae, or --exchange with two directions" in " ".join(err.split())) == (
+        2,
+        True,
+    )
     code, _, err = run(*asked[:5], "--exchange", "d.safetensors", "d.safetensors")
     assert (code, "the two directions are parallel" in err) == (2, True)
     code, _, err = run(*asked, "d.safetensors", "--top", 0)
