@@ -10,7 +10,7 @@ from torch import Tensor
 from cache import ActivationStore
 from cache.errors import InputError
 from cache.models.hooks import HookLike
-from cache.prompts.prompt import OWN
+from cache.prompts.prompt import OWN, TEXT
 from cache.store.view import View, check_view
 from probes.directions.prompts import contexts_of
 
@@ -137,7 +137,8 @@ def _labelled(view: View, label: str) -> pd.DataFrame:
     mine = rows[rows["family"] == label]
     mine = mine if len(mine) else rows[rows["group"] == label]
     if not len(mine):
-        known = sorted({*store.rows["family"], *store.rows["group"]} - {""})
+        told = store.prompts[store.prompts["kind"] != TEXT]
+        known = sorted({*told["family"], *told["group"]} - {""})
         if label in known:
             raise InputError(f"the query leaves no row of {label!r}; it is over the columns {', '.join(rows.columns)}")
         there = ", ".join(known) or "neither; give your prompts a column family or group"

@@ -7,7 +7,9 @@ import pytest
 from cache import Prompts, load_dataset, load_model, open_stores, plan_recording
 from cache.errors import InputError
 from cache.prompts.prompt import Prompt
+from geometry import between_layers, demix_by_layer, pca_by_layer
 from geometry.rows.analysed import chosen_rows, default_rows, row_counts, unit_of_rows
+from probes import contrast
 from tests.recordings import recorded
 
 
@@ -156,3 +158,27 @@ def test_controls_are_left_out_unless_they_are_asked_for(gpt2, tmp_path):
         assert families((store.rows["member"] >= 0).to_numpy())[0] == ["control:0", "control:1", "digits", "months"]
         with pytest.raises(InputError, match=r"^the store has no family 'days'; it has digits, months, control:0"):
             families(None, "days")
+
+
+@pytest.mark.parametrize("rows", [None, "members", "last", "all"])
+def test_running_text_beside_families_changes_no_analysis(gpt2, store, prompts, tmp_path, rows):
+    document = Prompt("one two three four five six seven 1,2,3,4,", frame="text", kind="document", group="a")
+    beside = Prompts((document, *prompts), prompts.seed)
+    with stored(gpt2, beside, tmp_path / "a.h5", sites="resid", layers="0", window=5) as mixed:
+        assert mixed.prompts["kind"].eq("text").any()
+        of_members = [demix_by_layer] * (rows in (None, "last"))  # which takes one row of each prompt
+        for analysis in (pca_by_layer, between_layers, *of_members):
+            found, alone = (analysis(one.view(rows=rows)).table for one in (mixed, store))
+            pd.testing.assert_frame_equal(found, alone)
+        with pytest.raises(
+            InputError, match=r"no family or group 'a' among the chosen rows; the store has digits, mon"
+        ):
+            contrast(mixed.view(), "a", "digits")
+
+
+def test_of_running_text_alone_families_are_told_to_be_missing(gpt2, tmp_path):
+    document = Prompt("one two three four five six seven", frame="text", kind="document", group="a")
+    with stored(gpt2, Prompts((document,)), tmp_path / "a.h5", sites="resid", layers="0", window=5) as text:
+        with pytest.raises(InputError, match="it has running text alone; record families beside it"):
+            demix_by_layer(text.view())
+        assert len(chosen_rows(text.view(rows="all")).table) == 7
