@@ -1,6 +1,7 @@
 """Prompts in files: what is written comes back, and a user's line is read as it stands or refused by number."""
 
 import csv
+import gzip
 import json
 import sys
 from contextlib import suppress
@@ -282,7 +283,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 def test_other_suffixes_are_refused(tmp_path):
     (tmp_path / "own.xlsx").write_text("text\na\n")
-    with pytest.raises(InputError, match=r"prompts come as \.jsonl, \.json, .*\.txt, \.parquet; got '.*own\.xlsx'"):
+    with pytest.raises(
+        InputError,
+        match=r"prompts come as \.jsonl, \.json, .*\.txt \(or \.gz of these\) or \.parquet; got '.*own\.xlsx'",
+    ):
         read_prompts(tmp_path / "own.xlsx")
 
 
@@ -414,3 +418,14 @@ def test_a_column_called_spans_makes_a_table_no_saved_file(tmp_path):
     (tmp_path / "own.csv").write_text("text,spans\na b,3\n")
     with pytest.raises(InputError, match="line 2: a label of prompts cannot have the name 'spans'; choose another"):
         read_prompts(tmp_path / "own.csv")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv", ".txt"])
+def test_a_packed_file_is_read_as_the_file_in_it(tmp_path, suffix):
+    lines = {".jsonl": '{"text": "a b"}\n', ".csv": "text,n\na b,1\n", ".tsv": "text\tn\na b\t1\n", ".txt": "a b\n"}[
+        suffix
+    ]
+    (tmp_path / f"a{suffix}").write_text(lines, encoding="utf-8")
+    (tmp_path / f"a{suffix}.gz").write_bytes(gzip.compress(lines.encode()))
+    assert read_prompts(tmp_path / f"a{suffix}.gz") == read_prompts(tmp_path / f"a{suffix}")
+    assert load_dataset(str(tmp_path / f"a{suffix}.gz"))[0].text == "a b"
