@@ -106,7 +106,7 @@ def test_plain_strings_are_planned_like_their_prompts(gpt2):
 
 def test_prompts_in_tokens_are_planned_as_they_are_unless_with_another_bos(gpt2, monkeypatch):
     tokenized = tokenize(Prompts.from_texts(["1,2,3,", "one"]), gpt2.tokenizer, bos=True)
-    monkeypatch.setattr("cache.store.plan.tokenize", lambda *_, **__: pytest.fail("tokenized again"))
+    monkeypatch.setattr("cache.store.plan.tokenize_windows", lambda *_, **__: pytest.fail("tokenized again"))
     assert plan_recording(gpt2, tokenized).tokenized is tokenized
     with pytest.raises(InputError, match="the prompts were tokenized with BOS 0, and the model takes None"):
         plan_recording(replace(gpt2, bos=False), tokenized)
