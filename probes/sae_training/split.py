@@ -1,0 +1,120 @@
+"""Which rows of a store train an SAE, and which are left out to try it on: whole documents, templates and frames."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int
+
+from cache.errors import InputError
+from cache.seeds import check_seed
+
+PARTS = ("text", "sequences", "documents", "templates", "frames")
+"""What a row is for: it trains, as text or as a sequence, or is of a document, template or frame left out."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """What each row of a store is for.
+
+    Rows of BOS and of a text's first token are in no part: their norm is many times that of others, whatever the text.
+
+    Attributes:
+        part: index in `PARTS` of each row, -1 for none.
+        left_out: what was left out, by part: documents, templates as `frame template`, and frames.
+    """
+
+    part: Int[np.ndarray, " row"]
+    left_out: Mapping[str, tuple[str, ...]]
+
+    def rows(self, part: str) -> Int[np.ndarray, " chosen"]:
+        """The numbers of a part's rows, ascending.
+
+        Raises:
+            InputError: there is no such part.
+        """
+        if part not in PARTS:
+            raise InputError(f"part must be one of {', '.join(PARTS)}; got {part!r}")
+        return np.flatnonzero(self.part == PARTS.index(part))
+
+    def described(self) -> dict[str, Any]:
+        """The split as JSON: how many rows each part has, and what was left out."""
+        rows = {part: len(self.rows(part)) for part in PARTS}
+        return {"rows": rows, "left_out": {part: list(names) for part, names in self.left_out.items()}}
+
+
+def split_rows(
+    rows: pd.DataFrame, *, documents: float = 1 / 8, templates: int = 1, frames: Sequence[str] = (), seed: int = 0
+) -> Split:
+    """Divide a store's rows: text has no family, and its `group` is its document; all else is sequences.
+
+    Args:
+        rows: the store's `rows`.
+        documents: share of documents that are left out, drawn with the seed; at least one, unless it is 0.
+        templates: how many templates of each frame that trains are left out: those with the highest numbers.
+        frames: frames that are left out whole.
+        seed: of the draw.
+
+    Raises:
+        InputError: a frame is not there, or nothing is left to train on.
+
+    Example:
+        >>> split = split_rows(store.rows, frames=["list"])
+        >>> sorted(set(store.rows["frame"][split.rows("frames")])), len(split.rows("text"))
+        (['list'], 0)
+    """
+    usable = rows["position"].to_numpy() > 0
+    text = rows["family"].to_numpy() == ""
+    part = np.where(text, PARTS.index("text"), PARTS.index("sequences"))
+    out, names = _documents(rows, text, documents, check_seed(seed))
+    part[out] = PARTS.index("documents")
+    of_frames = _frames(rows, text, frames)
+    of_templates, last = _templates(rows, ~text & ~of_frames, templates)
+    part[of_templates] = PARTS.index("templates")
+    part[of_frames] = PARTS.index("frames")
+    part[~usable] = -1
+    split = Split(part, {"documents": names, "templates": last, "frames": tuple(frames)})
+    if not len(split.rows("text")) and not len(split.rows("sequences")):
+        raise InputError("no row is left to train on; leave out fewer documents, templates or frames")
+    return split
+
+
+def _documents(
+    rows: pd.DataFrame, text: Bool[np.ndarray, " row"], share: float, seed: int
+) -> tuple[Bool[np.ndarray, " row"], tuple[str, ...]]:
+    """Rows of the documents that are left out, and their names; a text without a group is a document of its own."""
+    if not 0 <= share < 1:
+        raise InputError(f"documents must be a share from 0 to below 1; got {share}")
+    group = rows["group"].astype(str).to_numpy()
+    name = np.where(group != "", group, "prompt " + rows["prompt"].astype(str).to_numpy())
+    known = pd.unique(name[text])
+    n_out = max(1, round(share * len(known))) if share and len(known) > 1 else 0
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(known))[:n_out])
+    out = tuple(str(one) for one in known[drawn])
+    return text & np.isin(name, out), out
+
+
+def _templates(
+    rows: pd.DataFrame, trains: Bool[np.ndarray, " row"], n_out: int
+) -> tuple[Bool[np.ndarray, " row"], tuple[str, ...]]:
+    """Rows of each frame's last templates, of frames that keep one; and which these are."""
+    there = rows.loc[trains, ["frame", "template"]].drop_duplicates().sort_values(["frame", "template"])
+    last = [
+        (str(frame), int(template))
+        for frame, of_frame in there.groupby("frame", sort=False)
+        if len(of_frame) > n_out
+        for template in of_frame["template"].iloc[len(of_frame) - n_out :]
+    ]
+    keys = pd.MultiIndex.from_frame(rows[["frame", "template"]])
+    out = trains & keys.isin(last) if last else np.zeros(len(rows), dtype=bool)
+    return out, tuple(f"{frame} {template}" for frame, template in last)
+
+
+def _frames(rows: pd.DataFrame, text: Bool[np.ndarray, " row"], frames: Sequence[str]) -> Bool[np.ndarray, " row"]:
+    there = list(dict.fromkeys(rows["frame"][~text]))
+    missing = [frame for frame in frames if frame not in there]
+    if missing:
+        raise InputError(f"no prompt has the frame {missing[0]!r}; there are {', '.join(there) or 'none'}")
+    return ~text & rows["frame"].isin(frames).to_numpy()

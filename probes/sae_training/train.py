@@ -1,0 +1,130 @@
+"""SAEs trained on a store: all sites and seeds in one reading of its rows, gone on with where it was broken off."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cache.errors import StoppedError
+from cache.sealed.lock import writer_lock
+from cache.shown.progress import progress_bar
+from cache.store.store import ActivationStore
+from cache.whole_files import check_folder, storage_error, write_whole
+from probes.sae_training.batches import batches
+from probes.sae_training.checkpoints import check_fields, load_checkpoint, remove_checkpoints, save_checkpoint
+from probes.sae_training.plan import SAEPlan
+from probes.sae_training.run import Run, begin
+
+EVERY = 100
+"""Steps between two checkpoints."""
+
+NOTED = 10
+"""Steps between two points of the curve."""
+
+FIRST = 16
+"""Batches from which the scale of activations and their mean are taken."""
+
+
+_TOLD = ("explained_variance", "l0", "dead")
+
+
+def train_saes(
+    store: ActivationStore,
+    plan: SAEPlan,
+    out: str | Path,
+    *,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[Path]:
+    """Train SAEs at several sites and with several seeds, by sae-lens's trainer; gives their folders.
+
+    Each folder, `<site>/seed-<seed>` in `out`, is opened by `load_sae` and by sae-lens's `SAE.load_from_disk`.
+    Beside them: `training.json` (the plan, the store's fingerprint), `split.json` (what was left out) and `curve.csv`
+    (explained variance, L0 and the share of dead features over steps, of the batch that is trained on).
+
+    Args:
+        store: the store.
+        plan: what is trained (`plan_training`).
+        out: the folder. Training that was broken off there by the same plan goes on and ends in the same SAEs;
+            finished SAEs are left as they are.
+        on_step: called after every step, with how many are done and the means over SAEs of `explained_variance`, `l0`
+            and `dead`; by default a bar is shown where somebody looks.
+        should_stop: asked after every step; true ends the training there, with a checkpoint.
+
+    Raises:
+        FingerprintError: other SAEs were trained in the folder; the message names the fields.
+        StoppedError: it was stopped; the same call goes on.
+        LockedError: another process trains in it.
+        NoSpaceError, NotAvailableError, CorruptFileError: the folder cannot be written or read.
+
+    Example:
+        >>> plan = plan_training(store, [("resid_post", 1)], width=66, k=8, steps=4, batch_size=32)
+        >>> [path.name for path in train_saes(store, plan, "saes/tour")]
+        ['seed-0']
+    """
+    out = Path(out)
+    check_folder(out)
+    out.mkdir(parents=True, exist_ok=True)
+    places = [out / hook.name / f"seed-{seed}" for hook in plan.hooks for seed in plan.seeds]
+    with writer_lock(out / "training"):
+        check_fields(out, plan.fields(store))
+        if not all((place / "cfg.json").exists() for place in places):
+            _train(store, plan, out, on_step, should_stop)
+        remove_checkpoints(out)
+    return places
+
+
+def _train(
+    store: ActivationStore,
+    plan: SAEPlan,
+    out: Path,
+    on_step: Callable[[int, dict[str, float]], None] | None,
+    should_stop: Callable[[], bool],
+) -> None:
+    split = plan.split(store)
+    write_whole(out / "split.json", json.dumps(split.described(), indent=2) + "\n")
+    pools, seed = plan.pools(split), plan.seeds[0]
+    first = list(islice(batches(store, plan.hooks, pools, seed=seed), FIRST))
+    runs = [
+        begin(plan, store, hook, one, torch.cat([batch[hook] for batch in first]))
+        for hook in plan.hooks
+        for one in plan.seeds
+    ]
+    del first
+    start, curve = load_checkpoint(out, runs)
+    order = batches(store, plan.hooks, pools, seed=seed, start=start)
+    with progress_bar("training", plan.steps, show=on_step is None) as bar:
+        for done, batch in zip(range(start + 1, plan.steps + 1), order, strict=False):
+            told = {run.name: run.step(batch[run.hook]) for run in runs}
+            if done % NOTED == 0 or done == plan.steps:
+                curve += [{"sae": name, "step": done, **values} for name, values in told.items()]
+            stop = should_stop()
+            if (done % EVERY == 0 or stop) and done < plan.steps:
+                save_checkpoint(out, done, runs, curve)
+            bar(done)
+            if on_step is not None:
+                on_step(done, {name: float(np.mean([one[name] for one in told.values()])) for name in _TOLD})
+            if stop and done < plan.steps:
+                raise StoppedError(f"stopped after {done} of {plan.steps} steps")
+    write_whole(out / "curve.csv", pd.DataFrame(curve).to_csv(index=False, float_format="%.6g"))
+    _save(runs, out)
+
+
+def _save(runs: Sequence[Run], out: Path) -> None:
+    """Each SAE in its folder, whole or not there."""
+    for run in runs:
+        new, place = out / f".{run.seed}.new", out / run.name
+        try:
+            shutil.rmtree(new, ignore_errors=True)
+            run.save(new)
+            place.parent.mkdir(exist_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
+            new.replace(place)
+        except Exception as error:
+            shutil.rmtree(new, ignore_errors=True)
+            raise storage_error(error, place) from error

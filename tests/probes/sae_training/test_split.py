@@ -1,0 +1,70 @@
+"""Documents, templates and frames are left out whole, and no row is of two parts."""
+
+import numpy as np
+import pytest
+
+from cache.errors import InputError
+from probes.sae_training.split import PARTS, split_rows
+from tests.probes.sae_training.stores import labels
+
+ROWS = labels()
+
+
+def names(split, part, column):
+    return set(ROWS[column].to_numpy()[split.rows(part)])
+
+
+def test_what_is_left_out_is_left_out_whole_and_the_rest_trains():
+    split = split_rows(ROWS, documents=0.25, templates=1, frames=["lines"], seed=3)
+    assert len(split.left_out["documents"]) == 2
+    assert names(split, "documents", "group") == set(split.left_out["documents"])
+    assert names(split, "text", "group") == {f"d{one}" for one in range(8)} - set(split.left_out["documents"])
+    assert names(split, "frames", "frame") == {"lines"}
+    assert names(split, "templates", "frame") == names(split, "sequences", "frame") == {"quote", "list"}
+    assert names(split, "templates", "template") == {1}
+    assert names(split, "sequences", "template") == {0}
+    assert split.left_out["templates"] == ("list 1", "quote 1")
+    of_parts = np.concatenate([split.rows(part) for part in PARTS])
+    assert len(of_parts) == len(set(of_parts))
+    assert sorted(of_parts) == np.flatnonzero(ROWS["position"] > 0).tolist()  # neither BOS nor the first token
+
+
+def test_documents_are_drawn_by_the_seed_alone():
+    drawn = [split_rows(ROWS, seed=seed, documents=0.4).left_out["documents"] for seed in (0, 0, 1, 2)]
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn)) > 1
+
+
+def test_nothing_is_left_out_where_nothing_is_asked_for_and_a_frames_only_template_trains():
+    split = split_rows(ROWS, documents=0, templates=0)
+    assert [len(split.rows(part)) for part in PARTS[2:]] == [0, 0, 0]
+    assert len(split_rows(labels(n_templates=1)).rows("templates")) == 0
+
+
+def test_it_is_described_by_rows_and_names():
+    told = split_rows(ROWS, frames=["list"]).described()
+    assert told["left_out"]["frames"] == ["list"]
+    assert sum(told["rows"].values()) == (ROWS["position"] > 0).sum()
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"frames": ["verse"]}, "no prompt has the frame 'verse'; there are quote, list, lines"),
+        ({"documents": 1.0}, "documents must be a share from 0 to below 1; got 1.0"),
+    ],
+)
+def test_what_is_not_there_is_told(choices, message):
+    with pytest.raises(InputError, match=message):
+        split_rows(ROWS, **choices)
+
+
+def test_something_has_to_train():
+    table = labels(n_documents=0)
+    with pytest.raises(InputError, match="no row is left to train on"):
+        split_rows(table, frames=["quote", "list", "lines"])
+
+
+def test_a_part_is_one_of_them():
+    with pytest.raises(InputError, match="part must be one of text"):
+        split_rows(ROWS).rows("words")
