@@ -11,6 +11,7 @@ from cache.errors import GeometryError, InputError, NoSpaceError, StoppedError
 from geometry.cli.console.surroundings import silence_output
 from geometry.cli.console.system_errors import is_memory_error, system_error
 from geometry.cli.features.sae import sae
+from geometry.cli.features.train import train
 from geometry.cli.intervene.cosines import cosines
 from geometry.cli.intervene.direction import direction
 from geometry.cli.intervene.probe import probe
@@ -40,6 +41,7 @@ READING = (cache, prompts, models, info, verify, svd, pca, nmf, demix, umap, com
 STEERING = (direction, cosines, steer, sweep, transfer, erase, query)
 for command in (*READING, *STEERING):
     app.command()(command)
+sae.command()(train)
 app.add_typer(sae, name="sae")
 
 

@@ -1,0 +1,124 @@
+"""`geometry sae train`: SAEs trained by sae-lens on what a store holds."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cache.errors import StoppedError
+from geometry.cli.console import options
+from geometry.cli.console.terminal import console, print_json, print_tables, progress, this_command
+from geometry.cli.record.cache import noted_signals
+from geometry.cli.record.store import StoreFile
+from geometry.cli.tables.shown import Shown
+
+if TYPE_CHECKING:
+    from cache.store.store import ActivationStore
+    from probes.sae_training.plan import SAEPlan
+
+
+def train(
+    file: StoreFile,
+    hook: Annotated[
+        str, typer.Option(help="Sites, comma-separated: blocks.15.hook_resid_post,blocks.20.hook_resid_post.")
+    ],
+    architecture: Annotated[str, typer.Option(help="batchtopk topk jumprelu matryoshka.")] = "batchtopk",
+    width: Annotated[int, typer.Option(help="Features of each SAE.")] = 2048,
+    k: Annotated[int, typer.Option("--k", help="Active features a row, on average (topk: of every row).")] = 32,
+    steps: Annotated[int, typer.Option(help="Batches.")] = 2000,
+    batch_size: Annotated[int, typer.Option(help="Rows a batch.")] = 1024,
+    lr: Annotated[float, typer.Option("--lr", help="Adam's learning rate.")] = 3e-3,
+    sequences: Annotated[
+        float, typer.Option(help="Share of each batch that is sequences, where the store has text too.")
+    ] = 0.2,
+    seeds: Annotated[int, typer.Option(help="SAEs a site, with seeds from --seed on.")] = 1,
+    leave_out_frames: Annotated[
+        str, typer.Option(help="Frames that no SAE is trained on, to try it on them; comma-separated.")
+    ] = "",
+    leave_out_templates: Annotated[
+        int, typer.Option(help="The last templates of every frame that no SAE is trained on.")
+    ] = 1,
+    leave_out_documents: Annotated[
+        float, typer.Option(help="Share of documents of text that no SAE is trained on.")
+    ] = 0.125,
+    out: Annotated[Path | None, typer.Option(help="Folder; default saes/<file>.")] = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train SAEs by sae-lens on a store, at several sites and with several seeds in one reading of it."""
+    from cache.store.store import ActivationStore
+    from cache.whole_files import check_folder
+
+    folder = out or Path("saes") / options.file_stem(file.stem)
+    check_folder(folder)
+    with ActivationStore.open(file) as store:
+        from probes.sae_training.plan import plan_training
+
+        plan = plan_training(
+            store,
+            [name.strip() for name in hook.split(",") if name.strip()],
+            architecture=architecture,
+            width=width,
+            k=k,
+            steps=steps,
+            batch_size=batch_size,
+            lr=lr,
+            sequences=sequences,
+            seeds=tuple(range(seed, seed + seeds)),
+            documents=leave_out_documents,
+            templates=leave_out_templates,
+            frames=tuple(name.strip() for name in leave_out_frames.split(",") if name.strip()),
+        )
+        _say(plan, store, folder, quiet=quiet)
+        places = _train(store, plan, folder, quiet=quiet)
+    _tell(folder, places, file, as_json=as_json, quiet=quiet)
+
+
+def _say(plan: "SAEPlan", store: "ActivationStore", folder: Path, *, quiet: bool) -> None:
+    """What is going to be done, and on how much."""
+    told = plan.split(store).described()
+    rows = ", ".join(f"{count} {part}" for part, count in told["rows"].items() if count)
+    drawn = ", ".join(f"{size} of {part}" for part, (_, size) in plan.pools(plan.split(store)).items())
+    n_saes = len(plan.hooks) * len(plan.seeds)
+    console(quiet=quiet).print(
+        f"{n_saes} SAEs of {plan.width} features, {plan.steps} batches of {drawn} -> {folder}\nrows: {rows}"
+    )
+
+
+def _train(store: "ActivationStore", plan: "SAEPlan", folder: Path, *, quiet: bool) -> list[Path]:
+    from probes.sae_training.train import train_saes
+
+    stop: list[int] = []
+    with noted_signals(stop), progress(quiet=quiet) as bar:
+        task = bar.add_task("training", total=plan.steps, speed="")
+
+        def on_step(done: int, told: dict[str, float]) -> None:
+            explained = f"explained {told['explained_variance']:.3f}, L0 {told['l0']:.1f}"
+            bar.update(task, completed=done, speed=explained)
+
+        try:
+            return train_saes(store, plan, folder, on_step=on_step, should_stop=lambda: bool(stop))
+        except StoppedError as error:
+            stopped = StoppedError(f"{error}; nothing is lost; go on with: {this_command()}")
+            stopped.exit_code = 128 + stop[0]
+            raise stopped from error
+
+
+def _tell(folder: Path, places: list[Path], file: Path, *, as_json: bool, quiet: bool) -> None:
+    """How training ended, on the batches that it was training on; and how to try the SAEs on what was left out."""
+    import pandas as pd
+
+    curve: Any = pd.read_csv(folder / "curve.csv")
+    last = curve[curve["step"] == curve["step"].max()].drop(columns="step")
+    if as_json:
+        print_json({"folders": [str(place) for place in places], "last": last.to_dict(orient="records")})
+        return
+    shown = last.rename(columns={"explained_variance": "explained", "l0": "L0"})
+    print_tables([Shown(shown, "the last batch of training", ("sae",))], full=True, quiet=quiet)
+    first = shlex.quote(str(places[0]))
+    console(quiet=quiet).print(
+        f"{folder}/curve.csv, split.json, training.json\n"
+        f"next: geometry sae info {first} --store {shlex.quote(str(file))}"
+    )
