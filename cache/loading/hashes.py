@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cache.models.model import LoadedModel
 from cache.models.sharing import changed
-from cache.versions import versions_of
+from cache.repeatable import versions_of
 
 
 def weights_hash(model: torch.nn.Module) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from cache.errors import GeometryError, NotAvailableError
-from cache.versions import version_of
+from cache.repeatable import version_of
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from cache.families.family import Family
 from cache.prompts.frames import FRAMES, Frame
 from cache.prompts.prompt import Prompt, Prompts
 from cache.prompts.rules import Drawn, Rule, expand_kinds, increasing, order_number, rule_of
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 
 MOST_TEMPLATES = 10_000
 _ATTEMPTS = 50

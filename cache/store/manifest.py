@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cache.models.hooks import layers_by_kind
+from cache.repeatable import versions_of
 from cache.sealed.footer import SEALED_VERSION
-from cache.versions import versions_of
 
 if TYPE_CHECKING:
     from cache.models.model import LoadedModel

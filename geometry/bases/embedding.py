@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cache.arrays import ArrayLike, as_rows
 from cache.errors import InputError, NotAvailableError
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from geometry.bases.principal import pca
 
 N_COMPONENTS = 50

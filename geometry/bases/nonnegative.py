@@ -11,7 +11,7 @@ from torch import Tensor
 from cache.arrays import ArrayLike, as_rows, as_tensor
 from cache.errors import InputError
 from cache.models.hooks import Hook
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from geometry.bases.basis import deviations_of
 from geometry.bases.principal import Decomposition
 from geometry.stats.linalg import normalised

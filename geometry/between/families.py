@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from cache.store.store import check_source
 from cache.store.view import View
 from geometry.between.table import FOUND_TYPES, Found, comparison_result

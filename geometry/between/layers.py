@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from cache import ActivationStore
 from cache.errors import InputError
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from cache.store.view import View, check_view
 from geometry.between.grid import held_grid, streamed_grid
 from geometry.results.dataset import Named, on_sites

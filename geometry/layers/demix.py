@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cache import Hook
 from cache.errors import InputError
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from cache.store.view import View
 from geometry.bases.demixing import N_DRAWS, PARTS, demix
 from geometry.layers.order_effect import set_apart

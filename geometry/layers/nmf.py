@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cache import Hook
 from cache.errors import InputError
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from cache.store.view import View
 from geometry.bases.nonnegative import matched_cosines, nmf
 from geometry.results.dataset import PER_COMPONENT, Named, on_sites, stacked

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from cache import Hook
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from cache.store.view import View
 from geometry.bases.principal import pca_of_moments, svd_of_moments
 from geometry.layers.components import N_PERMUTATIONS, N_SPLITS, Fit, components

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache import Hook
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from cache.store.view import View
 from geometry.bases.embedding import umap
 from geometry.results.dataset import Named, on_sites, stacked

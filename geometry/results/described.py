@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cache.versions import version_of, versions_of
+from cache.repeatable import version_of, versions_of
 from geometry.printable import printable
 
 _LIBRARIES = ("representation-geometry", "numpy", "scipy", "scikit-learn", "torch", "pandas", "umap-learn")

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cache.errors import InputError
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from geometry.stats.linalg import row_space
 
 EXHAUSTIVE = 10_000

@@ -9,7 +9,7 @@ import scipy.stats
 from jaxtyping import Float
 from torch import Tensor
 
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from cache.shares import exact_interval
 from geometry.stats.linalg import leading_shares
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cache.errors import InputError
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from geometry.stats.linalg import normalised, row_space
 
 LEAST_FAMILIES = 10

@@ -12,7 +12,7 @@ from cache import ActivationStore, Hook, LoadedModel
 from cache.arrays import ArrayLike, as_rows
 from cache.errors import InputError
 from cache.models.hooks import HookLike, as_hook
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from cache.shown.cards import card
 from cache.store.store import check_open
 from geometry.stats.linalg import check_finite

@@ -10,7 +10,7 @@ from torch import Tensor
 from cache.arrays import ArrayLike, as_rows
 from cache.errors import InputError
 from cache.models.hooks import HookLike, as_hook
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from geometry.bases.basis import LinearBasis, orthonormal_basis
 from geometry.stats.draws import gaussian_combinations
 from geometry.stats.linalg import RANK_TOLERANCE, check_finite, row_space

@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from cache import ActivationStore, Hook
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from cache.store.view import View
 from geometry.results.dataset import Named, on_sites
 from geometry.results.over import ALONE, Analysis, Loop, over

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from cache import ActivationStore
 from cache.errors import InputError
 from cache.families.family import FAMILIES
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from cache.store.view import View, check_view
 from geometry.rows.analysed import families_text
 from geometry.rows.cells import Balance, CellPlan, balance, complete_controls, plan_cells

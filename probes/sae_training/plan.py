@@ -7,9 +7,8 @@ from typing import Any
 
 from cache.errors import InputError
 from cache.models.hooks import Hook, HookLike
-from cache.seeds import check_seed
+from cache.repeatable import check_seed, versions_of
 from cache.store.store import ActivationStore
-from cache.versions import versions_of
 from probes.sae_training.split import Split, split_rows
 
 ARCHITECTURES = ("batchtopk", "topk", "jumprelu", "matryoshka")

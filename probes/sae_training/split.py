@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from cache.errors import InputError
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 
 PARTS = ("text", "sequences", "documents", "templates", "frames")
 """What a row is for: it trains, as text or as a sequence, or is of a document, template or frame left out."""

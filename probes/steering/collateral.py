@@ -12,7 +12,7 @@ from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.models.tokens import tokenize
 from cache.prompts.prompt import Prompts
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from cache.store.view import View
 from geometry.results.result import LayerResult
 from probes.directions.contrasts import contrast, load_pairs

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cache import Hook, LoadedModel
 from cache.models.restart import first_block
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from cache.store.store import check_source
 from cache.store.view import View, check_view
 from geometry.results.dataset import Named, on_sites

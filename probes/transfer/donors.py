@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from geometry.stats.unrelated_codes import LEAST_FAMILIES, root
 from probes.directions.codes import IndexCodes
 

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from cache import Hook, LoadedModel
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
-from cache.seeds import check_seed
+from cache.repeatable import check_seed
 from cache.store.store import check_source
 from cache.store.view import View
 from geometry.results.over import ALONE, Analysis, Loop, over

@@ -188,7 +188,7 @@ def test_the_same_configuration_planned_anew_is_never_refused(gpt2, store):
 def test_names_and_machines_never_refuse(gpt2, store, monkeypatch, name, device):
     monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
     monkeypatch.setattr("platform.python_version", lambda: "3.99")
-    monkeypatch.setattr("cache.versions.version_of", lambda name: "99.0")
+    monkeypatch.setattr("cache.repeatable.version_of", lambda name: "99.0")
     elsewhere, here = replace(gpt2, name=name or gpt2.name), soft_fields(gpt2)
     monkeypatch.setattr(type(gpt2), "device", device)
     assert soft_fields(elsewhere) != here

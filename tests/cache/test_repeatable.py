@@ -1,5 +1,6 @@
-"""A seed is a whole number that every library takes, and no public function takes another."""
+"""A seed is a whole number that every library takes, and no public function another; versions are those installed."""
 
+import importlib.metadata
 import inspect
 import re
 
@@ -12,7 +13,7 @@ import probes
 from cache import SequenceDesign
 from cache.errors import InputError
 from cache.families.family import FAMILIES
-from cache.seeds import LARGEST_SEED, check_seed
+from cache.repeatable import LARGEST_SEED, check_seed, version_of, versions_of
 from tests.public import PUBLIC
 
 WRONG = [-1, 2**32, 10**30, 1.0, float("nan"), True, None, "0", np.float64(1), np.bool_(True), np.array([1, 2])]
@@ -75,3 +76,15 @@ def test_every_public_value_that_notes_a_seed_refuses_a_wrong_one():
         SequenceDesign((FAMILIES["digits"],), seed=-1)
     with pytest.raises(InputError, match="seed must be"):
         probes.Direction(cache.Hook("resid_post", 0), vector, 1.0, "drawn", seed=2**32)
+
+
+def test_a_version_is_that_of_what_is_installed_and_read_once(monkeypatch):
+    assert version_of("numpy") == np.__version__
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"another {name}")
+    assert versions_of(["numpy", "py"]) == {"numpy": np.__version__, "py": "another py"}
+    version_of.cache_clear()
+
+
+def test_a_library_that_is_not_there_has_no_version():
+    with pytest.raises(importlib.metadata.PackageNotFoundError):
+        version_of("no-such-library")
