@@ -11,6 +11,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from cache.errors import CorruptFileError, FingerprintError
+from cache.repeatable import versions_of
 from cache.whole_files import storage_error, write_whole
 from probes.sae_training.run import Run
 
@@ -27,10 +28,13 @@ def check_fields(folder: Path, fields: dict[str, Any]) -> None:
     """
     path = folder / FIELDS
     if not path.exists():
-        write_whole(path, json.dumps(fields, indent=2) + "\n")
+        noted = {**fields, "versions": versions_of(("sae-lens", "torch"))}  # which refuse nothing
+        write_whole(path, json.dumps(noted, indent=2) + "\n")
         return
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = {
+            name: value for name, value in json.loads(path.read_text(encoding="utf-8")).items() if name != "versions"
+        }
         differ = sorted(name for name in {*there, *fields} if there.get(name) != fields.get(name))
     except (ValueError, AttributeError, TypeError) as error:
         raise CorruptFileError(f"{path} is damaged; train into another folder") from error

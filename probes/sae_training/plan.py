@@ -7,7 +7,7 @@ from typing import Any
 
 from cache.errors import InputError
 from cache.models.hooks import Hook, HookLike
-from cache.repeatable import check_seed, versions_of
+from cache.repeatable import check_seed
 from cache.store.store import ActivationStore
 from probes.sae_training.split import Split, split_rows
 
@@ -71,7 +71,6 @@ class SAEPlan:
             "seeds": list(self.seeds),
             "frames": list(self.frames),
             "store": store.fingerprint,
-            "versions": versions_of(("sae-lens", "torch")),
         }
 
 

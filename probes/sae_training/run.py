@@ -81,7 +81,7 @@ def begin(plan: SAEPlan, store: ActivationStore, hook: Hook, seed: int, first: F
         seed: of the weights.
         first: some rows that it is trained on, from which scale and mean are taken.
     """
-    _import_quietly()
+    import_sae_lens()
     from sae_lens.config import SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
 
@@ -107,7 +107,7 @@ def begin(plan: SAEPlan, store: ActivationStore, hook: Hook, seed: int, first: F
     return Run(hook, seed, trainer)
 
 
-def _import_quietly() -> None:
+def import_sae_lens() -> None:
     """Import sae-lens, which warns of what it imports itself.
 
     Raises:

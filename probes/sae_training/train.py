@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from cache.sealed.lock import writer_lock
 from cache.shown.progress import progress_bar
 from cache.store.store import ActivationStore
 from cache.whole_files import check_folder, storage_error, write_whole
-from probes.sae_training.batches import batches
+from probes.sae_training.batches import Batch, batches
 from probes.sae_training.checkpoints import check_fields, load_checkpoint, remove_checkpoints, save_checkpoint
 from probes.sae_training.plan import SAEPlan
-from probes.sae_training.run import Run, begin
+from probes.sae_training.run import Run, begin, import_sae_lens
 
 EVERY = 100
 """Steps between two checkpoints."""
@@ -60,7 +61,8 @@ def train_saes(
         FingerprintError: other SAEs were trained in the folder; the message names the fields.
         StoppedError: it was stopped; the same call goes on.
         LockedError: another process trains in it.
-        NoSpaceError, NotAvailableError, CorruptFileError: the folder cannot be written or read.
+        NotAvailableError: sae-lens is not installed, or the folder cannot be written.
+        NoSpaceError, CorruptFileError: there is no room, or what is in the folder is damaged.
 
     Example:
         >>> plan = plan_training(store, [("resid_post", 1)], width=66, k=8, steps=4, batch_size=32)
@@ -68,6 +70,7 @@ def train_saes(
         ['seed-0']
     """
     out = Path(out)
+    import_sae_lens()
     check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     places = [out / hook.name / f"seed-{seed}" for hook in plan.hooks for seed in plan.seeds]
@@ -88,18 +91,11 @@ def _train(
 ) -> None:
     split = plan.split(store)
     write_whole(out / "split.json", json.dumps(split.described(), indent=2) + "\n")
-    pools, seed = plan.pools(split), plan.seeds[0]
-    first = list(islice(batches(store, plan.hooks, pools, seed=seed), FIRST))
-    runs = [
-        begin(plan, store, hook, one, torch.cat([batch[hook] for batch in first]))
-        for hook in plan.hooks
-        for one in plan.seeds
-    ]
-    del first
+    order = partial(batches, store, plan.hooks, plan.pools(split), seed=plan.seeds[0])
+    runs = _begun(plan, store, list(islice(order(), FIRST)))
     start, curve = load_checkpoint(out, runs)
-    order = batches(store, plan.hooks, pools, seed=seed, start=start)
     with progress_bar("training", plan.steps, show=on_step is None) as bar:
-        for done, batch in zip(range(start + 1, plan.steps + 1), order, strict=False):
+        for done, batch in zip(range(start + 1, plan.steps + 1), order(start=start), strict=False):
             told = {run.name: run.step(batch[run.hook]) for run in runs}
             if done % NOTED == 0 or done == plan.steps:
                 curve += [{"sae": name, "step": done, **values} for name, values in told.items()]
@@ -113,6 +109,12 @@ def _train(
                 raise StoppedError(f"stopped after {done} of {plan.steps} steps")
     write_whole(out / "curve.csv", pd.DataFrame(curve).to_csv(index=False, float_format="%.6g"))
     _save(runs, out)
+
+
+def _begun(plan: SAEPlan, store: ActivationStore, first: Sequence[Batch]) -> list[Run]:
+    """The SAEs before their first step, at each site one of every seed."""
+    rows = {hook: torch.cat([batch[hook] for batch in first]) for hook in plan.hooks}
+    return [begin(plan, store, hook, seed, rows[hook]) for hook in plan.hooks for seed in plan.seeds]
 
 
 def _save(runs: Sequence[Run], out: Path) -> None:

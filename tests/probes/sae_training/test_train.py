@@ -1,6 +1,7 @@
 """SAEs trained on a store: planted features are found, sae-lens opens them, and a stop changes nothing."""
 
 import json
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cache.errors import CorruptFileError, FingerprintError, LockedError, StoppedError
+from cache.errors import CorruptFileError, FingerprintError, LockedError, NotAvailableError, StoppedError
 from cache.sealed.lock import writer_lock
 from probes.sae_training import train as module
 from probes.sae_training.plan import ARCHITECTURES, plan_training
@@ -158,3 +159,20 @@ def test_one_trains_at_a_time_and_damage_is_told(store, tmp_path, monkeypatch):
     (out / "training.json").write_text("{")
     with pytest.raises(CorruptFileError, match=r"training.json is damaged"):
         train_saes(store, plan, out)
+
+
+def test_without_sae_lens_it_says_how_to_get_it(store, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sae_lens", None)
+    with pytest.raises(NotAvailableError, match=r"not installed: pip install 'representation-geometry\[sae\]'"):
+        train_saes(store, plan_training(store, [HOOK], **SMALL), tmp_path / "saes")
+    assert not (tmp_path / "saes").exists()
+
+
+def test_saes_made_by_other_versions_are_left_alone(store, tmp_path, monkeypatch):
+    plan = plan_training(store, [HOOK], **SMALL)
+    train_saes(store, plan, tmp_path / "saes")
+    noted = json.loads((tmp_path / "saes" / "training.json").read_text())
+    assert set(noted["versions"]) == {"sae-lens", "torch"}
+    noted["versions"]["torch"] = "1.0"
+    (tmp_path / "saes" / "training.json").write_text(json.dumps(noted))
+    train_saes(store, plan, tmp_path / "saes", on_step=lambda *_: pytest.fail("trained again"))
