@@ -1,6 +1,9 @@
 """One file of a store: its tables fit each other and the log, or one sentence says which part does not."""
 
 import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -16,6 +19,7 @@ from cache.store.file import open_store_file, site_name
 from cache.store.recording import prepare_recording
 from tests.cache.resealing import change
 from tests.cache.sealed_files import open_files
+from tests.fork_server import ROOT
 
 SMALL = Prompts(
     (
@@ -102,6 +106,13 @@ def test_the_recorded_rows_are_those_of_finished_blocks(gpt2, small, tmp_path, b
     assert opened.recorded.tolist() == np.flatnonzero(np.isin(opened.rows["prompt"], [*done])).tolist()
     assert opened.n_prompts == len(SMALL)
     opened.reader.close()
+
+
+def test_what_a_file_holds_is_told_without_libraries_that_take_longer_than_the_file(small, small_path):
+    asked = f"from cache.store.file import open_store_file; open_store_file(Path({str(small_path)!r})).reader.close()"
+    code = f"import sys; from pathlib import Path; {asked}; print(*{{'pandas', 'torch'}} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment).strip() == b""
 
 
 # --- what does not fit

@@ -137,3 +137,12 @@ def test_a_file_is_not_opened_as_a_stream_that_was_closed(shell, tmp_path):
     done = shell("$G prompts --dataset digits --out p.jsonl <&- >&- 2>&-")
     assert done.returncode == 0
     assert (tmp_path / "p.jsonl").read_text().startswith('{"text"')
+
+
+def test_libraries_are_loaded_with_few_searches_for_garbage():
+    counted = "import pandas, gc; print(gc.get_stats()[0]['collections'])"
+    searches = [
+        int(subprocess.check_output([sys.executable, "-c", before + counted], cwd=ROOT))
+        for before in ("", "from geometry.cli.console.surroundings import settle; settle(); ")
+    ]
+    assert searches[1] < searches[0] / 4
