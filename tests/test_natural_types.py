@@ -178,12 +178,15 @@ said = {}
 for name, function in PUBLIC.items():
     name = name.partition(".")[2]
     parameters = list(inspect.signature(function).parameters.values()) if inspect.isfunction(function) else []
-    if parameters and any(kind in str(parameters[0].annotation) for kind in ("ActivationStore", "View")):
-        rest = [known.get(one.name) for one in parameters[1:] if one.default is one.empty]
+    kinds = "ActivationStore", "View"
+    stores = [one.name for one in parameters if any(kind in str(one.annotation) for kind in kinds)]
+    if stores:
+        needed = (one.name for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD)
+        given = {one: known.get(one) for one in needed} | {stores[0]: "x.h5"}
         if name == "find_direction":
-            rest[0] = Contrast("a", "b", None, None)
+            given["pairs"] = Contrast("a", "b", None, None)
         try:
-            function("x.h5", *rest)
+            function(**given)
         except InputError as error:
             said[name] = str(error)
         except Exception as error:

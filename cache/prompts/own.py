@@ -144,9 +144,9 @@ def _matched_by(both: list[tuple[Prompt, Prompt]]) -> str:
     """What prompts that belong together have in common."""
     if not any(one.values for one, _ in both):
         return "template"
-    if any(dict(one.labels).get("pair") for one, _ in both):
-        return "the column pair"
-    return "member" if all(x.members == y.members for x, y in both) else "the column ordinal"
+    if all(x.members == y.members for x, y in both):
+        return "member"
+    return "the column pair" if any(dict(one.labels).get("pair") for one, _ in both) else "the column ordinal"
 
 
 def _validated(where: str, record: Any) -> _Line:

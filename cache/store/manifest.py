@@ -25,7 +25,7 @@ HARD_TYPES = MappingProxyType(
     {"format version": int, "bos": bool, "template seed": int, "hooks": dict, "block plan": dict}
     | dict.fromkeys((*_MODEL_TEXTS, *_PLAN_TEXTS), str)
 )
-_LIBRARIES = ("h5py", "numpy", "torch", "transformer-lens", "transformers")
+_LIBRARIES = ("representation-geometry", "h5py", "numpy", "torch", "transformer-lens", "transformers")
 
 
 def hard_fields(model: "LoadedModel", plan: "RecordingPlan") -> dict[str, Any]:

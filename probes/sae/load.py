@@ -61,11 +61,12 @@ def load_sae(
         >>> bool(error.square().mean() < 0.01 * x.var())
         True
     """
+    if store is not None:
+        check_open(store)
     sae = read_sae(source, sae_id)
     if isinstance(sae, Transcoder):
         raise InputError(f"{sae.origin.name} is a transcoder, which reads one site and writes another; load_transcoder")
     if store is not None:
-        check_open(store)
         sae = matched(sae, store, called)
     if model is not None:
         check_loaded(model)
@@ -79,12 +80,13 @@ def load_transcoder(
     source: Any, sae_id: str | None = None, *, store: ActivationStore | None = None, called: str | None = None
 ) -> Transcoder:
     """A transcoder, with what it reads, writes and belongs to checked; arguments and errors are those of `load_sae`."""
+    if store is not None:
+        check_open(store)
     found = read_sae(source, sae_id)
     if not isinstance(found, Transcoder):
         raise InputError(f"{found.origin.name} is an SAE, which reads and writes one site; load_sae")
     if store is None:
         return found
-    check_open(store)
     return matched(found, store, called)
 
 

@@ -65,6 +65,7 @@ def train_saes(
         NoSpaceError, CorruptFileError: there is no room, or what is in the folder is damaged.
 
     Example:
+        >>> from probes.sae_training.plan import plan_training
         >>> plan = plan_training(store, [("resid_post", 1)], width=66, k=8, steps=4, batch_size=32)
         >>> [path.name for path in train_saes(store, plan, "saes/tour")]
         ['seed-0']

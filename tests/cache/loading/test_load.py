@@ -193,6 +193,13 @@ def test_without_the_check_something_would_be_wrong_and_unsaid(opened, name):
     assert model.findings[KINDS_OF_FAULT[name]].fault
 
 
+def test_the_page_of_models_has_their_lines(opened):
+    some_of_them = {name: opened(name)[0] for name in (*WHOLE, *KINDS_OF_FAULT)}
+    lines = page(some_of_them).splitlines()[-len(some_of_them) :]
+    assert set(lines) <= set(PAGE.read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.slow
 def test_the_page_of_models_says_what_became_of_each(opened):
     """Made anew by: python -m tests.cache.models_page."""
     assert page({name: opened(name)[0] for name in TYPES}) == PAGE.read_text(encoding="utf-8")

@@ -947,7 +947,7 @@ def test_bfloat16_activations_are_stored_as_the_float32_that_equal_them(gpt2, pl
     rng = np.random.default_rng(0)
     seen: dict[str, list[np.ndarray]] = {hook.name: [] for hook in plan.hooks}
 
-    def run(self, tokens):
+    def run(self, tokens, n_blocks):
         for hook in plan.hooks:
             shape = (*tokens.shape, *self.row_shape(hook))
             bits = rng.choice(finite, size=shape)

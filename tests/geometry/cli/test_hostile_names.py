@@ -44,6 +44,7 @@ def store(gpt2, tmp_path_factory):
     return path
 
 
+ONE_LAYER = ("--layers", "2")
 COMMANDS = [
     pytest.param(("pca", "--layers", "2"), marks=pytest.mark.slow),
     pytest.param(("svd",), marks=pytest.mark.slow),  # drawn as pca is
@@ -53,10 +54,10 @@ COMMANDS = [
     pytest.param(("compare", "--measure", "cka"), marks=pytest.mark.slow),
     pytest.param(("compare", "--between", "layers"), marks=pytest.mark.slow),
     pytest.param(("probe", "--target", "family", "--leave-out", "member", "--layers", "2"), marks=pytest.mark.slow),
-    ("transfer", "--layers", "2"),
+    pytest.param(("transfer", "--layers", "2"), marks=pytest.mark.slow),
     pytest.param(("erase", "--layers", "2"), marks=pytest.mark.slow),  # drawn as transfer is
     pytest.param(("cosines", "--layers", "2"), marks=pytest.mark.slow),
-    ("sweep", "--from", FORMULA, "--to", MARKUP, "--layers", "2", "--alphas", "1"),
+    pytest.param(("sweep", "--from", FORMULA, "--to", MARKUP, *ONE_LAYER, "--alphas", "1"), marks=pytest.mark.slow),
 ]
 
 

@@ -29,7 +29,7 @@ def test_whatever_prints_a_table_prints_it_in_full_if_asked():
     assert set(PRINTING) >= set(DRAWING)
 
 
-@pytest.mark.parametrize("command", PRINTING)
+@pytest.mark.parametrize("command", some(PRINTING, "prompts", "models", "steer", "pca", "compare", "sweep", "query"))
 def test_tables_fit_and_figures_have_captions(run_here, place, circles, no_pictures, monkeypatch, tmp_path, command):
     monkeypatch.setenv("COLUMNS", "44")
     to_draw = ["--out", "out", "--format", "png"] if command in DRAWING else []

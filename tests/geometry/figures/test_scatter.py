@@ -166,7 +166,7 @@ def test_each_mean_carries_its_member_cut_to_three_letters_in_the_familys_colour
     for layer, axis in enumerate(panels):
         assert [text.get_text() for text in axis.texts] == expected
         places = np.concatenate([means(whole, layer, family) for family in ("digits", "months")])
-        np.testing.assert_allclose([text.xy for text in axis.texts], places, atol=1e-6)
+        np.testing.assert_allclose([text.get_position() for text in axis.texts], places, atol=1e-6)
         assert [text.get_color() for text in axis.texts] == [PALETTE[0]] * 5 + [PALETTE[1]] * 5
 
 
