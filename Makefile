@@ -55,7 +55,7 @@ test-other-cpu: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers auto
 
 bench: setup
 	$(BIN)/python scripts/bench/cache.py
