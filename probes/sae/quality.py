@@ -14,6 +14,7 @@ from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
 from cache.models.hooks import Hook
 from cache.models.model import LoadedModel
+from cache.prompts.prompt import OWN, TEXT
 from cache.store.store import ActivationStore, check_open, check_source
 from cache.store.view import Where, row_mask
 from geometry.bases.reconstruction import Reconstruction, explained_variance
@@ -66,8 +67,8 @@ def sae_quality(
         sae: the SAE or transcoder, loaded with the store.
         store: the store; rows of BOS are left out.
         where: which rows, as for `store.load`; None for all.
-        by: a column of `store.prompts` that divides prompts into sets; default: family, controls together, or where
-            there is none group.
+        by: a column of `store.prompts` that divides prompts into sets; default: family, controls together, running
+            text and own prompts without one too; or group, where there is no family.
         model: the model that was recorded, for what it does with the reconstruction; not of a transcoder.
         n_prompts: how many prompts it runs: as many of each set, spread evenly; none of controls.
         floor: what explained variance, and accuracy as a share of the model's own, must reach.
@@ -151,13 +152,17 @@ def _written_site(sae: SAEBasis | Transcoder) -> Hook:
 
 
 def _sets(store: ActivationStore, by: str | None) -> pd.Series:
-    """The set of each prompt, controls being one of families; an empty name where there are none."""
+    """The set of each prompt: its family, controls being one, `text` and `own` those without; or else its group."""
     if by is not None and by not in store.prompts:
         raise InputError(f"by is a column of prompts ({', '.join(map(str, store.prompts.columns))}); got {by!r}")
     columns = [by] if by is not None else ["family", "group"]
     chosen = next((name for name in columns if (store.prompts[name] != "").any()), columns[0])
     sets = store.prompts[chosen].astype(str)
-    return sets if by is not None else sets.mask(sets.str.startswith(CONTROL_PREFIX), CONTROLS)
+    if by is not None:
+        return sets
+    sets = sets.mask(sets.str.startswith(CONTROL_PREFIX), CONTROLS)
+    unnamed = store.prompts["kind"].where(store.prompts["kind"] == TEXT, OWN)
+    return sets.mask(sets == "", unnamed) if chosen == "family" and sets.any() else sets
 
 
 def _tallies(

@@ -70,7 +70,7 @@ ANALYSES = {
     "between_layers": (between_layers, {"measure": "cka"}, [{"measure": "procrustes"}, {"seed": 1}]),
     "between_stores": (two_stores, {"measure": "cka"}, [{"measure": "procrustes"}, {"seed": 1}]),
 }
-EVERY = pytest.mark.parametrize("name", some(ANALYSES, "pca", "demix", "between_pairs"))
+EVERY = pytest.mark.parametrize("name", some(ANALYSES, "pca", "between_pairs"))
 
 
 class Kept:

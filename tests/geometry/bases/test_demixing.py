@@ -163,7 +163,7 @@ def false_alarms(kind, n_members, n_layers, n_worlds, seed=0):
 
 @pytest.mark.parametrize("kind", some(KINDS, "line"))
 def test_unrelated_families_rarely_share_an_index(kind):
-    assert all(in_range(count, 60) for count in false_alarms(kind, 7, 2, 60))
+    assert all(in_range(count, 40) for count in false_alarms(kind, 7, 2, 40))
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from cache.errors import FingerprintError, InputError
 from probes.sae.load import load_sae, load_transcoder
 from probes.sae.quality import ALL, CONTROLS, sae_quality
 from tests.probes.sae.saved import SITE, perfect_tensors, save
+from tests.probes.sae_training.stores import make_store as planted_store
 from tests.probes.sweeps import small_store
 from tests.recordings import recorded
 
@@ -146,3 +147,12 @@ def test_another_model_or_a_transcoder_is_refused_where_the_model_is_asked(store
     x, y = store.load(SITE, "position >= 0"), store.load(Hook("resid_post", 2), "position >= 0")
     found = sae_quality(both, store, floor=-99).table["explained_variance"].iloc[-1]
     assert found == pytest.approx(float(1 - (y - x).square().sum() / (y - y.mean(dim=0)).square().sum()), abs=1e-4)
+
+
+def test_rows_without_a_family_are_a_set_beside_families(tmp_path):
+    store, _ = planted_store(tmp_path / "store.h5")
+    with store:
+        sae = load_sae(save(tmp_path / "half", of_site(store, 12), metadata={"prepend_bos": None}), store=store)
+        table = sae_quality(sae, store).table.set_index("set")
+        assert list(table.index) == ["own", "digits", ALL]
+        assert table.loc[ALL, "n_rows"] == table.loc[["own", "digits"], "n_rows"].sum()
