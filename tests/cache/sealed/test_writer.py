@@ -341,7 +341,12 @@ def test_short_writes_are_continued(path, whole, monkeypatch):
     ("failure", "told", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), NoSpaceError, "no room to write"),
-        (OSError(errno.EIO, "Input/output error"), NotAvailableError, "cannot write .*: Input/output error"),
+        pytest.param(
+            OSError(errno.EIO, "Input/output error"),
+            NotAvailableError,
+            "cannot write .*: Input/output error",
+            marks=pytest.mark.slow,
+        ),
         (KeyboardInterrupt(), KeyboardInterrupt, ""),
     ],
     ids=["full", "broken", "interrupted"],
