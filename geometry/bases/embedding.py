@@ -72,8 +72,8 @@ def umap(x: ArrayLike, *, n_neighbors: int = 15, min_dist: float = 0.1, seed: in
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numba, spectral start-up and few neighbours all warn
         UMAP = _loaded_umap()
-        start = "spectral" if n_rows > 16 else "random"
         known = _neighbours(scores, near) if n_rows < FEWEST_APPROXIMATE else (None, None, None)
+        start = "random" if n_rows <= 16 else "pca" if _has_equal_rows(known[1]) else "spectral"
         model = UMAP(
             n_neighbors=near, min_dist=min_dist, random_state=seed, n_jobs=1, init=start, precomputed_knn=known
         )
@@ -96,17 +96,24 @@ def _neighbours(
     return nearest, apart
 
 
+def _has_equal_rows(apart: Float[np.ndarray, "row near"] | None) -> bool:
+    """Whether some row's neighbours are all equal to it: their spectrum is degenerate, and no two runs start alike."""
+    return apart is not None and bool((apart[:, -1] == 0).any())
+
+
 def _loaded_umap() -> Any:
     """UMAP's class, which keeps on disk what it compiles: a process that finds it there begins 10 s earlier."""
     try:
         from umap import UMAP, layouts, umap_
 
-        for compiled in (
-            umap_.smooth_knn_dist,
-            umap_.compute_membership_strengths,
-            layouts._nb_optimize_layout_euclidean_single_epoch,
-        ):
-            compiled.enable_caching()
+        compiled = (
+            (umap_, "smooth_knn_dist"),
+            (umap_, "compute_membership_strengths"),
+            (layouts, "_nb_optimize_layout_euclidean_single_epoch"),
+        )
+        for module, name in compiled:
+            if hasattr(module, name):  # other releases of UMAP's may call it otherwise
+                getattr(module, name).enable_caching()
     except RuntimeError as error:  # numba's, where neither its libraries' folder nor the user's cache can be written
         raise NotAvailableError(
             f"umap-learn cannot be loaded ({error}); name a folder that can be written in NUMBA_CACHE_DIR"

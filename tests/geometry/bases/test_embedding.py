@@ -56,6 +56,13 @@ def test_the_same_seed_gives_the_same_picture(picture):
     assert again.trustworthiness == picture.trustworthiness
 
 
+def test_rows_that_are_equal_to_all_their_neighbours_lie_alike_in_every_run():
+    """Eigenvectors of equal rows are any of their plane's: what starts from them differs from run to run."""
+    rows = torch.from_numpy(np.random.default_rng(1).normal(size=(24, 20)).astype(np.float32)).repeat_interleave(16, 0)
+    runs = [umap(rows, n_neighbors=15) for _ in range(3)]
+    assert all(torch.equal(one.coordinates, runs[0].coordinates) for one in runs)
+
+
 def test_the_picture_is_umaps_own_ties_among_neighbours_included():
     """Neighbours that are told and those that UMAP finds itself give the same layout, to the last digit."""
     assert umap(groups()[:5]).n_neighbors == 4  # loads the library, quietly
