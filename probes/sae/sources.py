@@ -64,6 +64,10 @@ def find_sae(source: str | Path, sae_id: str | None = None) -> SAESource:
         raise InputError(f"{path} is a folder with one SAE; an id such as {sae_id!r} names one of a release")
     if path.is_dir() or not isinstance(source, str) or source.startswith((".", "/", "~")):
         return SAESource(str(path), path)
+    if "/" in source and (not sae_id or source.count("/") > 1):
+        raise NotAvailableError(
+            f"no folder {source!r} is here; of a repository on the Hub (owner/name) give an SAE's id"
+        )
     entry = _Entry(source, "sae_lens", {}, {}, {}) if "/" in source else _entry(source)
     if not sae_id or (entry.folders and sae_id not in entry.folders):
         raise InputError(f"{source} has no SAE {sae_id!r}; {_near(sae_id or '', entry.folders)}")

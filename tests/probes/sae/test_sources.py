@@ -74,12 +74,17 @@ def test_the_scale_that_the_table_knows_is_folded_in(hub_cache, monkeypatch):
         ),
         (JB, None, f"{JB} has no SAE None; near it are blocks.0.hook_resid_pre, blocks.1.hook_resid_pre, "),
         ("gpt2-small-rez-jb", SIXTH, "no folder and no release 'gpt2-small-rez-jb'; near it are gpt2-small-res-jb"),
-        ("somebody/saes", None, "somebody/saes has no SAE None; name a folder of it"),
     ],
 )
 def test_what_is_no_release_is_told_with_near_names(release, sae_id, said):
     with pytest.raises(InputError, match=rf"^{said}"):
         load_sae(release, sae_id)
+
+
+@pytest.mark.parametrize(("path", "sae_id"), [("somebody/saes", None), ("saes/demo/seed-0", None), ("a/b/c", "one")])
+def test_what_may_be_a_folder_and_is_not_there_is_told_so(path, sae_id):
+    with pytest.raises(NotAvailableError, match=rf"^no folder '{path}' is here; of a repository on the Hub"):
+        load_sae(path, sae_id)
 
 
 def test_a_release_of_pickled_weights_is_refused():
