@@ -59,6 +59,9 @@ class Run:
         sae.save_inference_model(folder)
 
 
+_THRESHOLD_LR = 0.01
+"""How fast the threshold that batchtopk is saved with follows: sae-lens's own, too slow below 1,000 steps."""
+
 _JUMPRELU = MappingProxyType(
     {
         "jumprelu_sparsity_loss_mode": "quadratic",
@@ -152,6 +155,7 @@ def _sae(plan: SAEPlan, store: ActivationStore, hook: Hook, d_in: int) -> Any:
         return JumpReLUTrainingSAE(JumpReLUTrainingSAEConfig(**common, **_JUMPRELU, target_l0=float(plan.k)))
     if plan.architecture == "topk":
         return TopKTrainingSAE(TopKTrainingSAEConfig(**common, k=plan.k))
+    common["topk_threshold_lr"] = max(_THRESHOLD_LR, min(1.0, 10 / plan.steps))  # a mean of the last tenth of the steps
     if plan.architecture == "matryoshka":
         widths = sorted({max(plan.k, plan.width // part) for part in (16, 4, 1)})
         config = MatryoshkaBatchTopKTrainingSAEConfig(**common, k=plan.k, matryoshka_widths=widths)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cache.errors import StoppedError
+from cache.shown.counts import number_of
 from geometry.cli.console import options
 from geometry.cli.console.terminal import console, print_json, print_tables, progress, this_command
 from geometry.cli.record.cache import noted_signals
@@ -83,7 +84,7 @@ def _say(plan: "SAEPlan", store: "ActivationStore", folder: Path, *, quiet: bool
     drawn = ", ".join(f"{size} of {part}" for part, (_, size) in plan.pools(plan.split(store)).items())
     n_saes = len(plan.hooks) * len(plan.seeds)
     console(quiet=quiet).print(
-        f"{n_saes} SAEs of {plan.width} features, {plan.steps} batches of {drawn} -> {folder}\nrows: {rows}"
+        f"{number_of(n_saes, 'SAE')} of {plan.width} features, {plan.steps} batches of {drawn} -> {folder}\nrows: {rows}"
     )
 
 

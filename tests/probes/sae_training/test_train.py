@@ -93,6 +93,15 @@ def test_the_bias_begins_at_the_mean_of_what_trains(store, tmp_path):
     assert (opened(folder).b_dec - store.load(HOOK)[rows].mean(dim=0)).abs().max() < 0.2  # around 5
 
 
+@pytest.mark.parametrize("architecture", ["batchtopk", "matryoshka"])
+def test_after_few_steps_too_as_many_features_are_active_as_in_training(store, tmp_path, architecture):
+    plan = plan_training(store, [HOOK], architecture=architecture, **(SMALL | {"steps": 120}))
+    (folder,) = train_saes(store, plan, tmp_path / "saes")
+    x = store.load(HOOK)[plan.split(store).rows("text")]
+    with torch.no_grad():
+        assert 2 < float((opened(folder).encode(x) != 0).float().sum(dim=1).mean()) < 4  # k is 3
+
+
 @pytest.mark.parametrize("stops", [(1,), (5, 7), (3, 11)])
 def test_broken_off_it_ends_in_the_same_saes(store, tmp_path, monkeypatch, stops):
     monkeypatch.setattr(module, "EVERY", 4)
