@@ -82,9 +82,9 @@ def _say(plan: "SAEPlan", store: "ActivationStore", folder: Path, *, quiet: bool
     told = plan.split(store).described()
     rows = ", ".join(f"{count} {part}" for part, count in told["rows"].items() if count)
     drawn = ", ".join(f"{size} of {part}" for part, (_, size) in plan.pools(plan.split(store)).items())
-    n_saes = len(plan.hooks) * len(plan.seeds)
+    saes = number_of(len(plan.hooks) * len(plan.seeds), "SAE")
     console(quiet=quiet).print(
-        f"{number_of(n_saes, 'SAE')} of {plan.width} features, {plan.steps} batches of {drawn} -> {folder}\nrows: {rows}"
+        f"{saes} of {plan.width} features, {plan.steps} batches of {drawn} -> {folder}\nrows: {rows}"
     )
 
 
