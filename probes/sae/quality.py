@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
@@ -17,6 +17,7 @@ from cache.models.model import LoadedModel
 from cache.prompts.prompt import OWN, TEXT
 from cache.store.store import ActivationStore, check_open, check_source
 from cache.store.view import Where, row_mask
+from geometry.bases.basis import FeatureBasis
 from geometry.bases.reconstruction import Reconstruction, explained_variance
 from probes.directions.prompts import stored_prompts
 from probes.edits.splicing import Spliced, splice_effects
@@ -92,10 +93,10 @@ def sae_quality(
     if not mask.any():
         raise InputError("no row is chosen to see how an SAE does on it")
     sets = _sets(store, by)
-    tallies = _tallies(sae, store, mask, sets)
-    table = pd.DataFrame([{"set": name, **tally.said()} for name, tally in tallies.items()])
+    found = tallies(sae, store, mask, sets.to_numpy()[store.rows["prompt"].to_numpy()[mask]])
+    table = pd.DataFrame([{"set": name, **tally.said()} for name, tally in found.items()])
     if model is not None:
-        table = table.join(_with_model(sae, store, model, mask, sets, list(tallies), n_prompts))
+        table = table.join(_with_model(sae, store, model, mask, sets, list(found), n_prompts))
     faults = tuple(_faults(sae, table.iloc[-1], floor))
     for fault in faults:
         warnings.warn(fault, stacklevel=2)
@@ -144,11 +145,15 @@ def _faults(sae: SAEBasis | Transcoder, whole: "pd.Series[float]", floor: float)
         )
 
 
-def _written_site(sae: SAEBasis | Transcoder) -> Hook:
+def _written_site(sae: FeatureBasis | Transcoder) -> Hook:
     hook = sae.writes if isinstance(sae, Transcoder) else sae.hook
     if hook is None:
-        raise InputError(f"{sae.origin.name} is of no site that stores have; load it with store=")
+        raise InputError(f"{_name(sae)} is of no site that stores have; load it with store=")
     return hook
+
+
+def _name(sae: FeatureBasis | Transcoder) -> str:
+    return sae.origin.name if isinstance(sae, SAEBasis | Transcoder) else "this basis"
 
 
 def _sets(store: ActivationStore, by: str | None) -> pd.Series:
@@ -165,33 +170,45 @@ def _sets(store: ActivationStore, by: str | None) -> pd.Series:
     return sets.mask(sets == "", unnamed) if chosen == "family" and sets.any() else sets
 
 
-def _tallies(
-    sae: SAEBasis | Transcoder, store: ActivationStore, mask: Bool[np.ndarray, " row"], sets: pd.Series
+def tallies(
+    sae: FeatureBasis | Transcoder,
+    store: ActivationStore,
+    mask: Bool[np.ndarray, " row"],
+    labels: Shaped[np.ndarray, " chosen"],
 ) -> dict[str, Reconstruction]:
-    """Each set's tally, in the order of the store, and that of all rows; read in blocks."""
+    """The tally of each set of rows, in the order of the store, and that of all; read in blocks.
+
+    Args:
+        sae: the SAE or transcoder; or any other basis, to compare it with them.
+        store: the store.
+        mask: which rows.
+        labels: the set of each of them; those of the set "" are in the last tally alone, `ALL`.
+
+    Raises:
+        InputError: the SAE knows no site.
+    """
     reads, writes = (sae.reads if isinstance(sae, Transcoder) else sae.hook), _written_site(sae)
     if reads is None:
-        raise InputError(f"{sae.origin.name} is of no site that stores have; load it with store=")
+        raise InputError(f"{_name(sae)} is of no site that stores have; load it with store=")
     n_features = len(sae.directions)
     at_once = max(_AT_ONCE // n_features, 16)
-    of_rows = sets.to_numpy()[store.rows["prompt"].to_numpy()[mask]]
-    names = [name for name in dict.fromkeys(of_rows) if name]
+    names = [name for name in dict.fromkeys(labels) if name]
     blocks = zip(store.blocks(reads, mask, n_rows=at_once), store.blocks(writes, mask, n_rows=at_once), strict=True)
-    tallies: dict[str, Reconstruction] = {}
+    found: dict[str, Reconstruction] = {}
     start = 0
     for x, y in blocks:
         features = sae.encode(x)
         out = sae.reconstruct(x) if isinstance(sae, Transcoder) else sae.decode(features)
-        if not tallies:
+        if not found:
             near = y.double().mean(dim=0)
-            tallies = {name: Reconstruction.empty(near, n_features) for name in [*names, ALL]}
-        labels = of_rows[start : start + len(x)]
+            found = {name: Reconstruction.empty(near, n_features) for name in [*names, ALL]}
+        here = labels[start : start + len(x)]
         start += len(x)
-        for name, tally in tallies.items():
-            mine = torch.from_numpy(np.flatnonzero((labels == name) | (name == ALL)))
+        for name, tally in found.items():
+            mine = torch.from_numpy(np.flatnonzero((here == name) | (name == ALL)))
             if len(mine):
                 tally.add(y[mine], out[mine], features[mine])
-    return tallies
+    return found
 
 
 def _with_model(

@@ -20,6 +20,8 @@ class Split:
     """What each row of a store is for.
 
     Rows of BOS and of a text's first token are in no part: their norm is many times that of others, whatever the text.
+    Of rows whose tokens so far are the same, and so their activations, one is in a part, in one that trains if any is:
+    what is left out is new, and sequences that begin alike do not outweigh others.
 
     Attributes:
         part: index in `PARTS` of each row, -1 for none.
@@ -75,6 +77,7 @@ def split_rows(
     part[of_templates] = PARTS.index("templates")
     part[of_frames] = PARTS.index("frames")
     part[~usable] = -1
+    part[_repeated(rows, part)] = -1
     split = Split(part, {"documents": names, "templates": last, "frames": tuple(frames)})
     if not len(split.rows("text")) and not len(split.rows("sequences")):
         raise InputError("no row is left to train on; leave out fewer documents, templates or frames")
@@ -118,3 +121,33 @@ def _frames(rows: pd.DataFrame, text: Bool[np.ndarray, " row"], frames: Sequence
     if missing:
         raise InputError(f"no prompt has the frame {missing[0]!r}; there are {', '.join(there) or 'none'}")
     return ~text & rows["frame"].isin(frames).to_numpy()
+
+
+def _repeated(rows: pd.DataFrame, part: Int[np.ndarray, " row"]) -> Int[np.ndarray, " repeated"]:
+    """Rows whose tokens up to them stand in another row too, but for one of them, of the part that comes first."""
+    order = np.lexsort((np.arange(len(rows)), np.where(part < 0, len(PARTS), part)))
+    _, first = np.unique(_beginnings(rows)[order], return_index=True)
+    again = np.ones(len(rows), dtype=bool)
+    again[order[first]] = False
+    return np.flatnonzero(again)
+
+
+def _beginnings(rows: pd.DataFrame) -> Int[np.ndarray, " row"]:
+    """A number of each row's tokens so far; of its own where not all of these are rows, or are not known."""
+    number = np.arange(len(rows))
+    if "token" not in rows:
+        return number
+    prompt, position, token = (rows[name].to_numpy() for name in ("prompt", "position", "token"))
+    if token.min(initial=0) < 0:  # of activations recorded elsewhere
+        return number
+    after = np.concatenate([[False], (np.diff(prompt) == 0) & (np.diff(position) == 1)])
+    begins = np.maximum.accumulate(np.where(after, 0, number))
+    place_of = np.where((position == position.min(initial=0))[begins], number - begins, -1)
+    for place in range(place_of.max(initial=-1) + 1):
+        mine = np.flatnonzero(place_of == place)
+        before = number[mine - 1] if place else np.full(len(mine), -1)
+        _, first, same = np.unique(
+            np.column_stack([before, token[mine]]), axis=0, return_index=True, return_inverse=True
+        )
+        number[mine] = mine[first][same.ravel()]
+    return number

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
@@ -16,16 +17,21 @@ from cache.sealed.lock import writer_lock
 from cache.shown.progress import progress_bar
 from cache.store.store import ActivationStore
 from cache.whole_files import check_folder, storage_error, write_whole
+from probes.sae.load import load_sae
 from probes.sae_training.batches import Batch, batches
 from probes.sae_training.checkpoints import check_fields, load_checkpoint, remove_checkpoints, save_checkpoint
+from probes.sae_training.left_out import left_out_quality
 from probes.sae_training.plan import SAEPlan
 from probes.sae_training.run import Run, begin, import_sae_lens
+from probes.sae_training.split import PARTS
 
 EVERY = 100
 """Steps between two checkpoints."""
 
 NOTED = 10
 """Steps between two points of the curve."""
+
+LEFT_OUT = "left_out.csv"
 
 FIRST = 16
 """Batches from which the scale of activations and their mean are taken."""
@@ -45,8 +51,9 @@ def train_saes(
     """Train SAEs at several sites and with several seeds, by sae-lens's trainer; gives their folders.
 
     Each folder, `<site>/seed-<seed>` in `out`, is opened by `load_sae` and by sae-lens's `SAE.load_from_disk`.
-    Beside them: `training.json` (the plan, the store's fingerprint), `split.json` (what was left out) and `curve.csv`
-    (explained variance, L0 and the share of dead features over steps, of the batch that is trained on).
+    Beside them: `training.json` (the plan, the store's fingerprint), `split.json` (what was left out), `curve.csv`
+    (explained variance, L0 and the share of dead features over steps, of the batch that is trained on) and
+    `left_out.csv` (`left_out_quality` of each).
 
     Args:
         store: the store.
@@ -80,6 +87,10 @@ def train_saes(
         if not all((place / "cfg.json").exists() for place in places):
             _train(store, plan, out, on_step, should_stop)
         remove_checkpoints(out)
+        if not (out / LEFT_OUT).exists():
+            write_whole(
+                out / LEFT_OUT, _on_what_was_left_out(store, plan, places).to_csv(index=False, float_format="%.6g")
+            )
     return places
 
 
@@ -110,6 +121,20 @@ def _train(
                 raise StoppedError(f"stopped after {done} of {plan.steps} steps")
     write_whole(out / "curve.csv", pd.DataFrame(curve).to_csv(index=False, float_format="%.6g"))
     _save(runs, out)
+
+
+def _on_what_was_left_out(store: ActivationStore, plan: SAEPlan, places: Sequence[Path]) -> pd.DataFrame:
+    """Each SAE on each part that did not train it; no line where nothing was left out."""
+    split = plan.split(store)
+    if not any(len(split.rows(part)) for part in PARTS[2:]):
+        return pd.DataFrame(columns=["sae", "part"])
+    tables = []
+    for place in places:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of one that explains little, which the table says
+            sae = load_sae(place, store=store)
+        tables.append(left_out_quality(sae, store, split).assign(sae="/".join(place.parts[-2:])))
+    return pd.concat(tables)[["sae", *tables[0].columns[:-1]]]
 
 
 def _begun(plan: SAEPlan, store: ActivationStore, first: Sequence[Batch]) -> list[Run]:

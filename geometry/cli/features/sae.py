@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from probes.sae.quality import SAEQuality
 
 _SHORT = ["set", "explained", "L0", "dead", "task", "spliced", "loss recovered", "without largest", "median dimension"]
-_COLUMNS = {
+COLUMNS = {
     "explained_variance": "explained",
     "without_largest": "without largest",
     "median_dimension": "median dimension",
@@ -31,6 +31,7 @@ _COLUMNS = {
     "accuracy": "task",
     "spliced_accuracy": "spliced",
     "loss_recovered": "loss recovered",
+    "index_variance": "index",
 }
 
 sae = typer.Typer(no_args_is_help=True, help="Sparse autoencoders: what one is, and how it does on a store.")
@@ -179,7 +180,7 @@ def _print(facts: Mapping[str, Any], quality: "SAEQuality | None", *, full: bool
         sys.stdout.write(f"{name.ljust(indent)}{printable(shown)}\n")
     if quality is None or quiet:
         return
-    lines = quality.table.rename(columns=_COLUMNS)
+    lines = quality.table.rename(columns=COLUMNS)
     kept = [name for name in (*_SHORT, "n_rows", "n_prompts", "loss", "spliced_loss") if name in lines]
     sys.stdout.write("\n")
     print_tables([Shown(lines[kept], "how the SAE does, by set of rows", ("set",))], full=full, quiet=quiet)

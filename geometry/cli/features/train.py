@@ -1,5 +1,6 @@
 """`geometry sae train`: SAEs trained by sae-lens on what a store holds."""
 
+import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ from cache.errors import StoppedError
 from cache.shown.counts import number_of
 from geometry.cli.console import options
 from geometry.cli.console.terminal import console, print_json, print_tables, progress, this_command
+from geometry.cli.features.sae import COLUMNS
 from geometry.cli.record.cache import noted_signals
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.shown import Shown
@@ -108,18 +110,23 @@ def _train(store: "ActivationStore", plan: "SAEPlan", folder: Path, *, quiet: bo
 
 
 def _tell(folder: Path, places: list[Path], file: Path, *, as_json: bool, quiet: bool) -> None:
-    """How training ended, on the batches that it was training on; and how to try the SAEs on what was left out."""
+    """How training ended, on the batches that it was training on; and how the SAEs do on what was left out."""
     import pandas as pd
 
     curve: Any = pd.read_csv(folder / "curve.csv")
     last = curve[curve["step"] == curve["step"].max()].drop(columns="step")
+    left_out = pd.read_csv(folder / "left_out.csv")
     if as_json:
-        print_json({"folders": [str(place) for place in places], "last": last.to_dict(orient="records")})
+        told = {"last": last, "left_out": left_out}
+        records = {name: json.loads(table.to_json(orient="records")) for name, table in told.items()}
+        print_json({"folders": [str(place) for place in places], **records})
         return
-    shown = last.rename(columns={"explained_variance": "explained", "l0": "L0"})
-    print_tables([Shown(shown, "the last batch of training", ("sae",))], full=True, quiet=quiet)
+    tables = [Shown(last.rename(columns=COLUMNS), "the last batch of training", ("sae",))]
+    if len(left_out):
+        tables += [Shown(left_out.rename(columns=COLUMNS), "what was left out of training", ("sae", "part"))]
+    print_tables(tables, full=False, quiet=quiet)
     first = shlex.quote(str(places[0]))
     console(quiet=quiet).print(
-        f"{folder}/curve.csv, split.json, training.json\n"
+        f"{folder}/curve.csv, left_out.csv, split.json, training.json\n"
         f"next: geometry sae info {first} --store {shlex.quote(str(file))}"
     )

@@ -1,6 +1,7 @@
 """Documents, templates and frames are left out whole, and no row is of two parts."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cache.errors import InputError
@@ -45,6 +46,25 @@ def test_it_is_described_by_rows_and_names():
     told = split_rows(ROWS, frames=["list"]).described()
     assert told["left_out"]["frames"] == ["list"]
     assert sum(told["rows"].values()) == (ROWS["position"] > 0).sum()
+
+
+def test_of_rows_that_begin_alike_one_is_in_a_part_and_it_trains_if_any_does():
+    texts = [("d0", "", [7, 1, 2, 3]), ("d1", "", [7, 1, 2, 4]), ("d2", "", [7, 1, 2, 3])]
+    texts += [("", "quote", [7, 1, 5, 2]), ("", "quote", [7, 1, 5, 3]), ("", "lines", [7, 1, 2, 3, 9])]
+    lines = [
+        {"prompt": i, "position": place - 1, "token": token, "group": group, "frame": frame, "template": 0}
+        | {"family": "digits" if frame else ""}
+        for i, (group, frame, tokens) in enumerate(texts)
+        for place, token in enumerate(tokens)
+    ]
+    split = split_rows(pd.DataFrame(lines), documents=0, templates=0, frames=["lines"])
+    assert split.rows("text").tolist() == [2, 3, 7]  # [7 1 2], [... 3], [... 4]
+    assert split.rows("sequences").tolist() == [14, 15, 19]  # [7 1 5], [... 2], [... 3]
+    assert split.rows("frames").tolist() == [24]  # [7 1 2 3 9] alone is new
+    broken = pd.DataFrame(lines).drop(index=1)  # of the first text not every token is there: nothing is known of it
+    assert split_rows(broken, documents=0, templates=0).rows("text").tolist() == [1, 2, 5, 6, 10]
+    unknown = pd.DataFrame(lines).assign(token=-1)
+    assert len(split_rows(unknown, documents=0, templates=0).rows("text")) == 6
 
 
 @pytest.mark.parametrize(

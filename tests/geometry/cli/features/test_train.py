@@ -24,7 +24,8 @@ def test_sites_and_seeds_are_trained_and_said(run_here, store, tmp_path):
     code, out, err = run_here("sae", "train", store, "--hook", HOOKS, "--seeds", "2", *SMALL)
     assert code == 0, err
     assert out.splitlines()[0] == "the last batch of training"
-    assert out.count("seed-1") == 2
+    assert out.count("seed-1") == 2 + 2 * 3
+    assert "what was left out of training" in out
     folder = tmp_path / "here" / "saes" / "planted"
     assert "4 SAEs of 32 features, 12 batches of 51 of text, 13 of sequences -> saes/planted" in err
     assert "rows: " in err
@@ -33,7 +34,9 @@ def test_sites_and_seeds_are_trained_and_said(run_here, store, tmp_path):
     assert pd.read_csv(folder / "curve.csv")["sae"].nunique() == 4
     again = run_here("sae", "train", store, "--hook", HOOKS, "--seeds", "2", *SMALL, "--json")
     assert again[0] == 0
-    assert len(json.loads(again[1])["folders"]) == 4
+    said = json.loads(again[1])
+    assert len(said["folders"]) == 4
+    assert [one["part"] for one in said["left_out"][:3]] == ["documents", "templates", "frames"]
     other = run_here("sae", "train", store, "--hook", HOOKS, "--seeds", "3", *SMALL)
     assert other[0] == 5
     assert other[2].splitlines()[-1].startswith("error: saes/planted holds SAEs trained otherwise: seeds ([0, 1], now")
