@@ -24,6 +24,7 @@ from probes.sae_training.left_out import left_out_quality
 from probes.sae_training.plan import SAEPlan
 from probes.sae_training.run import Run, begin, import_sae_lens
 from probes.sae_training.split import PARTS
+from probes.sae_training.stability import seed_stability
 
 EVERY = 100
 """Steps between two checkpoints."""
@@ -31,7 +32,8 @@ EVERY = 100
 NOTED = 10
 """Steps between two points of the curve."""
 
-LEFT_OUT = "left_out.csv"
+MEASURED = ("left_out.csv", "stability.csv")
+"""What tells of trained SAEs: the first of each, the second of seeds of one site."""
 
 FIRST = 16
 """Batches from which the scale of activations and their mean are taken."""
@@ -52,8 +54,8 @@ def train_saes(
 
     Each folder, `<site>/seed-<seed>` in `out`, is opened by `load_sae` and by sae-lens's `SAE.load_from_disk`.
     Beside them: `training.json` (the plan, the store's fingerprint), `split.json` (what was left out), `curve.csv`
-    (explained variance, L0 and the share of dead features over steps, of the batch that is trained on) and
-    `left_out.csv` (`left_out_quality` of each).
+    (explained variance, L0 and the share of dead features over steps, of the batch that is trained on),
+    `left_out.csv` (`left_out_quality` of each) and, with several seeds, `stability.csv` (`seed_stability`).
 
     Args:
         store: the store.
@@ -87,10 +89,7 @@ def train_saes(
         if not all((place / "cfg.json").exists() for place in places):
             _train(store, plan, out, on_step, should_stop)
         remove_checkpoints(out)
-        if not (out / LEFT_OUT).exists():
-            write_whole(
-                out / LEFT_OUT, _on_what_was_left_out(store, plan, places).to_csv(index=False, float_format="%.6g")
-            )
+        _measure(store, plan, places, out)
     return places
 
 
@@ -123,18 +122,26 @@ def _train(
     _save(runs, out)
 
 
-def _on_what_was_left_out(store: ActivationStore, plan: SAEPlan, places: Sequence[Path]) -> pd.DataFrame:
-    """Each SAE on each part that did not train it; no line where nothing was left out."""
+def _measure(store: ActivationStore, plan: SAEPlan, places: Sequence[Path], out: Path) -> None:
+    """Put down how the SAEs do on what was left out, and whether seeds agree, unless it is there."""
+    if (out / MEASURED[-1]).exists() or ((out / MEASURED[0]).exists() and len(plan.seeds) == 1):
+        return
     split = plan.split(store)
-    if not any(len(split.rows(part)) for part in PARTS[2:]):
-        return pd.DataFrame(columns=["sae", "part"])
-    tables = []
-    for place in places:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of one that explains little, which the table says
-            sae = load_sae(place, store=store)
-        tables.append(left_out_quality(sae, store, split).assign(sae="/".join(place.parts[-2:])))
-    return pd.concat(tables)[["sae", *tables[0].columns[:-1]]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of those that explain little, which the table says
+        saes = [load_sae(place, store=store) for place in places]
+    some = next(part for part in (*PARTS[2:], *PARTS[:2]) if len(split.rows(part)))
+    tables = [pd.DataFrame(columns=["sae", "part"])]
+    if some in PARTS[2:]:
+        tables = [left_out_quality(sae, store, split) for sae in saes]
+        for place, table in zip(places, tables, strict=True):
+            table.insert(0, "sae", "/".join(place.parts[-2:]))
+    write_whole(out / MEASURED[0], pd.concat(tables).to_csv(index=False, float_format="%.6g"))
+    if len(plan.seeds) > 1:
+        rows = split.part == PARTS.index(some)
+        of_sites = [[sae for sae in saes if sae.hook == hook] for hook in plan.hooks]
+        stable = pd.concat([seed_stability(one, store, rows, seed=plan.seeds[0]) for one in of_sites])
+        write_whole(out / MEASURED[1], stable.to_csv(index=False, float_format="%.6g"))
 
 
 def _begun(plan: SAEPlan, store: ActivationStore, first: Sequence[Batch]) -> list[Run]:

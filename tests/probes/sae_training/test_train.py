@@ -66,7 +66,11 @@ def test_sites_and_seeds_are_trained_in_one_reading(store, tmp_path):
         f"blocks.{layer}.hook_resid_post/seed-{seed}" for layer in (1, 2) for seed in (0, 7)
     ]
     kept = {path.name for path in (tmp_path / "saes").iterdir()}
-    assert kept == {"training.json", "split.json", "curve.csv", "blocks.1.hook_resid_post", "blocks.2.hook_resid_post"}
+    told = {"training.json", "split.json", "curve.csv", "left_out.csv", "stability.csv"}
+    assert kept == told | {"blocks.1.hook_resid_post", "blocks.2.hook_resid_post"}
+    stable = pd.read_csv(tmp_path / "saes" / "stability.csv")
+    assert stable.loc[stable["band"] == "all", "n_features"].tolist() == [32, 32]
+    assert (stable["first"].str[-6:] == "seed-0").all()
     curve = pd.read_csv(tmp_path / "saes" / "curve.csv")
     assert curve["sae"].nunique() == 4
     assert set(curve.columns) == {"sae", "step", "explained_variance", "l0", "dead"}
