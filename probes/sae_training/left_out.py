@@ -31,9 +31,10 @@ def left_out_quality(
         parts: of `PARTS`; those without rows are left out.
 
     Returns:
-        A row a part: `part`; what `Reconstruction.said` says of its rows; `index_variance`, 1 - squared error /
-        squared distance of the mean last rows of each member from those of its family in its frame, controls left out
-        (nan where no family shows two members).
+        A row a part: `part`; what `Reconstruction.said` says of its rows; `index_variance`, the share kept of the
+        variance between members' codes at the tokens that show them, and `index_variance_last`, at prompts' last
+        tokens (nan where no family shows two members): a member's code is the mean over contexts, in each of which the
+        mean over its family's members is taken off; controls are left out.
 
     Raises:
         InputError: the basis knows no site (`tallies`), or no part has a row.
@@ -50,29 +51,32 @@ def left_out_quality(
     found = tallies(basis, store, mask, np.array(PARTS)[split.part[mask]])
     return pd.DataFrame(
         [
-            {"part": part, **found[part].said(), "index_variance": _index_variance(basis, store, split.rows(part))}
+            {"part": part, **found[part].said(), **_index_variance(basis, store, split.rows(part))}
             for part in parts
             if part in found
         ]
     )
 
 
-def _index_variance(basis: FeatureBasis, store: ActivationStore, part: Int[np.ndarray, " row"]) -> float:
-    """The share of variance between members that is kept, over all families and frames."""
+def _index_variance(basis: FeatureBasis, store: ActivationStore, part: Int[np.ndarray, " row"]) -> dict[str, float]:
+    """What is kept of members' codes, where they are shown and at the end."""
     table = store.rows.iloc[part]
-    family = table["family"]
-    asked = table["is_last"] & (family != "") & ~family.str.startswith(CONTROL_PREFIX)
-    mask = np.zeros(len(store.rows), dtype=bool)
-    mask[part[asked.to_numpy()]] = True
-    if basis.hook is None or not mask.any():
-        return float("nan")
-    x = store.load(basis.hook, mask)
-    shown = table[asked][["family", "frame"]].assign(member=unit_of_rows(store, table[asked]))
-    return explained_variance(_indices(x, shown), _indices(basis.decode(basis.encode(x)), shown))
+    families = (table["family"] != "") & ~table["family"].str.startswith(CONTROL_PREFIX)
+    kept = {}
+    for name, asked in (("index_variance", table["member"] >= 0), ("index_variance_last", table["is_last"])):
+        mask = np.zeros(len(store.rows), dtype=bool)
+        mask[part[(families & asked).to_numpy()]] = True
+        kept[name] = float("nan")
+        if basis.hook is not None and mask.any():
+            x, rows = store.load(basis.hook, mask), store.rows[mask]
+            shown = rows[["family", "frame", "template", "kind"]].assign(place=rows["member"])
+            shown = shown.assign(member=unit_of_rows(store, rows))
+            kept[name] = explained_variance(_codes(x, shown), _codes(basis.decode(basis.encode(x)), shown))
+    return kept
 
 
-def _indices(x: Float[Tensor, "row d"], shown: pd.DataFrame) -> Float[Tensor, "member d"]:
-    """The mean of each member in a family and frame, less the mean over members there; none with one member alone."""
+def _codes(x: Float[Tensor, "row d"], shown: pd.DataFrame) -> Float[Tensor, "code d"]:
+    """Each family's code of each member."""
     means: Any = pd.DataFrame(x.double().numpy()).groupby([shown[name].to_numpy() for name in shown]).mean()
-    levels = list(range(shown.shape[1] - 1))
-    return torch.from_numpy((means - means.groupby(level=levels).transform("mean")).to_numpy())
+    centred = means - means.groupby(level=list(range(shown.shape[1] - 1))).transform("mean")
+    return torch.from_numpy(centred.groupby(level=[0, shown.shape[1] - 1]).mean().to_numpy())

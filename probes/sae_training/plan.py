@@ -31,6 +31,7 @@ class SAEPlan:
         sequences: share of each batch that is sequences, where the store has text too.
         seeds: of the weights, one SAE each; the order of the rows is that of the first.
         documents, templates, frames: what is left out (`split_rows`).
+        tokens: most rows of text that train, in whole documents; None for all.
     """
 
     hooks: tuple[Hook, ...]
@@ -45,11 +46,17 @@ class SAEPlan:
     documents: float = 1 / 8
     templates: int = 1
     frames: tuple[str, ...] = ()
+    tokens: int | None = None
 
     def split(self, store: ActivationStore) -> Split:
         """What each row of the store is for."""
         return split_rows(
-            store.rows, documents=self.documents, templates=self.templates, frames=self.frames, seed=self.seeds[0]
+            store.rows,
+            documents=self.documents,
+            templates=self.templates,
+            frames=self.frames,
+            tokens=self.tokens,
+            seed=self.seeds[0],
         )
 
     def pools(self, split: Split) -> Mapping[str, tuple[Any, int]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 
 from cache.errors import InputError
 from cache.repeatable import check_seed
@@ -48,7 +48,13 @@ class Split:
 
 
 def split_rows(
-    rows: pd.DataFrame, *, documents: float = 1 / 8, templates: int = 1, frames: Sequence[str] = (), seed: int = 0
+    rows: pd.DataFrame,
+    *,
+    documents: float = 1 / 8,
+    templates: int = 1,
+    frames: Sequence[str] = (),
+    tokens: int | None = None,
+    seed: int = 0,
 ) -> Split:
     """Divide a store's rows: text has no family, and its `group` is its document; all else is sequences.
 
@@ -57,10 +63,12 @@ def split_rows(
         documents: share of documents that are left out, drawn with the seed; at least one, unless it is 0.
         templates: how many templates of each frame that trains are left out: those with the highest numbers.
         frames: frames that are left out whole.
+        tokens: most rows of text that train, in whole documents as they are drawn (one at least); None for all. The
+            others are in no part, so that what is left out is the same however many train.
         seed: of the draw.
 
     Raises:
-        InputError: a frame is not there, or nothing is left to train on.
+        InputError: a frame is not there, tokens is below 1, or nothing is left to train on.
 
     Example:
         >>> split = split_rows(store.rows, frames=["list"])
@@ -70,15 +78,19 @@ def split_rows(
     usable = rows["position"].to_numpy() > 0
     text = rows["family"].to_numpy() == ""
     part = np.where(text, PARTS.index("text"), PARTS.index("sequences"))
-    out, names = _documents(rows, text, documents, check_seed(seed))
-    part[out] = PARTS.index("documents")
+    names, order = _documents(rows, text, documents, check_seed(seed))
+    part[text & np.isin(names, order[1])] = PARTS.index("documents")
     of_frames = _frames(rows, text, frames)
     of_templates, last = _templates(rows, ~text & ~of_frames, templates)
     part[of_templates] = PARTS.index("templates")
     part[of_frames] = PARTS.index("frames")
     part[~usable] = -1
     part[_repeated(rows, part)] = -1
-    split = Split(part, {"documents": names, "templates": last, "frames": tuple(frames)})
+    if tokens is not None:
+        if tokens < 1:
+            raise InputError(f"tokens must be 1 or more; got {tokens}")
+        part[_too_many(part, names, order[0], tokens)] = -1
+    split = Split(part, {"documents": tuple(order[1]), "templates": last, "frames": tuple(frames)})
     if not len(split.rows("text")) and not len(split.rows("sequences")):
         raise InputError("no row is left to train on; leave out fewer documents, templates or frames")
     return split
@@ -86,17 +98,31 @@ def split_rows(
 
 def _documents(
     rows: pd.DataFrame, text: Bool[np.ndarray, " row"], share: float, seed: int
-) -> tuple[Bool[np.ndarray, " row"], tuple[str, ...]]:
-    """Rows of the documents that are left out, and their names; a text without a group is a document of its own."""
+) -> tuple[Shaped[np.ndarray, " row"], tuple[list[str], list[str]]]:
+    """The document of each row; and those that train, in the order drawn, and those that are left out, in the store's.
+
+    A text without a group is a document of its own.
+    """
     if not 0 <= share < 1:
         raise InputError(f"documents must be a share from 0 to below 1; got {share}")
     group = rows["group"].astype(str).to_numpy()
     name = np.where(group != "", group, "prompt " + rows["prompt"].astype(str).to_numpy())
     known = pd.unique(name[text])
     n_out = max(1, round(share * len(known))) if share and len(known) > 1 else 0
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(known))[:n_out])
-    out = tuple(str(one) for one in known[drawn])
-    return text & np.isin(name, out), out
+    drawn = np.random.default_rng(seed).permutation(len(known))
+    train, out = drawn[n_out:], np.sort(drawn[:n_out])
+    return name, ([str(one) for one in known[train]], [str(one) for one in known[out]])
+
+
+def _too_many(
+    part: Int[np.ndarray, " row"], names: Shaped[np.ndarray, " row"], order: Sequence[str], tokens: int
+) -> Bool[np.ndarray, " row"]:
+    """Rows of text beyond the first documents that have so many together."""
+    text = part == PARTS.index("text")
+    counts = pd.Series(names[text]).value_counts()
+    there = [name for name in order if name in counts.index]
+    within = np.cumsum([counts[name] for name in there]) <= tokens
+    return text & np.isin(names, [name for i, name in enumerate(there) if i and not within[i]])
 
 
 def _templates(

@@ -32,6 +32,7 @@ COLUMNS = {
     "spliced_accuracy": "spliced",
     "loss_recovered": "loss recovered",
     "index_variance": "index",
+    "index_variance_last": "index, last token",
 }
 
 sae = typer.Typer(no_args_is_help=True, help="Sparse autoencoders: what one is, and how it does on a store.")

@@ -48,6 +48,19 @@ def test_it_is_described_by_rows_and_names():
     assert sum(told["rows"].values()) == (ROWS["position"] > 0).sum()
 
 
+def test_fewer_tokens_are_whole_documents_and_leave_out_the_same():
+    whole = split_rows(ROWS, documents=0.25, seed=3)
+    n_rows = len(whole.rows("text"))
+    for tokens in (1, n_rows // 2, n_rows):
+        fewer = split_rows(ROWS, documents=0.25, seed=3, tokens=tokens)
+        for part in PARTS[1:]:
+            assert fewer.rows(part).tolist() == whole.rows(part).tolist()
+        kept = names(fewer, "text", "group")
+        assert sorted(fewer.rows("text")) == [row for row in whole.rows("text") if ROWS["group"][row] in kept]
+        assert len(kept) == max(1, tokens // (n_rows // 6))  # six documents of one size
+    assert len(fewer.rows("text")) == n_rows
+
+
 def test_of_rows_that_begin_alike_one_is_in_a_part_and_it_trains_if_any_does():
     texts = [("d0", "", [7, 1, 2, 3]), ("d1", "", [7, 1, 2, 4]), ("d2", "", [7, 1, 2, 3])]
     texts += [("", "quote", [7, 1, 5, 2]), ("", "quote", [7, 1, 5, 3]), ("", "lines", [7, 1, 2, 3, 9])]
@@ -71,6 +84,7 @@ def test_of_rows_that_begin_alike_one_is_in_a_part_and_it_trains_if_any_does():
     ("choices", "message"),
     [
         ({"frames": ["verse"]}, "no prompt has the frame 'verse'; there are quote, list, lines"),
+        ({"tokens": 0}, "tokens must be 1 or more; got 0"),
         ({"documents": 1.0}, "documents must be a share from 0 to below 1; got 1.0"),
     ],
 )
