@@ -71,12 +71,35 @@ def write_report(
         >>> [path.name for path in files]
         ['result.nc', 'result.json', 'table.csv', 'rows.csv', 'scatter.png', 'scatter.svg', 'scatter.txt']
     """
-    chosen = known_formats(formats)
-    folder = Path(folder)
+    chosen, folder = known_formats(formats), Path(folder)
     paths, made_from = result.save(folder), provenance(result.parameters, result.source, command)
     for name, table in tables.items():
         paths.append(write_whole(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g")))
-    with matplotlib.rc_context({"svg.hashsalt": result.source, "svg.fonttype": "none", "pdf.fonttype": 42}):
+    return paths + write_figures(figures, folder, made_from, formats=chosen, salt=result.source)
+
+
+def write_figures(
+    figures: Mapping[str, Figure],
+    folder: Path,
+    made_from: str,
+    *,
+    formats: Collection[str] = DEFAULT_FORMATS,
+    salt: str = "",
+) -> list[Path]:
+    """Save figures, each with its caption beside it, as `write_report` does; returns the files.
+
+    Args:
+        figures: by name.
+        folder: where to.
+        made_from: what the captions end with (`provenance`).
+        formats: of the figures: `png`, `svg`, `pdf`.
+        salt: what ids within an SVG are made from: of the same, the same.
+
+    Raises:
+        InputError, NotAvailableError, NoSpaceError: as for `write_report`.
+    """
+    chosen, paths = known_formats(formats), list[Path]()
+    with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none", "pdf.fonttype": 42}):
         for name, figure in figures.items():
             pictures = _pictures(figure, chosen)
             paths += [write_whole(folder / f"{name}.{one}", pictures[one]) for one in chosen]

@@ -37,6 +37,7 @@ HOMES = {
         "probes/cosines/figures.py",
         "probes/linear/figures.py",
         "probes/pictures.py",
+        "probes/sae_curve/figures.py",
         "probes/steering/figures.py",
         "probes/transfer/figures.py",
     ],

@@ -99,6 +99,16 @@ def plan_training(store: ActivationStore, hooks: Sequence[HookLike], **choices: 
     if not store.complete:
         raise InputError(f"{store.paths[0].name} is not complete; finish its recording first")
     plan = SAEPlan(tuple(dict.fromkeys(store.site(hook) for hook in hooks)), **choices)
+    check_plan(plan, store)
+    return plan
+
+
+def check_plan(plan: SAEPlan, store: ActivationStore) -> None:
+    """Refuse a plan that cannot be carried out on a store.
+
+    Raises:
+        InputError: it cannot; the message says why.
+    """
     if not plan.hooks:
         raise InputError("name a site to train at, such as blocks.15.hook_resid_post")
     if plan.architecture not in ARCHITECTURES:
@@ -117,7 +127,6 @@ def plan_training(store: ActivationStore, hooks: Sequence[HookLike], **choices: 
     for seed in plan.seeds:
         check_seed(seed)
     plan.pools(plan.split(store))
-    return plan
 
 
 _LEAST = MappingProxyType({"width": 2, "k": 1, "steps": 1, "batch_size": 2, "templates": 0})

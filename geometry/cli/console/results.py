@@ -77,7 +77,9 @@ def write_results(
     paths = []
     with console(quiet=quiet).status("drawing"), own_style():
         for folder, (result, report) in results.items():
-            paths += write_report(result, report.draw(), folder, report.tables, formats=formats, command=_command())
+            paths += write_report(
+                result, report.draw(), folder, report.tables, formats=formats, command=asked_command()
+            )
             forget(folder)
     if as_json:
         records = [result.table if one.records is None else one.records for result, one in results.values()]
@@ -88,7 +90,7 @@ def write_results(
     console(quiet=quiet).print("\n".join([*notes, *map(str, paths)]))
 
 
-def _command() -> str:
+def asked_command() -> str:
     """The command that is running, without what says where results go and what is printed: it makes no difference."""
     words = iter(sys.argv[1:])
     kept = ["geometry"]

@@ -2,6 +2,8 @@
 
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,36 +17,48 @@ from geometry.cli.features.sae import COLUMNS
 from geometry.cli.record.cache import noted_signals
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.shown import Shown
+from geometry.rows.names import names_of
 
 if TYPE_CHECKING:
     from cache.store.store import ActivationStore
     from probes.sae_training.plan import SAEPlan
 
 
+Sites = Annotated[
+    str, typer.Option(help="Sites, comma-separated: blocks.15.hook_resid_post,blocks.20.hook_resid_post.")
+]
+Architecture = Annotated[str, typer.Option(help="batchtopk topk jumprelu matryoshka.")]
+K = Annotated[int, typer.Option("--k", help="Active features a row, on average (topk: of every row).")]
+Steps = Annotated[int, typer.Option(help="Batches.")]
+BatchSize = Annotated[int, typer.Option(help="Rows a batch.")]
+LearningRate = Annotated[float, typer.Option("--lr", help="Adam's learning rate.")]
+Seeds = Annotated[int, typer.Option(help="SAEs a site, with seeds from --seed on.")]
+LeftOutFrames = Annotated[
+    str, typer.Option(help="Frames that no SAE is trained on, to try it on them; comma-separated.")
+]
+LeftOutTemplates = Annotated[int, typer.Option(help="The last templates of every frame that no SAE is trained on.")]
+LeftOutDocuments = Annotated[float, typer.Option(help="Share of documents of text that no SAE is trained on.")]
+
+
 def train(
     file: StoreFile,
-    hook: Annotated[
-        str, typer.Option(help="Sites, comma-separated: blocks.15.hook_resid_post,blocks.20.hook_resid_post.")
-    ],
-    architecture: Annotated[str, typer.Option(help="batchtopk topk jumprelu matryoshka.")] = "batchtopk",
+    hook: Sites,
+    architecture: Architecture = "batchtopk",
     width: Annotated[int, typer.Option(help="Features of each SAE.")] = 2048,
-    k: Annotated[int, typer.Option("--k", help="Active features a row, on average (topk: of every row).")] = 32,
-    steps: Annotated[int, typer.Option(help="Batches.")] = 2000,
-    batch_size: Annotated[int, typer.Option(help="Rows a batch.")] = 1024,
-    lr: Annotated[float, typer.Option("--lr", help="Adam's learning rate.")] = 3e-3,
+    k: K = 32,
+    steps: Steps = 2000,
+    batch_size: BatchSize = 1024,
+    lr: LearningRate = 3e-3,
     sequences: Annotated[
         float, typer.Option(help="Share of each batch that is sequences, where the store has text too.")
     ] = 0.2,
-    seeds: Annotated[int, typer.Option(help="SAEs a site, with seeds from --seed on.")] = 1,
-    leave_out_frames: Annotated[
-        str, typer.Option(help="Frames that no SAE is trained on, to try it on them; comma-separated.")
-    ] = "",
-    leave_out_templates: Annotated[
-        int, typer.Option(help="The last templates of every frame that no SAE is trained on.")
-    ] = 1,
-    leave_out_documents: Annotated[
-        float, typer.Option(help="Share of documents of text that no SAE is trained on.")
-    ] = 0.125,
+    tokens: Annotated[
+        int | None, typer.Option(help="Most tokens of text that train, in whole documents; default all.")
+    ] = None,
+    seeds: Seeds = 1,
+    leave_out_frames: LeftOutFrames = "",
+    leave_out_templates: LeftOutTemplates = 1,
+    leave_out_documents: LeftOutDocuments = 0.125,
     out: Annotated[Path | None, typer.Option(help="Folder; default saes/<file>.")] = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
@@ -61,7 +75,7 @@ def train(
 
         plan = plan_training(
             store,
-            [name.strip() for name in hook.split(",") if name.strip()],
+            names_of(hook),
             architecture=architecture,
             width=width,
             k=k,
@@ -69,10 +83,11 @@ def train(
             batch_size=batch_size,
             lr=lr,
             sequences=sequences,
+            tokens=tokens,
             seeds=tuple(range(seed, seed + seeds)),
             documents=leave_out_documents,
             templates=leave_out_templates,
-            frames=tuple(name.strip() for name in leave_out_frames.split(",") if name.strip()),
+            frames=tuple(names_of(leave_out_frames)),
         )
         _say(plan, store, folder, quiet=quiet)
         places = _train(store, plan, folder, quiet=quiet)
@@ -101,12 +116,19 @@ def _train(store: "ActivationStore", plan: "SAEPlan", folder: Path, *, quiet: bo
             explained = f"explained {told['explained_variance']:.3f}, L0 {told['l0']:.1f}"
             bar.update(task, completed=done, speed=explained)
 
-        try:
+        with go_on_later(stop):
             return train_saes(store, plan, folder, on_step=on_step, should_stop=lambda: bool(stop))
-        except StoppedError as error:
-            stopped = StoppedError(f"{error}; nothing is lost; go on with: {this_command()}")
-            stopped.exit_code = 128 + stop[0]
-            raise stopped from error
+
+
+@contextmanager
+def go_on_later(stop: list[int]) -> Iterator[None]:
+    """What was stopped by a signal says how to go on, and ends with that signal's exit code."""
+    try:
+        yield
+    except StoppedError as error:
+        stopped = StoppedError(f"{error}; nothing is lost; go on with: {this_command()}")
+        stopped.exit_code = 128 + stop[0]
+        raise stopped from error
 
 
 def _tell(folder: Path, places: list[Path], file: Path, *, as_json: bool, quiet: bool) -> None:
