@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import xxhash
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int, Num
 
 from cache.errors import CorruptFileError
 from cache.sealed.log import Log, Site
@@ -28,9 +28,9 @@ class SiteReader:
         self._finalizer = weakref.finalize(self, os.close, handle)
 
     def read(
-        self, name: str, head: int | None, rows: Int[np.ndarray, "chosen"], out: Float[np.ndarray, "chosen d"]
+        self, name: str, head: int | None, rows: Int[np.ndarray, "chosen"], out: Num[np.ndarray, "chosen d"]
     ) -> None:
-        """Read rows of a site, ascending, into `out`; of a site with heads all, side by side, or one.
+        """Read rows of a site, ascending, into `out` and its type; of a site with heads all, side by side, or one.
 
         Raises:
             CorruptFileError: a block that one of the rows belongs to is not what was written.
@@ -40,7 +40,7 @@ class SiteReader:
         for first, last in _stretches(rows):
             start, stop = int(rows[first]), int(rows[last - 1]) + 1
             part = out[first:last]
-            if head is None and stop - start == last - first and site.dtype == np.float32:
+            if head is None and stop - start == last - first and site.dtype == out.dtype:
                 self._fill(part, site.offset + start * site.row_bytes)
                 continue
             stretch = np.empty((stop - start, *site.row_shape), dtype=site.dtype)
@@ -93,7 +93,7 @@ def block_digests(handle: int, path: Path, log: Log, name: str, chosen: Bool[np.
     return {block: digest.intdigest() for block, digest in digests.items()}
 
 
-def _widen(values: Float[np.ndarray, "chosen d"], out: Float[np.ndarray, "chosen d"]) -> None:
+def _widen(values: Num[np.ndarray, "chosen d"], out: Num[np.ndarray, "chosen d"]) -> None:
     if values.dtype == out.dtype:
         out[...] = values
         return

@@ -17,7 +17,7 @@ import errno
 import os
 import resource
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,13 +27,14 @@ import numpy as np
 import xxhash
 from jaxtyping import Shaped
 
-from cache.errors import CorruptFileError, NoSpaceError, NotAvailableError
+from cache.errors import CorruptFileError, NoSpaceError, NotAvailableError, StoppedError
 from cache.sealed.footer import Stamp, frozen_digest, read_footer
 from cache.sealed.layout import CHANGING, Blueprint, SealedLayout, blueprint
 from cache.sealed.log import Log, complete_mark, read_log, seal_of
 from cache.sealed.opening import check_same, data_offset, safe_open, stamp_at
 from cache.whole_files import storage_error
 
+Run = Callable[[int], Mapping[str, int]]
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 
 
@@ -141,6 +142,25 @@ class SealedWriter:
             mark = np.array([complete_mark(self._log.fingerprint, self._states)], dtype="<u8")
             self._pwrite(mark.view(np.uint8), self._offsets["log/complete"])
             self._sync()
+
+    def fill(self, run: Run, on_block: Callable[[int, int], None], should_stop: Callable[[], bool]) -> None:
+        """Have each block that does not count yet written and count, then mark the file complete.
+
+        Args:
+            run: writes a block's rows of every site, and gives their checksums.
+            on_block: told which block now counts, and how many do.
+            should_stop: asked before every block.
+
+        Raises:
+            StoppedError: it said so.
+            NoSpaceError, NotAvailableError: the file system refused.
+        """
+        for done, number in enumerate(np.flatnonzero(~self.committed).tolist(), int(self.committed.sum())):
+            if should_stop():
+                raise StoppedError(f"stopped after {done} of {len(self.committed)} blocks")
+            self.commit(number, run(number))
+            on_block(number, done + 1)
+        self.finish()
 
     def _pwrite(self, content: Shaped[np.ndarray, "byte"], offset: int) -> None:
         try:

@@ -74,13 +74,14 @@ def store_arrays(
 
 
 def _fill(writer: SealedWriter, arrays: Arrays, dtype: str) -> None:
-    for block in range(len(writer.committed)):
-        checksums = {}
-        for hook, x in arrays.items():
-            part = x[block * ROWS_PER_BLOCK : (block + 1) * ROWS_PER_BLOCK]
-            checksums[site_name(hook)] = writer.write(block, site_name(hook), _cast(part, hook, dtype))
-        writer.commit(block, checksums)
-    writer.finish()
+    def run(block: int) -> dict[str, int]:
+        part = slice(block * ROWS_PER_BLOCK, (block + 1) * ROWS_PER_BLOCK)
+        return {
+            site_name(hook): writer.write(block, site_name(hook), _cast(x[part], hook, dtype))
+            for hook, x in arrays.items()
+        }
+
+    writer.fill(run, lambda *_: None, lambda: False)
 
 
 def _checked(arrays: Mapping[HookLike, ArrayLike], rows: Any, n_rows: int) -> Arrays:

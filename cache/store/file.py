@@ -14,8 +14,8 @@ from cache.prompts.prompt import OWN, check_pairs
 from cache.sealed.log import Log, read_log
 from cache.sealed.opening import open_beside, read_attribute, safe_open
 from cache.sealed.reader import SiteReader
-from cache.store.manifest import differences
-from cache.store.tables import Columns, join_labels, read_manifest, read_prompt_table, read_rows
+from cache.store.manifest import STORE, Format, differences
+from cache.store.tables import Columns, join_labels, kind_of, read_further, read_manifest, read_prompt_table, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,22 +27,25 @@ _STORED = (np.dtype("<f4"), np.dtype("<f2"))
 
 @dataclass(frozen=True)
 class StoreFile:
-    """One open file of a store.
+    """One open file of a store, or of what else there is of rows of prompts.
 
     Attributes:
         path: the file.
+        kind: which of the two.
         manifest: what it was recorded from (`cache.store.manifest`).
         fingerprint: SHA-256 of the manifest's hard fields.
         created: when, ISO 8601, UTC.
         command: the command that created it.
-        hooks: its sites, in the order of a forward pass.
+        hooks: of a store its sites, in the order of a forward pass; else none.
         prompts: its prompts, by column.
         rows: its planned rows, recorded or not, by column.
+        further: whole numbers that it has beside these (`Format.further`).
         log: which of its blocks are recorded.
-        reader: reads its activations.
+        reader: reads what it has of each row.
     """
 
     path: Path
+    kind: Format
     manifest: dict[str, Any]
     fingerprint: str
     created: str
@@ -50,6 +53,7 @@ class StoreFile:
     hooks: tuple[Hook, ...]
     prompts: Columns
     rows: Columns
+    further: Columns
     log: Log
     reader: SiteReader
 
@@ -103,16 +107,27 @@ def open_store_file(path: Path) -> StoreFile:
         NotAvailableError: there is no such file.
         CorruptFileError: the file is no store, or is damaged.
     """
+    return open_rows_file(path, STORE)
+
+
+def open_rows_file(path: Path, kind: Format | None = None) -> StoreFile:
+    """Open a file of one kind, or of whichever it is; what others than stores have of a row is for the caller to see.
+
+    Raises:
+        NotAvailableError: there is no such file.
+        CorruptFileError: the file is of another kind, or is damaged.
+    """
     with safe_open(path) as file:
-        manifest = read_manifest(file)
+        kind = kind or kind_of(file) or STORE
+        manifest = read_manifest(file, kind)
         log = read_log(file)
-        rows, prompts = read_rows(file), read_prompt_table(file)
+        rows, prompts, further = read_rows(file), read_prompt_table(file), read_further(file, kind)
         fingerprint, created, command = (read_attribute(file, name) for name in ("fingerprint", "created", "command"))
-        _check_log(path, log)
+        _check_log(path, log, kind)
         _check_tables(path, log, rows, prompts)
-        hooks = _hooks(path, log, manifest["hard"]["hooks"])
+        hooks = _hooks(path, log, manifest["hard"]["hooks"]) if kind is STORE else ()
         reader = SiteReader(path, open_beside(file), log)
-    return StoreFile(path, manifest, fingerprint, created, command, hooks, prompts, rows, log, reader)
+    return StoreFile(path, kind, manifest, fingerprint, created, command, hooks, prompts, rows, further, log, reader)
 
 
 def check_joinable(files: list[StoreFile]) -> None:
@@ -149,9 +164,9 @@ def grouped(files: list[StoreFile]) -> list[FileGroup]:
     ]
 
 
-def _check_log(path: Path, log: Log) -> None:
+def _check_log(path: Path, log: Log, kind: Format) -> None:
     if log.mark == "wrong" or (log.damaged and log.mark != "none"):  # unmarked it is not finished: going on mends it
-        raise CorruptFileError(f"{path} has a damaged log; the geometry cache command that made it mends that")
+        raise CorruptFileError(f"{path} has a damaged log; the {kind.made_by} command that made it mends that")
 
 
 def _check_tables(path: Path, log: Log, rows: Columns, prompts: Columns) -> None:

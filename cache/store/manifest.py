@@ -1,11 +1,12 @@
 """A recording's manifest: what it depends on, named field by field, so that a difference can be told."""
 
+import datetime
 import hashlib
 import json
 import platform
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,45 @@ if TYPE_CHECKING:
     from cache.prompts.prompt import Prompts
     from cache.store.plan import RecordingPlan
 
-FORMAT = "activation-store"
 _MODEL_TEXTS = ("model weights", "model revision", "model processing", "compute dtype", "attention", "tokenizer")
 _PLAN_TEXTS = ("prompt texts", "prompt order", "prompt labels", "prompt tokens", "positions", "storage dtype")
 HARD_TYPES = MappingProxyType(
     {"format version": int, "bos": bool, "template seed": int, "hooks": dict, "block plan": dict}
     | dict.fromkeys((*_MODEL_TEXTS, *_PLAN_TEXTS), str)
 )
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of sealed file with rows of prompts.
+
+    Attributes:
+        name: its root attribute `format`.
+        called: what messages call one.
+        made_by: the command that makes them.
+        hard: the types of its manifest's hard fields.
+        further: datasets of whole numbers that it has beside rows and prompts.
+    """
+
+    name: str
+    called: str
+    made_by: str
+    hard: Mapping[str, type]
+    further: tuple[str, ...] = ()
+
+
+STORE = Format("activation-store", "an activation store", "geometry cache", HARD_TYPES)
+FEATURES = Format(
+    "sae-features",
+    "a file of SAE features",
+    "geometry sae extract",
+    MappingProxyType(
+        dict.fromkeys(("format version", "head", "n features", "rows a block"), int)
+        | dict.fromkeys(("store", "rows", "hook", "sae", "features"), str)
+    ),
+    further=("rows/row", "features/of_sae"),
+)
+KINDS = (STORE, FEATURES)
 _LIBRARIES = ("representation-geometry", "h5py", "numpy", "torch", "transformer-lens", "transformers")
 
 
@@ -71,6 +104,24 @@ def soft_fields(model: "LoadedModel | None") -> dict[str, Any]:
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "libraries": versions_of(_LIBRARIES),
+    }
+
+
+def attributes_of(kind: Format, hard: Mapping[str, Any], soft: Mapping[str, Any], command: str) -> dict[str, str]:
+    """The root attributes of a file that is made now.
+
+    Args:
+        kind: what it is.
+        hard: what the fingerprint covers.
+        soft: what it does not.
+        command: what makes it.
+    """
+    return {
+        "format": kind.name,
+        "fingerprint": fingerprint_of(hard),
+        "manifest": canonical({"hard": hard, "soft": soft}),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command,
     }
 
 

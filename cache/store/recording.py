@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 import torch
 
-from cache.errors import CorruptFileError, FingerprintError, InputError, StoppedError
+from cache.errors import CorruptFileError, FingerprintError, InputError
 from cache.loading.hashes import check_unchanged
 from cache.loading.load import load_model
 from cache.models.model import LoadedModel
@@ -210,16 +210,12 @@ def _checked_log(recording: Recording) -> Log:
 def _record_locked(recording: Recording, on_block: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:
     plan = recording.plan
     stamp = create_sealed(recording.path, recording.layout) if recording.log is None else recording.stamp
+
+    def tell(number: int, done: int) -> None:
+        n_tokens = int(plan.tokenized.lengths[list(plan.blocks[number])].sum())
+        on_block(Progress(done, len(plan.blocks), n_tokens))
+
     with open_writer(recording.path, stamp) as writer:
-        pending = [number for number, committed in enumerate(writer.committed) if not committed]
-        done = len(plan.blocks) - len(pending)
         sink = Sink(recording.model, plan, writer)
         with sink.attached(), torch.inference_mode():
-            for number in pending:
-                if should_stop():
-                    raise StoppedError(f"stopped after {done} of {len(plan.blocks)} blocks")
-                writer.commit(number, sink.run(number))
-                done += 1
-                n_tokens = int(plan.tokenized.lengths[list(plan.blocks[number])].sum())
-                on_block(Progress(done, len(plan.blocks), n_tokens))
-        writer.finish()
+            writer.fill(sink.run, tell, should_stop)

@@ -1,6 +1,5 @@
 """What is in a store's file besides activations: its manifest, its rows and its prompts, written and read back."""
 
-import datetime
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from cache.models.hooks import Hook
 from cache.prompts.prompt import ROW_LABELS, Prompts
 from cache.sealed.layout import SealedLayout
 from cache.sealed.opening import read_attribute
-from cache.store.manifest import FORMAT, HARD_TYPES, canonical, fingerprint_of, hard_fields, soft_fields
+from cache.store.manifest import FEATURES, KINDS, STORE, Format, attributes_of, fingerprint_of, hard_fields, soft_fields
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +28,9 @@ Columns = Mapping[str, Any]
 _ANEW = "record it anew with --overwrite"
 ROW_COLUMNS = ("prompt", "position", "token", "token_text", "member", "is_last")
 _TEXT_COLUMNS = ("text", "family", "frame", "kind", "answer", "distractor", "group", "pair_key")
-_NUMBER_COLUMNS = dict.fromkeys(("prompt", "position", "token", "member", "template"), "<i4") | {"is_last": "u1"}
+_NUMBER_COLUMNS = {"is_last": "u1"} | dict.fromkeys(
+    ("prompt", "position", "token", "member", "template", *(name.split("/")[1] for name in FEATURES.further)), "<i4"
+)
 
 
 def _numbers(value: Any) -> bool:
@@ -79,40 +80,54 @@ def layout_of(
         soft: what it does not.
         command: what made it.
     """
-    attributes = {
-        "format": FORMAT,
-        "fingerprint": fingerprint_of(hard),
-        "manifest": canonical({"hard": hard, "soft": soft}),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": command,
-    }
-    return SealedLayout({f"activations/{hook.name}": one for hook, one in sites.items()}, tables, block, attributes)
+    named = {f"activations/{hook.name}": one for hook, one in sites.items()}
+    return SealedLayout(named, tables, block, attributes_of(STORE, hard, soft, command))
 
 
 def frozen_tables(
     prompts: Prompts, rows: Mapping[str, Shaped[np.ndarray, " row"]]
 ) -> dict[str, Shaped[np.ndarray, "..."]]:
     """Rows and prompts as they stand in a store's file."""
-    table = prompts.table()
+    return _frozen(prompts.table(), [dict(prompt.labels) for prompt in prompts], rows)
+
+
+def copied_tables(prompts: "pd.DataFrame", rows: "pd.DataFrame") -> dict[str, Shaped[np.ndarray, "..."]]:
+    """The same of a store's own tables: its prompts, and those of its rows that another file is to have."""
+    further = [str(name) for name in prompts if name not in PROMPT_COLUMNS]
+    labels = [{str(name): value for name, value in line.items()} for line in prompts[further].to_dict("records")]
+    columns = {name: rows[name].to_numpy(_NUMBER_COLUMNS[name]) for name in ROW_COLUMNS if name in _NUMBER_COLUMNS}
+    return _frozen(prompts, labels, {**columns, "token_text": as_bytes(rows["token_text"])})
+
+
+def _frozen(
+    table: "pd.DataFrame", labels: list[dict[str, Any]], rows: Mapping[str, Shaped[np.ndarray, " row"]]
+) -> dict[str, Shaped[np.ndarray, "..."]]:
     frozen = {f"rows/{name}": column for name, column in rows.items()}
     frozen["prompts/template"] = table["template"].to_numpy(np.int32)
     frozen |= {f"prompts/{name}": as_bytes(table[name]) for name in _TEXT_COLUMNS}
     frozen |= {f"prompts/{name}": as_bytes(map(json.dumps, table[name])) for name in _LIST_COLUMNS}
-    labels = [dict(prompt.labels) for prompt in prompts]
     if any(labels):
         frozen["prompts/labels"] = as_bytes(map(json.dumps, labels))
     return frozen
 
 
-def read_manifest(file: h5py.File) -> dict[str, Any]:
-    """The manifest of an open store: `hard` fields that its fingerprint covers, and `soft` ones.
+def kind_of(file: h5py.File) -> Format | None:
+    """Which of the kinds of file that there are an open one is; None if it is of none."""
+    name = read_attribute(file, "format") if "format" in file.attrs else ""
+    return next((kind for kind in KINDS if kind.name == name), None)
+
+
+def read_manifest(file: h5py.File, kind: Format = STORE) -> dict[str, Any]:
+    """The manifest of an open file: `hard` fields that its fingerprint covers, and `soft` ones.
 
     Raises:
-        CorruptFileError: the file is no store, or its manifest was changed or lacks a field.
+        CorruptFileError: the file is of another kind, or its manifest was changed or lacks a field.
     """
     path = Path(file.filename)
-    if "format" not in file.attrs or read_attribute(file, "format") != FORMAT:
-        raise CorruptFileError(f"{path} is HDF5 but not an activation store; geometry cache makes them")
+    found = kind_of(file)
+    if found is not kind:
+        what = "HDF5 but" if found is None else f"{found.called},"
+        raise CorruptFileError(f"{path} is {what} not {kind.called}; {kind.made_by} makes them")
     try:
         manifest = json.loads(read_attribute(file, "manifest"))
         intact = fingerprint_of(manifest["hard"]) == read_attribute(file, "fingerprint")
@@ -120,7 +135,7 @@ def read_manifest(file: h5py.File) -> dict[str, Any]:
         raise CorruptFileError(f"{path} has no readable manifest; {_ANEW}") from error
     if not intact:
         raise CorruptFileError(f"{path} has a manifest that does not match its fingerprint; {_ANEW}")
-    if not (_has_fields(manifest["hard"]) and isinstance(manifest.get("soft"), dict)):
+    if not (_has_fields(manifest["hard"], kind.hard) and isinstance(manifest.get("soft"), dict)):
         raise CorruptFileError(f"{path} has no readable manifest; {_ANEW}")
     return dict(manifest)
 
@@ -134,6 +149,15 @@ def read_rows(file: h5py.File) -> Columns:
     columns = {name: _column(file, f"rows/{name}") for name in ROW_COLUMNS}
     _check_lengths(file, "rows", columns)
     return {**columns, "is_last": columns["is_last"].astype(bool)}
+
+
+def read_further(file: h5py.File, kind: Format) -> Columns:
+    """What an open file has beside rows, prompts and what it has of each row, by the names of its datasets.
+
+    Raises:
+        CorruptFileError: one is of another type.
+    """
+    return {name: _column(file, name) for name in kind.further}
 
 
 def read_prompt_table(file: h5py.File) -> Columns:
@@ -204,8 +228,8 @@ def _column(file: h5py.File, name: str) -> Any:
     return content if numbers else [text.decode() for text in content]
 
 
-def _has_fields(hard: Any) -> bool:
-    return isinstance(hard, dict) and all(type(hard.get(name)) is kind for name, kind in HARD_TYPES.items())
+def _has_fields(hard: Any, types: Mapping[str, type]) -> bool:
+    return isinstance(hard, dict) and all(type(hard.get(name)) is one for name, one in types.items())
 
 
 def join_labels(prompts: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":

@@ -29,7 +29,8 @@ def info(file: StoreFile, as_json: options.AsJson = False, quiet: options.Quiet 
     if quiet:
         return
     facts["bytes"] = f"{facts['bytes']:,} ({filesize.decimal(facts['bytes'])})"
-    facts["sites"] = {kind: _ranges(layers) for kind, layers in facts["sites"].items()}
+    if "sites" in facts:
+        facts["sites"] = {kind: _ranges(layers) for kind, layers in facts["sites"].items()}
     if not facts["complete"]:
         facts["complete"] = "False; the command below goes on"
     indent, width = max(map(len, facts)) + 2, line_width()
@@ -62,7 +63,7 @@ def verify(
     n_damaged, n_blocks, n_committed = len(result["damage"]), result["n_blocks"], result["n_committed"]
     if n_damaged:
         mended = all(name == "log" for name, *_ in result["damage"])
-        advice = "the geometry cache command that made it mends that" if mended else "record it anew with --overwrite"
+        advice = "the command that made it mends that" if mended else "record it anew with --overwrite"
         raise CorruptFileError(f"{file} is damaged in {n_damaged} place{'s' * (n_damaged > 1)}; {advice}")
     part = "" if n_committed == n_blocks else f" of {n_blocks}; the rest is not recorded yet"
     checked = "checksums of everything but activations" if quick else "all checksums"

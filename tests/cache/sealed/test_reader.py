@@ -161,6 +161,15 @@ def test_half_precision_becomes_the_float32_that_is_equal_to_it(path):
             assert found.tobytes() == np.stack([special.astype(np.float32)] * len(rows)).tobytes()
 
 
+def test_whole_numbers_are_read_as_they_are(path):
+    truth = make(path, sites={"features/number": ((4,), "int32")})
+    with opened(path) as reader:
+        for rows in ([0, 1, 2, 3], [1, 4, 9]):
+            out = np.zeros((len(rows), 4), dtype=np.int32)
+            reader.read("features/number", None, np.array(rows), out)
+            np.testing.assert_array_equal(out, truth["features/number"][rows])
+
+
 def test_no_rows_are_read_without_touching_the_file(path, monkeypatch):
     make(path)
     with opened(path) as reader:

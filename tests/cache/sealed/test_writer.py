@@ -19,7 +19,7 @@ import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cache.errors import CorruptFileError, NoSpaceError, NotAvailableError
+from cache.errors import CorruptFileError, NoSpaceError, NotAvailableError, StoppedError
 from cache.sealed.log import read_log
 from cache.sealed.opening import safe_open
 from cache.sealed.writer import SealedLayout, check_space, create_sealed, open_writer
@@ -470,3 +470,25 @@ def test_a_writer_killed_in_the_middle_of_a_write_is_continued_to_the_same_bytes
         assert path.read_bytes() == whole
         assert [file.name for file in path.parent.iterdir()] == ["a.h5"]
         path.unlink()
+
+
+def test_blocks_that_do_not_count_are_filled_in_turn_until_it_is_stopped(path, whole):
+    create_sealed(path, layout())
+    fill(path, order=[1])
+    truth, told, stop = values(), [], []
+    with open_writer(path) as writer:
+
+        def run(number):
+            return {site: writer.write(number, site, truth[site][number == BLOCK]) for site in SITES}
+
+        def tell(*one):
+            told.append(one)
+            stop.append(len(told) == 2)
+
+        with pytest.raises(StoppedError, match=r"^stopped after 3 of 4 blocks$"):
+            writer.fill(run, tell, lambda: any(stop))
+        assert truly_committed(path) == [0, 1, 2]
+        stop.clear()
+        writer.fill(run, tell, lambda: False)
+    assert told == [(0, 2), (2, 3), (3, 4)]
+    assert path.read_bytes() == whole

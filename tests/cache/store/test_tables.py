@@ -12,13 +12,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cache import ActivationStore, Prompts, load_dataset, open_stores, plan_recording
+from cache import ActivationStore, Prompts, load_dataset, open_stores, plan_recording, record
 from cache.errors import CorruptFileError, FingerprintError, InputError
 from cache.prompts.prompt import Prompt
 from cache.sealed.opening import safe_open
 from cache.sealed.writer import create_sealed
-from cache.store.manifest import fingerprint_of, hard_fields, soft_fields
-from cache.store.tables import PROMPT_COLUMNS, ROW_COLUMNS, read_manifest, read_prompt_table, read_rows, store_layout
+from cache.store.manifest import FEATURES, fingerprint_of, hard_fields, soft_fields
+from cache.store.tables import (
+    PROMPT_COLUMNS,
+    ROW_COLUMNS,
+    copied_tables,
+    kind_of,
+    read_manifest,
+    read_prompt_table,
+    read_rows,
+    store_layout,
+)
 from tests.cache.resealing import change
 from tests.recordings import recorded
 from tests.rerecording import rerecorded
@@ -284,3 +293,29 @@ def test_everything_in_a_store_has_fixed_length(gpt2, path):
         file.visititems(check)
         assert set(file["rows"]) == set(ROW_COLUMNS)
         assert set(file["prompts"]) == set(PROMPT_COLUMNS)
+
+
+def test_a_stores_own_tables_are_written_again_as_they_were(gpt2, path):
+    lines = [{"text": one.text, "group": "ab"[i % 2], "size": i} for i, one in enumerate(UNICODE)]
+    plan = plan_recording(gpt2, load_dataset(lines), sites="z")
+    first = store_layout(gpt2, plan).frozen
+    with record(gpt2, plan, path) as store:
+        again = copied_tables(store.prompts, store.rows)
+    assert set(again) == set(first)
+    for name, content in first.items():
+        assert (again[name].dtype, again[name].tolist()) == (content.dtype, content.tolist()), name
+    some = copied_tables(store.prompts, store.rows.iloc[[2, 0]])
+    assert some["rows/token"].tolist() == first["rows/token"][[2, 0]].tolist()
+    assert some["prompts/text"].tolist() == first["prompts/text"].tolist()
+
+
+def test_a_file_of_another_kind_is_named(gpt2, path):
+    written(gpt2, ["one"], path)
+    change_attributes(path, format="sae-features")
+    told = r"a\.h5 is a file of SAE features, not an activation store; geometry cache makes them$"
+    with safe_open(path) as file, pytest.raises(CorruptFileError, match=told):
+        read_manifest(file)
+    with safe_open(path) as file:
+        assert kind_of(file) is FEATURES
+    with safe_open(path) as file, pytest.raises(CorruptFileError, match=r"a\.h5 has no readable manifest"):
+        read_manifest(file, FEATURES)

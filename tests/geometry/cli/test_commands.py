@@ -258,7 +258,7 @@ def test_damage_is_told_by_whichever_command_meets_it_and_exits_4(run, store_fil
     code, out, err = run("verify", damaged)
     assert code == 4
     assert out == "damaged: log, block 0\n"
-    assert err == f"error: {damaged} is damaged in 1 place; the geometry cache command that made it mends that\n"
+    assert err == f"error: {damaged} is damaged in 1 place; the command that made it mends that\n"
 
 
 def test_files_that_are_no_store_exit_4(run, store_file, tmp_path):
