@@ -306,6 +306,7 @@ def test_tests_mirror_the_source():
         "geometry/cli/record/prompts.py": "geometry/cli/test_commands.py",
         "geometry/cli/record/store.py": "geometry/cli/test_commands.py",
         "probes/pictures.py": "geometry/cli/test_shown.py",
+        "probes/sae_features/plan.py": "probes/sae_features/test_extract.py",
         "probes/sae_training/checkpoints.py": "probes/sae_training/test_train.py",
         "probes/sae_training/run.py": "probes/sae_training/test_train.py",
         "probes/transfer/captions.py": "probes/transfer/test_figures.py",

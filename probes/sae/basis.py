@@ -1,11 +1,18 @@
 """SAEs as bases of features, transcoders as what reads one site and writes another; weights alone, nothing kept."""
 
-from dataclasses import dataclass, field
+import hashlib
+import operator
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
+import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from cache.arrays import ArrayLike, as_tensor
+from cache.errors import InputError
+from cache.loading.hashes import tensors_hash
 from cache.models.hooks import Hook
 from probes.sae.coding import Nonlinearity, preactivations, written, written_active
 
@@ -137,3 +144,45 @@ class Transcoder:
         x = as_tensor(x)
         out = self.decode(self.encode(x))
         return out if self.skip is None else out + x @ self.skip.to(x)
+
+
+Features = TypeVar("Features", bound=SAEBasis | Transcoder)
+
+
+def of_features(sae: Features, features: Int[np.ndarray, " chosen"]) -> Features:
+    """An SAE of these features alone, where none depends on the others; else the SAE as it is."""
+    form = sae.nonlinearity
+    if not form.by_element or len(features) == len(sae.directions):
+        return sae
+    kept = torch.from_numpy(features)
+    of_each: dict[str, Any] = {name: one[kept] for name, one in vars(form).items() if isinstance(one, Tensor)}
+    weights: dict[str, Any] = {
+        "encoder": sae.encoder[:, kept],
+        "bias": sae.bias[kept],
+        "directions": sae.directions[kept],
+    }
+    return replace(sae, **weights, nonlinearity=replace(form, **of_each))
+
+
+def sae_hash(sae: SAEBasis | Transcoder) -> str:
+    """SHA-256 over an SAE's weights, bit by bit, and what it makes of pre-activations; not of what it is called."""
+    form = sae.nonlinearity
+    named = {name: value for one in (sae, form) for name, value in vars(one).items() if isinstance(value, Tensor)}
+    return hashlib.sha256(f"{form.name} {form.k} {tensors_hash(named.items())}".encode()).hexdigest()
+
+
+def feature_numbers(features: Any, n_features: int) -> Int[np.ndarray, " wanted"]:
+    """Numbers of features of an SAE, as they are given.
+
+    Raises:
+        InputError: they are none.
+    """
+    try:
+        numbers = [operator.index(one) for one in features]
+    except TypeError as error:
+        raise InputError(f"features are named by a list of their numbers; got {features!r:.40}") from error
+    wrong = [one for one in numbers if not 0 <= one < n_features]
+    if wrong or not numbers:
+        got = wrong[0] if wrong else "none"
+        raise InputError(f"features of this SAE are numbered 0 to {n_features - 1}; got {got}")
+    return np.array(numbers)

@@ -132,3 +132,26 @@ def written_active(
     bag = torch.nn.functional.embedding_bag
     kept = values.to(directions.dtype).masked_fill(empty, 0)
     return bag(numbers.masked_fill(empty, 0), directions, mode="sum", per_sample_weights=kept) + offset
+
+
+def slots_of(
+    features: Float[Tensor, "row feature"], n_slots: int
+) -> tuple[Int[Tensor, "row slot"], Float[Tensor, "row slot"]]:
+    """The way back from all features: numbers of the active ones, ascending, and their values; -1 and 0 where none is.
+
+    Args:
+        features: values of all features, of which no row has more than `n_slots` that are not 0.
+        n_slots: how many there is room for.
+
+    Example:
+        >>> numbers, values = slots_of(torch.tensor([[0.0, 3.0, -1.0], [0.0, 0.0, 0.0]]), 2)
+        >>> numbers.tolist(), values.tolist()
+        ([[1, 2], [-1, -1]], [[3.0, -1.0], [0.0, 0.0]])
+    """
+    row, feature = features.nonzero(as_tuple=True)
+    counts = torch.bincount(row, minlength=len(features))
+    slot = torch.arange(len(row)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    numbers, values = torch.full((len(features), n_slots), -1), features.new_zeros(len(features), n_slots)
+    numbers[row, slot] = feature
+    values[row, slot] = features[row, feature]
+    return numbers, values

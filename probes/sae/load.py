@@ -6,20 +6,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from cache.errors import FingerprintError, InputError, NotAvailableError
 from cache.loading.sources import hub_name
 from cache.models.hooks import Hook
 from cache.models.model import LoadedModel, check_loaded
 from cache.store.store import ActivationStore, check_open
-from probes.sae.basis import Origin, SAEBasis, Transcoder
+from probes.sae.basis import Features, Origin, SAEBasis, Transcoder
 from probes.sae.files import current_config, read_files
 from probes.sae.quality import warn_of_sample
 from probes.sae.sources import find_sae
 from probes.sae.weights import SavedSAE, sae_of
-
-Features = TypeVar("Features", bound=SAEBasis | Transcoder)
 
 
 def load_sae(

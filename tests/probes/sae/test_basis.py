@@ -1,5 +1,8 @@
 """SAEs keep the laws of a feature basis, and are edited as any basis is."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -7,7 +10,7 @@ from cache.errors import InputError
 from geometry.bases.basis import FeatureBasis
 from probes import Edit, ablate, edited, feature_direction, generate, steer
 from probes.edits.edit import removal
-from probes.sae.basis import SAEBasis, Transcoder
+from probes.sae.basis import SAEBasis, Transcoder, feature_numbers, of_features, sae_hash
 from probes.sae.coding import Nonlinearity
 from tests.probes.readings import random_tokens, read
 from tests.probes.sae.saved import SITE, random_tensors
@@ -182,3 +185,37 @@ def test_a_transcoder_is_no_basis_of_one_site():
     assert not isinstance(both, FeatureBasis)
     x = rows(5)
     torch.testing.assert_close(both.reconstruct(x), both.decode(both.encode(x)))
+
+
+@every_sae
+def test_an_sae_of_some_features_reads_them_as_the_whole_one_does(name):
+    sae, x, some = sae_of(name), rows(30), np.array([3, 17, 90])
+    narrow = of_features(sae, some)
+    if "topk" in name:
+        assert narrow is sae
+    else:
+        torch.testing.assert_close(narrow.encode(x), sae.encode(x)[:, some], rtol=1e-5, atol=1e-5)
+        assert torch.equal(narrow.directions, sae.directions[some])
+    assert of_features(sae, np.arange(WIDTH)) is sae
+
+
+def test_the_hash_of_an_sae_is_of_its_weights_and_form_alone():
+    sae = sae_of("jumprelu")
+    assert sae_hash(replace(sae, weights="0" * 64, hook=None)) == sae_hash(sae)
+    threshold = torch.linspace(-0.2, 0.8, WIDTH).nextafter(torch.tensor(1.0))
+    others = {"encoder": sae.encoder + 0.1, "offset": sae.offset * 2}
+    others = [replace(sae, **{name: value}) for name, value in others.items()]
+    others += [replace(sae, nonlinearity=Nonlinearity("jumprelu", threshold=threshold)), sae_of("relu"), sae_of("topk")]
+    others += [replace(sae, nonlinearity=Nonlinearity("topk", k=K + 1))]
+    assert len({sae_hash(one) for one in (sae, *others)}) == 1 + len(others)
+
+
+def test_features_are_named_by_whole_numbers():
+    for given in ([3, 1, 3], np.array([3, 1, 3]), torch.tensor([3, 1, 3]), iter((3, 1, 3))):
+        assert feature_numbers(given, 4).tolist() == [3, 1, 3]
+    for given in ("3,17", 3, [1.5], [None], ["3"], [[1]]):
+        with pytest.raises(InputError, match=r"^features are named by a list of their numbers; got "):
+            feature_numbers(given, 4)
+    for given, named in (([4], 4), ([0, -1], -1), ([], "none"), ([10**30], 10**30)):
+        with pytest.raises(InputError, match=rf"^features of this SAE are numbered 0 to 3; got {named}$"):
+            feature_numbers(given, 4)

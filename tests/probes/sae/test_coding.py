@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cache.errors import InputError
-from probes.sae.coding import Nonlinearity, preactivations, written, written_active
+from probes.sae.coding import Nonlinearity, preactivations, slots_of, written, written_active
 
 PRE = torch.tensor([[1.0, -2.0, 0.5, 3.0], [-1.0, 0.2, -0.3, -4.0]])
 BY_HAND = {
@@ -89,3 +89,20 @@ def test_another_width_is_refused_even_where_it_would_fit_in_lines():
         preactivations(drawn(3, 8), *weights)
     with pytest.raises(InputError, match="the SAE has 6 features; got values of 12"):
         written(drawn(3, 12), drawn(6, 4), torch.zeros(4))
+
+
+def test_slots_hold_what_is_active_and_write_the_same():
+    features = torch.randn(20, 9, generator=torch.Generator().manual_seed(0))
+    features[features.abs() < 0.8] = 0
+    features[4] = 0
+    most = int((features != 0).sum(dim=1).max())
+    directions, offset = torch.randn(9, 5), torch.randn(5)
+    for n_slots in (most, most + 3):
+        numbers, values = slots_of(features, n_slots)
+        assert numbers.shape == values.shape == (20, n_slots)
+        for row, line in enumerate(features):
+            active = line.nonzero()[:, 0]
+            assert numbers[row].tolist() == [*active.tolist(), *[-1] * (n_slots - len(active))]
+            assert values[row].tolist() == [*line[active].tolist(), *[0] * (n_slots - len(active))]
+        found = written_active(numbers, values, directions, offset)
+        torch.testing.assert_close(found, written(features, directions, offset), rtol=1e-5, atol=1e-5)
