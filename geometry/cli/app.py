@@ -11,6 +11,7 @@ from cache.errors import GeometryError, InputError, NoSpaceError, StoppedError
 from geometry.cli.console.surroundings import silence_output
 from geometry.cli.console.system_errors import is_memory_error, system_error
 from geometry.cli.features.curve import curve
+from geometry.cli.features.extract import extract
 from geometry.cli.features.sae import sae
 from geometry.cli.features.train import train
 from geometry.cli.intervene.cosines import cosines
@@ -44,6 +45,7 @@ for command in (*READING, *STEERING):
     app.command()(command)
 sae.command()(train)
 sae.command()(curve)
+sae.command()(extract)
 app.add_typer(sae, name="sae")
 
 

@@ -7,9 +7,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cache.errors import GeometryError
+
+if TYPE_CHECKING:
+    from cache.store.file import StoreFile
 
 _SECONDS = 10  # of processor time, and what the file's size explains
 _BYTES_A_SECOND = 20_000_000
@@ -36,12 +39,45 @@ def main() -> None:
 
 
 def facts(file: Path) -> dict[str, Any]:
-    """What `geometry info` tells of a store."""
-    from cache.prompts.prompt import family_counts
-    from cache.store.file import open_store_file  # not the store, which takes torch and pandas: seconds
+    """What `geometry info` tells of a store, or of a file of SAE features."""
+    from cache.store.file import open_rows_file  # not the store, which takes torch and pandas: seconds
+    from cache.store.manifest import FEATURES
 
-    store = open_store_file(file)
-    store.reader.close()
+    opened = open_rows_file(file)
+    opened.reader.close()
+    return _of_features(opened) if opened.kind is FEATURES else _of_store(opened)
+
+
+def _of_features(found: "StoreFile") -> dict[str, Any]:
+    hard, soft = found.manifest["hard"], found.manifest["soft"]
+    given = soft.get("origin")
+    origin = given if isinstance(given, dict) else {}
+    slots = [site.row_shape[0] for site in found.log.sites.values() if site.row_shape]
+    return {
+        "file": str(found.path),
+        "bytes": found.path.stat().st_size,
+        "complete": len(found.recorded) == found.n_rows,
+        "holds": "features of an SAE; probes.sae_features.features.open_features reads them",
+        "sae": origin.get("name", "not noted"),
+        "architecture": origin.get("architecture", "not noted"),
+        "site": hard["hook"] + (f", head {hard['head']}" if hard["head"] >= 0 else ""),
+        "model": soft.get("model") or "not noted",
+        "features": hard["n features"],
+        "extracted": len(found.further["features/of_sae"]),
+        "slots": max(slots, default=0),
+        "rows": len(found.recorded),
+        "rows planned": found.n_rows,
+        "where": soft.get("where", "not noted"),
+        "store": hard["store"],
+        "fingerprint": found.fingerprint,
+        "created": found.created,
+        "command": found.command,
+    }
+
+
+def _of_store(store: "StoreFile") -> dict[str, Any]:
+    from cache.prompts.prompt import family_counts
+
     hard, soft = store.manifest["hard"], store.manifest["soft"]
     counts: dict[str, Counter[str]] = {name: Counter(store.prompts[name]) for name in ("frame", "kind")}
     n_recorded = len(store.recorded)
@@ -71,11 +107,11 @@ def facts(file: Path) -> dict[str, Any]:
 def verification(file: Path, *options: str) -> dict[str, Any]:
     """What `geometry verify` tells of a store: counts of blocks, and each damage as part, block and rows."""
     from cache.sealed.verify import verify_store
-    from cache.store.file import open_store_file
+    from cache.store.file import open_rows_file
 
     result = verify_store(file, quick="quick" in options, on_site=lambda done, total: _say({"step": [done, total]}))
     if not result.damage:
-        open_store_file(file).reader.close()
+        open_rows_file(file).reader.close()
     return {
         "n_blocks": result.n_blocks,
         "n_committed": result.n_committed,

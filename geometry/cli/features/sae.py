@@ -143,11 +143,12 @@ def _measured(
         with console(quiet=quiet).status(f"reading {file.name}"):
             quality = sae_quality(there, store, model=loaded, **asked)
             if not quality.faults:
-                _look_at_other_sites(there, store)
+                look_at_other_sites(there, store)
     return quality, [str(one.message) for one in warned if one.category is UserWarning]
 
 
-def _look_at_other_sites(found: "SAEBasis | Transcoder", store: "ActivationStore") -> None:
+def look_at_other_sites(found: "SAEBasis | Transcoder", store: "ActivationStore") -> None:
+    """Warn of an SAE that does not explain a sample of the store's rows, or explains another site better."""
     from probes.sae.basis import SAEBasis
     from probes.sae.quality import warn_of_sample
 

@@ -76,7 +76,7 @@ def cache(
         prompts = load_dataset(dataset, design)
         say_own_prompts(prompts, quiet=quiet)
         if not overwrite and is_finished(path, sys.argv[1:], model, revision, prompts):
-            _say_finished(path, quiet=quiet)
+            say_finished(path, quiet=quiet)
             return
         loaded = load_model_aloud(model, device=device, bos=bos, revision=revision, processing=processing, quiet=quiet)
         from cache.store.plan import plan_recording
@@ -96,7 +96,8 @@ def cache(
     _record(prepare_recording(loaded, plan, path, overwrite=overwrite, known=known), path, quiet=quiet)
 
 
-def _say_finished(path: Path, *, quiet: bool) -> None:
+def say_finished(path: Path, *, quiet: bool) -> None:
+    """Tell that all is there already."""
     console(quiet=quiet).print(f"{path} is complete: nothing to do (geometry info {shlex.quote(str(path))})")
 
 
@@ -154,7 +155,7 @@ def _record(recording: "Recording", path: Path, *, quiet: bool) -> None:
     say = console(quiet=quiet)
     plan, n_pending = recording.plan, recording.n_pending
     if recording.complete:
-        _say_finished(path, quiet=quiet)
+        say_finished(path, quiet=quiet)
         return
     free = shutil.disk_usage(recording.path.parent).free
     say.print(
