@@ -13,7 +13,7 @@ from geometry.cli.console.results import asked_command
 from geometry.cli.console.terminal import console, print_json, print_tables, progress
 from geometry.cli.features import train as of_training
 from geometry.cli.features.sae import COLUMNS
-from geometry.cli.record.cache import noted_signals
+from geometry.cli.record.cache import gone_on_with
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.shown import Shown
 from geometry.rows.names import names_of
@@ -128,12 +128,11 @@ def _trained(
     saes = number_of(n_points * len(plan.hooks) * len(plan.seeds), "SAE")
     console(quiet=quiet).print(f"{number_of(n_points, 'point')}, {saes}, {plan.steps} steps each -> {folder}")
     stop: list[int] = []
-    with noted_signals(stop), progress(quiet=quiet) as bar:
+    with gone_on_with(stop), progress(quiet=quiet) as bar:
         task = bar.add_task("training", total=n_points * plan.steps, speed="")
 
         def on_step(point: int, done: int, told: dict[str, float]) -> None:
             explained = f"point {point + 1} of {n_points}, explained {told['explained_variance']:.3f}"
             bar.update(task, completed=point * plan.steps + done, speed=explained)
 
-        with of_training.go_on_later(stop):
-            return training_curve(store, plan, varied, folder, on_step=on_step, should_stop=lambda: bool(stop))
+        return training_curve(store, plan, varied, folder, on_step=on_step, should_stop=lambda: bool(stop))

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich import filesize
 
-from cache.errors import StoppedError
 from cache.shown.counts import number_of
 from geometry.cli.console import options
-from geometry.cli.console.terminal import console, print_json, progress, this_command
+from geometry.cli.console.terminal import console, print_json, progress
 from geometry.cli.features.sae import look_at_other_sites
-from geometry.cli.record.cache import noted_signals, say_finished
+from geometry.cli.record.cache import gone_on_with, say_finished
 from geometry.cli.record.store import StoreFile
 
 if TYPE_CHECKING:
@@ -100,18 +99,13 @@ def _extract(extraction: "Extraction", path: Path, *, quiet: bool) -> None:
         f"{number_of(len(extraction.rows), 'row')}{twice} -> {path}"
     )
     stop: list[int] = []
-    with noted_signals(stop), progress(quiet=quiet) as bar:
+    with gone_on_with(stop), progress(quiet=quiet) as bar:
         task = bar.add_task("extracting", total=None, speed="")
 
         def on_block(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        try:
-            carry_out(extraction, on_block=on_block, should_stop=lambda: bool(stop))
-        except StoppedError as error:
-            stopped = StoppedError(f"{error}; nothing is lost; go on with: {this_command(without='--overwrite')}")
-            stopped.exit_code = 128 + stop[0]
-            raise stopped from error
+        carry_out(extraction, on_block=on_block, should_stop=lambda: bool(stop))
 
 
 def _tell(found: "FeatureActivations", path: Path, *, as_json: bool, quiet: bool) -> None:

@@ -2,19 +2,16 @@
 
 import json
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cache.errors import StoppedError
 from cache.shown.counts import number_of
 from geometry.cli.console import options
-from geometry.cli.console.terminal import console, print_json, print_tables, progress, this_command
+from geometry.cli.console.terminal import console, print_json, print_tables, progress
 from geometry.cli.features.sae import COLUMNS
-from geometry.cli.record.cache import noted_signals
+from geometry.cli.record.cache import gone_on_with
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.shown import Shown
 from geometry.rows.names import names_of
@@ -109,26 +106,14 @@ def _train(store: "ActivationStore", plan: "SAEPlan", folder: Path, *, quiet: bo
     from probes.sae_training.train import train_saes
 
     stop: list[int] = []
-    with noted_signals(stop), progress(quiet=quiet) as bar:
+    with gone_on_with(stop), progress(quiet=quiet) as bar:
         task = bar.add_task("training", total=plan.steps, speed="")
 
         def on_step(done: int, told: dict[str, float]) -> None:
             explained = f"explained {told['explained_variance']:.3f}, L0 {told['l0']:.1f}"
             bar.update(task, completed=done, speed=explained)
 
-        with go_on_later(stop):
-            return train_saes(store, plan, folder, on_step=on_step, should_stop=lambda: bool(stop))
-
-
-@contextmanager
-def go_on_later(stop: list[int]) -> Iterator[None]:
-    """What was stopped by a signal says how to go on, and ends with that signal's exit code."""
-    try:
-        yield
-    except StoppedError as error:
-        stopped = StoppedError(f"{error}; nothing is lost; go on with: {this_command()}")
-        stopped.exit_code = 128 + stop[0]
-        raise stopped from error
+        return train_saes(store, plan, folder, on_step=on_step, should_stop=lambda: bool(stop))
 
 
 def _tell(folder: Path, places: list[Path], file: Path, *, as_json: bool, quiet: bool) -> None:

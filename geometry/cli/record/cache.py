@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich import filesize
 
+from cache.errors import StoppedError
 from geometry.cli.console import options
 from geometry.cli.console.terminal import console, load_model_aloud, progress, say_own_prompts, this_command
 from geometry.cli.record.finished import is_finished
@@ -149,7 +150,6 @@ def _told(cut: "Cut") -> list[str]:
 
 
 def _record(recording: "Recording", path: Path, *, quiet: bool) -> None:
-    from cache.errors import StoppedError
     from cache.store.recording import carry_out
 
     say = console(quiet=quiet)
@@ -166,7 +166,7 @@ def _record(recording: "Recording", path: Path, *, quiet: bool) -> None:
     started = time.monotonic()
     tokens = [0]
     stop: list[int] = []
-    with noted_signals(stop), progress(quiet=quiet) as bar:
+    with gone_on_with(stop), progress(quiet=quiet) as bar:
         task = bar.add_task("recording", total=len(plan.blocks), completed=len(plan.blocks) - n_pending, speed="")
 
         def on_block(done: "Progress") -> None:
@@ -174,12 +174,7 @@ def _record(recording: "Recording", path: Path, *, quiet: bool) -> None:
             speed = f"{tokens[0] / (time.monotonic() - started):.0f} tok/s"
             bar.update(task, completed=done.done_blocks, speed=speed)
 
-        try:
-            carry_out(recording, on_block=on_block, should_stop=lambda: bool(stop))
-        except StoppedError as error:
-            stopped = StoppedError(f"{error}; nothing is lost; go on with: {this_command(without='--overwrite')}")
-            stopped.exit_code = 128 + stop[0]
-            raise stopped from error
+        carry_out(recording, on_block=on_block, should_stop=lambda: bool(stop))
     seconds = time.monotonic() - started
     if not tokens[0]:
         say.print(f"nothing was missing but the mark of a complete file, which {path} has again")
@@ -193,8 +188,6 @@ def _record(recording: "Recording", path: Path, *, quiet: bool) -> None:
 @contextmanager
 def _before_recording() -> Iterator[None]:
     """Work that leaves nothing behind: a signal ends it at once, in one line."""
-    from cache.errors import StoppedError
-
     stop: list[int] = []
     try:
         with noted_signals(stop, at_once=True):
@@ -206,6 +199,18 @@ def _before_recording() -> Iterator[None]:
         stopped = StoppedError(f"stopped before recording began; begin with: {this_command()}")
         stopped.exit_code = 128 + stop[0]
         raise stopped
+
+
+@contextmanager
+def gone_on_with(stop: list[int]) -> Iterator[None]:
+    """Work that is stopped by a signal, which `stop` receives, and says which command goes on with it."""
+    try:
+        with noted_signals(stop):
+            yield
+    except StoppedError as error:
+        stopped = StoppedError(f"{error}; nothing is lost; go on with: {this_command(without='--overwrite')}")
+        stopped.exit_code = 128 + stop[0]
+        raise stopped from error
 
 
 @contextmanager
