@@ -46,8 +46,8 @@ def extract_features(
         store: the store, complete.
         out: the HDF5 file. If it is there and is of the same SAE, store, rows and features, what is missing is
             extracted; a complete one is left as it is.
-        where: which rows, as for `store.load`; None for all. BOS, where it was recorded, has far more active features
-            in most SAEs than other rows have: `position >= 0` leaves it out.
+        where: which rows, as for `store.load`; None for all. BOS and a text's first token may have many times the
+            active features of others, and all rows then as many slots: `position > 0` leaves them out.
         features: numbers of the features that are wanted; None for all.
         overwrite: begin anew, whatever is at `out`.
         on_block: called after every block with how many are done, and how many there are, of those that are counted

@@ -114,6 +114,11 @@ class FeatureActivations:
             out[rows][row, columns[row, slot]] = values[row, slot]
         return torch.from_numpy(out[:, order])
 
+    def n_active(self, where: Where = None) -> Int[Tensor, " chosen"]:
+        """How many features are active in each row (its L0); arguments as of `active`."""
+        counts = [np.zeros(0, np.int64), *((numbers >= 0).sum(axis=1) for _, numbers, _ in self._pieces(where))]
+        return torch.from_numpy(np.concatenate(counts))
+
     def frequency(self, where: Where = None) -> Float[Tensor, " feature"]:
         """The share of rows in which each feature is active; nan for what was not extracted. Arguments as of `active`.
 

@@ -110,7 +110,7 @@ def _extract(extraction: "Extraction", path: Path, *, quiet: bool) -> None:
 
 def _tell(found: "FeatureActivations", path: Path, *, as_json: bool, quiet: bool) -> None:
     """How many features are active, and at how many rows."""
-    shares = found.frequency().nan_to_num()
+    shares, counts = found.frequency().nan_to_num(), found.n_active()
     told: dict[str, Any] = {
         "file": str(path),
         "bytes": path.stat().st_size,
@@ -119,7 +119,7 @@ def _tell(found: "FeatureActivations", path: Path, *, as_json: bool, quiet: bool
         "rows": len(found.rows),
         "features": len(found.extracted),
         "ever active": int((shares > 0).sum()),
-        "active a row": round(float(shares.sum()), 3),
+        "active a row": round(float(counts.double().mean()), 3),
         "slots": found.file.log.sites["features/number"].row_shape[0],
     }
     if as_json:
@@ -127,14 +127,12 @@ def _tell(found: "FeatureActivations", path: Path, *, as_json: bool, quiet: bool
         return
     console(quiet=quiet).print(
         f"{told['ever active']} of {number_of(told['features'], 'feature')} are active at any of "
-        f"{number_of(told['rows'], 'row')}, {told['active a row']:.1f} a row, at most {told['slots']}: "
+        f"{number_of(told['rows'], 'row')}, {told['active a row']:.1f} a row, at most {counts.max()}: "
         f"{filesize.decimal(told['bytes'])}\nnext: geometry info {shlex.quote(str(path))}"
     )
-    if told["slots"] > _MANY * told["active a row"] and (found.rows["position"] < 0).any():
+    later = counts[(found.rows["position"] > 0).to_numpy()]
+    if len(later) and 2 * later.max() < counts.max():
         console(quiet=quiet).print(
-            "BOS is among the rows; --where 'position >= 0' leaves it out, and takes fewer slots"
+            f"after the first token of a text at most {later.max()} are active: --where 'position > 0' leaves BOS and "
+            "it out, and makes a smaller file"
         )
-
-
-_MANY = 4
-"""Times the mean: slots that one row in many needs, and all have."""

@@ -53,6 +53,7 @@ def test_every_way_of_reading_agrees_with_dense_values(features, truth, small, w
     assert torch.equal(features.columns([5, 98, 5, 0], where), chosen[:, [5, 98, 5, 0]])
     numbers, values = features.active(where)
     assert (numbers.dtype, values.dtype, numbers.shape) == (torch.int32, torch.float32, (len(chosen), 6))
+    assert torch.equal(features.n_active(where), (chosen != 0).sum(dim=1))
     if len(chosen):
         torch.testing.assert_close(features.frequency(where), (chosen != 0).double().mean(dim=0))
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cache import ActivationStore
+from cache import ActivationStore, plan_recording, record
 from geometry.cli.console import apart_tasks
 from geometry.cli.console.apart import read_apart
 from probes.sae.load import load_sae
@@ -123,7 +123,23 @@ def test_info_and_verify_say_what_it_is_in_a_process_of_their_own(run_here, plac
     )
 
 
-def test_an_sae_that_does_not_explain_the_rows_is_warned_of_and_bos_told(run_here, place, tmp_path, monkeypatch):
+def test_first_tokens_that_need_more_room_than_others_are_told(run_here, gpt2, tmp_path):
+    plan = plan_recording(gpt2, ["1,2,3,", "one two"], sites="resid")
+    with record(gpt2, plan, tmp_path / "a.h5") as store:
+        x, first = store.load(SITE).double(), torch.from_numpy((store.rows["position"] <= 0).to_numpy())
+    assert len(x) < 33  # so that one direction tells first tokens from others
+    reads = (torch.linalg.pinv(x) @ first.double()).float()[:, None].repeat(1, 40)
+    tensors = {"W_enc": reads, "b_enc": torch.full((40,), -0.5), "W_dec": torch.ones(40, 33), "b_dec": torch.zeros(33)}
+    sae = save(tmp_path / "sae", tensors)
+    asked = ("sae", "extract", tmp_path / "a.h5", "--sae", sae)
+    code, _, err = run_here(*asked)
+    assert code == 0
+    told = "after the first token of a text at most 0 are active: --where 'position > 0' leaves BOS and it out, and "
+    assert err.splitlines()[-1].startswith(told)
+    assert "after the first token" not in run_here(*asked, "--where", "position > 0", "--out", "b.h5")[2]
+
+
+def test_an_sae_that_does_not_explain_the_rows_is_warned_of(run_here, place, tmp_path):
     save(tmp_path / "wrong", random_tensors())
     code, _, err = run_here("sae", "extract", place.store, "--sae", tmp_path / "wrong")
     assert code == 0
