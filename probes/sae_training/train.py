@@ -3,7 +3,9 @@
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -105,9 +107,10 @@ def _train(
     order = partial(batches, store, plan.hooks, plan.pools(split), seed=plan.seeds[0])
     runs = _begun(plan, store, list(islice(order(), FIRST)))
     start, curve = load_checkpoint(out, runs)
-    with progress_bar("training", plan.steps, show=on_step is None) as bar:
+    with progress_bar("training", plan.steps, show=on_step is None) as bar, _side_by_side(len(runs)) as workers:
         for done, batch in zip(range(start + 1, plan.steps + 1), order(start=start), strict=False):
-            told = {run.name: run.step(batch[run.hook]) for run in runs}
+            steps = [workers.submit(run.step, batch[run.hook]) for run in runs]
+            told = {run.name: step.result() for run, step in zip(runs, steps, strict=True)}
             if done % NOTED == 0 or done == plan.steps:
                 curve += [{"sae": name, "step": done, **values} for name, values in told.items()]
             stop = should_stop()
@@ -120,6 +123,18 @@ def _train(
                 raise StoppedError(f"stopped after {done} of {plan.steps} steps")
     write_whole(out / "curve.csv", pd.DataFrame(curve).to_csv(index=False, float_format="%.6g"))
     _save(runs, out)
+
+
+@contextmanager
+def _side_by_side(n_runs: int) -> Iterator[ThreadPoolExecutor]:
+    """As many workers as there are SAEs and threads, which share the threads: a step's products are small."""
+    n_threads = torch.get_num_threads()
+    n_workers = min(n_runs, n_threads)
+    try:
+        with ThreadPoolExecutor(n_workers, "sae", torch.set_num_threads, (n_threads // n_workers,)) as workers:
+            yield workers
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _measure(store: ActivationStore, plan: SAEPlan, places: Sequence[Path], out: Path) -> None:
