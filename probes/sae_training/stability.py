@@ -6,14 +6,12 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float
-from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
 from cache.errors import InputError
 from cache.repeatable import check_seed
 from cache.store.store import ActivationStore
+from geometry.bases.nonnegative import matched_cosines
 from geometry.stats.draws import gaussian_combinations
 from probes.sae.basis import SAEBasis
 from probes.sae.quality import ALL, tallies
@@ -30,26 +28,6 @@ BANDS = MappingProxyType(
 _MOST_ROWS = 4096  # from which the null's directions are drawn
 
 
-def matched_cosines(x: Float[Tensor, "feature d"], y: Float[Tensor, "other d"]) -> Float[np.ndarray, " feature"]:
-    """The cosine of each direction with its partner, no two having the same one, so that their sum is largest.
-
-    Signs count: features that point against each other are no match. Where there are fewer partners, nan is given to
-    those without one.
-
-    References: Paulo and Belrose 2025 (arXiv:2501.16615), the mean: Song et al. 2025 (arXiv:2505.20254), up to signs.
-
-    Example:
-        >>> matched_cosines(torch.eye(3), torch.eye(3)[[2, 0, 1]])
-        array([1., 1., 1.])
-    """
-    x, y = (one.double() / one.double().norm(dim=1, keepdim=True).clamp_min(1e-300) for one in (x, y))
-    cosines = (x @ y.T).numpy()
-    mine, partner = linear_sum_assignment(cosines, maximize=True)
-    found = np.full(len(x), np.nan)
-    found[mine] = cosines[mine, partner]
-    return found
-
-
 def seed_stability(
     saes: Sequence[SAEBasis],
     store: ActivationStore,
@@ -59,6 +37,9 @@ def seed_stability(
     seed: int = 0,
 ) -> pd.DataFrame:
     """Matched cosines of each two SAEs of one site, by how often the first one's features are active.
+
+    No two features have the same partner, and the sum of cosines is the largest (Hungarian matching). Features that
+    point against each other are no match: 0.
 
     Args:
         saes: of one site and width; different seeds.
@@ -73,6 +54,8 @@ def seed_stability(
 
     Raises:
         InputError: fewer than two SAEs, not of one site, or no row.
+
+    References: Paulo and Belrose 2025 (arXiv:2501.16615); the mean, up to signs, Song et al. 2025 (arXiv:2505.20254).
     """
     if len(saes) < 2 or len({sae.hook for sae in saes}) > 1 or not rows.any() or n_draws < 1:
         raise InputError(
@@ -82,10 +65,11 @@ def seed_stability(
     found = [tallies(sae, store, rows, of_all)[ALL] for sae in saes]
     active = [(tally.active.double() / tally.n_rows).numpy() for tally in found]
     draws = _null_directions(saes[0], store, rows, n_draws, check_seed(seed))
-    null = [np.stack([matched_cosines(sae.directions, one) for one in draws]) for sae in saes[:-1]]
+    directions = [sae.directions.double().numpy() for sae in saes]
+    null = [np.stack([matched_cosines(one, draw) for draw in draws]) for one in directions[:-1]]
     lines = []
     for i, j in combinations(range(len(saes)), 2):
-        cosines = matched_cosines(saes[i].directions, saes[j].directions)
+        cosines = matched_cosines(directions[i], directions[j])
         names = {"first": saes[i].origin.name, "second": saes[j].origin.name}
         for band, (low, high) in BANDS.items():
             chosen = (active[i] > low) & (active[i] <= high)
@@ -97,16 +81,16 @@ def _said(cosines: Float[np.ndarray, " feature"], null: Float[np.ndarray, "draw 
     some = len(cosines) > 0
     return {
         "n_features": len(cosines),
-        "cosine": float(np.nanmean(cosines)) if some else np.nan,
+        "cosine": float(np.mean(cosines)) if some else np.nan,
         "above": float((cosines > ALIKE).mean()) if some else np.nan,
-        "null_cosine": float(np.nanmean(null)) if some else np.nan,
+        "null_cosine": float(np.mean(null)) if some else np.nan,
         "null_above": float((null > ALIKE).mean()) if some else np.nan,
     }
 
 
 def _null_directions(
     sae: SAEBasis, store: ActivationStore, rows: Bool[np.ndarray, " row"], n_draws: int, seed: int
-) -> Float[Tensor, "draw feature d"]:
+) -> Float[np.ndarray, "draw feature d"]:
     if sae.hook is None:
         raise InputError(f"{sae.origin.name} is of no site that stores have; load it with store=")
     numbers = np.flatnonzero(rows)
@@ -114,4 +98,4 @@ def _null_directions(
     mask[numbers[np.linspace(0, len(numbers) - 1, min(_MOST_ROWS, len(numbers))).astype(int)]] = True
     x = store.load(sae.hook, mask).double()
     rng = np.random.default_rng(seed)
-    return torch.stack([gaussian_combinations(x - x.mean(dim=0), (len(sae.directions),), rng) for _ in range(n_draws)])
+    return gaussian_combinations(x - x.mean(dim=0), (n_draws, len(sae.directions)), rng).numpy()
