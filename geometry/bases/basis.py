@@ -1,8 +1,12 @@
 """What every set of features has in common, whatever found it: directions to write with, and a way to read."""
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -113,3 +117,27 @@ def deviations_of(features: Float[Tensor, "row feature"]) -> Float[Tensor, " fea
     """Standard deviation of each feature over rows, float64; 0 of a single row."""
     centred = features.double() - features.double().mean(dim=0)
     return (centred.square().sum(dim=0) / max(len(features) - 1, 1)).sqrt()
+
+
+def content_hash(basis: FeatureBasis) -> str:
+    """SHA-256 over what a basis is made of, tensors bit by bit; not over a field `origin`, which says where it lay."""
+    whole = hashlib.sha256()
+    for part in _content(vars(basis)):
+        whole.update(part)
+    return whole.hexdigest()
+
+
+def _content(value: Any) -> Iterator[bytes]:
+    if isinstance(value, Tensor | np.ndarray):
+        plain = torch.as_tensor(value).detach().cpu().contiguous()
+        yield f"{plain.dtype}{tuple(plain.shape)}".encode()
+        yield plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+    elif is_dataclass(value):
+        yield from _content({one.name: getattr(value, one.name) for one in fields(value)})
+    elif isinstance(value, dict):
+        for name in sorted(value, key=str):
+            if name != "origin":
+                yield f"\n{name}=".encode()
+                yield from _content(value[name])
+    else:
+        yield repr(value).encode()

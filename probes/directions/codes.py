@@ -12,8 +12,10 @@ from torch import Tensor
 from cache import ActivationStore, Hook
 from cache.errors import InputError
 from cache.prompts.prompt import OWN
+from geometry.bases.basis import FeatureBasis
 from geometry.rows.analysed import families_text
 from probes.directions.contrasts import load_rows
+from probes.directions.features import reconstructed
 from probes.directions.prompts import contexts_of
 
 LAST = -1
@@ -142,9 +144,12 @@ def plan_codes(
     return CodePlan(family, tuple(contexts), tuple(members), tuple(places), grid[..., 1:], grid[..., 0])
 
 
-def load_codes(store: ActivationStore, hook: Hook, plans: Sequence[CodePlan]) -> tuple[IndexCodes, ...]:
-    """The codes of several plans at one site, read at once."""
-    x = load_rows(store, hook, np.concatenate([plan.rows.ravel() for plan in plans])).double()
+def load_codes(
+    store: ActivationStore, hook: Hook, plans: Sequence[CodePlan], basis: FeatureBasis | None = None
+) -> tuple[IndexCodes, ...]:
+    """The codes of several plans at one site, read at once; with a basis only what its features carry of them."""
+    x = load_rows(store, hook, np.concatenate([plan.rows.ravel() for plan in plans]))
+    x = (x if basis is None else reconstructed(basis, x)).double()
     parts = torch.split(x, [plan.rows.size for plan in plans])
     return tuple(
         IndexCodes(plan.family, plan.contexts, plan.members, part.reshape(*plan.rows.shape, -1))

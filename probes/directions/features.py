@@ -1,20 +1,25 @@
 """Features as directions: a basis that was found on a store's activations knows where it belongs, saved or not."""
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from cache import ActivationStore
-from cache.errors import InputError
+from cache.errors import FingerprintError, InputError
 from cache.models.hooks import HookLike
 from cache.store.store import check_open
-from geometry.bases.basis import FeatureBasis, LinearBasis, deviations_of
+from cache.store.view import View
+from geometry.bases.basis import FeatureBasis, LinearBasis, content_hash, deviations_of
 from geometry.bases.nonnegative import NonnegativeBasis
 from geometry.results.result import LayerResult
 from probes.directions.direction import Direction, direction_of
 
 Found = TypeVar("Found", LinearBasis, NonnegativeBasis)
+
+_AT_ONCE = 1 << 23  # values of features in memory
 
 
 def basis_at(store: ActivationStore, hook: HookLike, basis: Found) -> Found:
@@ -107,3 +112,54 @@ def saved_feature(result: LayerResult, layer: int, i: int) -> Direction:
         deviations=None if scores is None else deviations_of(scores),
     )
     return feature_direction(basis, i)
+
+
+def check_basis(basis: Any) -> None:
+    """Refuse what is no basis.
+
+    Raises:
+        InputError: it is anything else.
+    """
+    if not isinstance(basis, FeatureBasis):
+        raise InputError(f"what activations are read through is a basis, as load_sae gives; got {type(basis).__name__}")
+
+
+def check_read(basis: Any, view: View) -> None:
+    """Make sure that features are read at the one site of a view, of the same model, where any are read (not None).
+
+    Raises:
+        InputError: it is no basis, knows no site, or the view is of another or of several.
+        FingerprintError: it was found on activations of another model.
+    """
+    if basis is None:
+        return
+    check_basis(basis)
+    if basis.hook is None:
+        raise InputError("a basis is read at its site, which this one does not know; basis_at notes it, or load_sae")
+    if view.hooks != (basis.hook,):
+        name, there = basis.hook.name, ", ".join(hook.name for hook in view.hooks)
+        raise InputError(f"the basis is of {name}, and the view of {there}; view that site alone, by its name")
+    if basis.weights and basis.weights != view.store.weights:
+        raise FingerprintError(
+            f"the basis is of a model with other weights than those of {view.store.paths[0].name} "
+            f"({basis.weights[:8]} and {view.store.weights[:8]})"
+        )
+
+
+def basis_parameters(basis: FeatureBasis | None) -> dict[str, Any]:
+    """What a result depends on where activations are read through a basis; nothing without one."""
+    if basis is None or basis.hook is None:
+        return {}
+    what = f"{len(basis.directions)} features of {basis.hook.name}"
+    return {"basis": f"{what} (sha256 {content_hash(basis)[:16]})"}
+
+
+def read_features(basis: FeatureBasis, x: Float[Tensor, "row d"]) -> Float[Tensor, "row feature"]:
+    """Feature values of many rows, read some at once."""
+    return torch.cat([basis.encode(part) for part in torch.split(x, max(1, _AT_ONCE // len(basis.directions)))])
+
+
+def reconstructed(basis: FeatureBasis, x: Float[Tensor, "row d"]) -> Float[Tensor, "row d"]:
+    """What a basis's features make of rows, some at once: the part of them that its features carry."""
+    parts = torch.split(x, max(1, _AT_ONCE // len(basis.directions)))
+    return torch.cat([basis.decode(basis.encode(part)).to(x) for part in parts])

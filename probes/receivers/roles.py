@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.store.view import View
+from geometry.bases.basis import FeatureBasis
 from geometry.rows.analysed import families_text
 from geometry.rows.names import names_of
 from probes.directions.codes import CodePlan, IndexCodes, load_codes, plan_codes, shown_length
+from probes.directions.features import basis_parameters
 from probes.edits.tokens import places_of
 from probes.receivers.batches import ReceiverBatch, choose_contexts, run_receivers
 
@@ -18,13 +20,15 @@ N_CONTROLS = 5
 
 @dataclass(frozen=True)
 class Roles:
-    """Which families receive edits and which give them, at which tokens, and in how many contexts.
+    """Which families receive edits and which give them, at which tokens, in how many contexts, and what of their codes.
 
     Attributes:
         receivers: families that are edited; None for all but controls.
         donors: families whose codes are used; None for all but controls, and the first 5 controls.
         positions: position sets: `last` (the last token), `members` (each shown member by its own code), `both`.
         n_contexts: frames and templates that are edited.
+        basis: features, as of an SAE, through which every activation that is given is read: codes are what they carry
+            of it (`decode(encode(x))`); None for the activations themselves.
 
     Example:
         >>> Roles(receivers=["digits"], donors=["numwords"]).positions
@@ -35,6 +39,7 @@ class Roles:
     donors: Sequence[str] | None = None
     positions: Sequence[str] = ("last",)
     n_contexts: int = 4
+    basis: FeatureBasis | None = field(default=None, repr=False, compare=False)
 
 
 ALL = Roles()
@@ -51,6 +56,7 @@ class Cast:
         plans: the code plan of every family.
         places: the places of each position set, as numbers on the plans' place axis.
         controls: all control families of the store: what nulls are drawn from.
+        basis: what codes are read through.
     """
 
     receivers: Mapping[str, tuple[ReceiverBatch, ...]] = field(repr=False)
@@ -58,10 +64,12 @@ class Cast:
     plans: Mapping[str, CodePlan] = field(repr=False)
     places: Mapping[str, tuple[int, ...]]
     controls: tuple[str, ...] = ()
+    basis: FeatureBasis | None = field(default=None, repr=False)
 
-    def codes(self, store: ActivationStore, hook: Hook) -> dict[str, IndexCodes]:
-        """The codes of every family at one site."""
-        return dict(zip(self.plans, load_codes(store, hook, list(self.plans.values())), strict=True))
+    def codes(self, store: ActivationStore, hook: Hook, *, whole: bool = False) -> dict[str, IndexCodes]:
+        """The codes of every family at one site; `whole` as recorded, whatever they are read through."""
+        basis = None if whole else self.basis
+        return dict(zip(self.plans, load_codes(store, hook, list(self.plans.values()), basis), strict=True))
 
 
 def cast_families(store: ActivationStore, model: LoadedModel, roles: Roles, seed: int, *, by_index: bool) -> Cast:
@@ -99,7 +107,7 @@ def cast_families(store: ActivationStore, model: LoadedModel, roles: Roles, seed
             batch for part in parts for batch in run_receivers(store, model, plans[name], part, by_index=by_index)
         )
     numbers = {name: tuple(places.index(place) for place in one) for name, one in sets.items()}
-    return Cast(batches, giving, plans | pool, numbers, tuple(pool))
+    return Cast(batches, giving, plans | pool, numbers, tuple(pool), roles.basis)
 
 
 def _usable(store: ActivationStore, name: str, places: Sequence[int], length: int) -> CodePlan | None:
@@ -122,4 +130,5 @@ def cast_parameters(cast: Cast, view: View, seed: int) -> dict[str, object]:
         "contexts": {r: sorted({c for b in batches for c in b.contexts}) for r, batches in cast.receivers.items()},
         "members": {name: list(cast.plans[name].members) for name in dict.fromkeys([*cast.receivers, *cast.donors])},
         "seed": seed,
+        **basis_parameters(cast.basis),
     }

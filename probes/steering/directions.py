@@ -12,9 +12,11 @@ from torch import Tensor
 from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.store.view import View
+from geometry.bases.basis import FeatureBasis
 from probes.directions.contrasts import Contrast, contrast, load_pairs, unit_name
 from probes.directions.direction import unembedding_directions
 from probes.directions.estimators import METHODS, Estimator, mean_difference, mean_differences, random_steps
+from probes.steering.features import FEATURE_DIFFERENCE, RANDOM_FEATURES, feature_step
 
 CONTROLS = ("sign_flipped", "wrong_target", "control_difference", "random")
 """Directions that must not work: half the differences reversed, another target, two unrelated families, noise."""
@@ -67,6 +69,8 @@ class Material:
         unrelated: pairs between two control families, None if the store has fewer than two.
         words: for each trial its unembedding difference, None if words have no single token.
         seed: seeds the controls.
+        basis: whose features directions are made of too; None for none.
+        n_features: how many of them, those that differ most; None for all.
     """
 
     store: ActivationStore = field(repr=False)
@@ -76,16 +80,26 @@ class Material:
     unrelated: Contrast | None
     words: Float[Tensor, "trial d_model"] | None
     seed: int
+    basis: FeatureBasis | None = field(default=None, repr=False)
+    n_features: int | None = None
 
     @property
     def controls(self) -> tuple[str, ...]:
-        """The controls that can be made from this store."""
+        """The controls that can be made from this store and basis."""
         there = {"wrong_target": self.wrong is not None, "control_difference": self.unrelated is not None}
-        return tuple(name for name in CONTROLS if there.get(name, True))
+        others = (RANDOM_FEATURES,) if self.basis is not None and len(self.basis.directions) > 1 else ()
+        return tuple(name for name in CONTROLS if there.get(name, True)) + others
 
 
-def gather_material(view: View, model: LoadedModel, pairs: Contrast, *, seed: int) -> Material:
-    """Find what a view has to make directions and controls from.
+def gather_material(
+    view: View,
+    model: LoadedModel,
+    pairs: Contrast,
+    features: tuple[FeatureBasis | None, int | None] = (None, None),
+    *,
+    seed: int,
+) -> Material:
+    """Find what a view has to make directions and controls from; `features` are those of a `Grid`.
 
     Raises:
         InputError: the trials cannot be left out (`make_folds`).
@@ -103,6 +117,8 @@ def gather_material(view: View, model: LoadedModel, pairs: Contrast, *, seed: in
         unrelated=_contrast(view, unrelated[0], unrelated[1]) if len(unrelated) == 2 else None,
         words=_word_differences(model, pairs, folds),
         seed=seed,
+        basis=features[0],
+        n_features=features[1],
     )
 
 
@@ -114,7 +130,8 @@ def steps_at(material: Material, hook: Hook, methods: Sequence[str]) -> Mapping[
     Args:
         material: what they are made from.
         hook: the site.
-        methods: of `METHODS`, `mean_difference_loose`, `unembedding_difference` and `CONTROLS`.
+        methods: of `METHODS`, `mean_difference_loose`, `unembedding_difference` and `CONTROLS`; with a basis
+            `feature_difference` and `random_features` (`feature_step`).
     """
     x, y = load_pairs(material.store, hook, material.pairs)
     mean = mean_differences(x, y, material.folds.strict)
@@ -131,12 +148,22 @@ def steps_at(material: Material, hook: Hook, methods: Sequence[str]) -> Mapping[
             if material.words is None:
                 raise InputError("the answers are not one token each, so they have no unembedding difference")
             step = _as_long(material.words.double(), lengths)
+        elif method in (FEATURE_DIFFERENCE, RANDOM_FEATURES):
+            step = _as_long(_through_features(material, method, (x, y)), lengths)
         elif method in CONTROLS:
             step = _control(material, method, hook, (x, y), lengths)
         else:
             step = _fitted(METHODS[method], x, y, material.folds.strict)
         steps[method] = step.float()
     return MappingProxyType(steps)
+
+
+def _through_features(
+    material: Material, method: str, xy: tuple[Float[Tensor, "pair d"], Float[Tensor, "pair d"]]
+) -> Float[Tensor, "trial d"]:
+    if material.basis is None:
+        raise InputError(f"{method} is of a basis's features; give a basis")
+    return feature_step(method, material.basis, xy, material.folds.strict, material.n_features, material.seed)
 
 
 def _control(

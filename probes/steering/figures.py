@@ -16,6 +16,8 @@ from probes.directions.contrasts import unit_name
 
 _CONTROLS = {
     "unembedding_difference": ("#D55E00", "unembedding difference"),
+    "feature_difference": ("#56B4E9", "difference of features"),
+    "random_features": ("#E69F00", "other features in their place"),
     "sign_flipped": ("#777777", "half the signs flipped"),
     "wrong_target": ("#009E73", "another target"),
     "control_difference": ("#CC79A7", "two unrelated families"),

@@ -20,6 +20,7 @@ from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import LEAST_MEMBERS, share_error
 from probes.directions.contrasts import contrast
+from probes.directions.features import check_read
 from probes.steering.cells import compared_cells
 from probes.steering.directions import Material, gather_material, steps_at
 from probes.steering.settings import EVERY, WHOLE, Grid, Setting, plan_settings
@@ -93,7 +94,7 @@ def sweep(
         model: the model that it was recorded from.
         source: the group that is steered: a family, or a group of own prompts.
         target: the group whose answers are wanted.
-        grid: strengths, positions and methods.
+        grid: strengths, positions and methods; with a basis the view is of its site alone.
         seed: seeds the controls.
         loop: who watches (each site twice: the grid comes first), and where finished sites are kept.
 
@@ -104,8 +105,9 @@ def sweep(
         answer); `trial_top1` (token); nan or -1 where a setting was not tried. `rows` are the trials.
 
     Raises:
-        InputError: the groups do not match, leaving out leaves nothing, or a site is not between blocks.
-        FingerprintError: the model is not the one recorded.
+        InputError: the groups do not match, leaving out leaves nothing, or a site is not between blocks, or not the
+            basis's.
+        FingerprintError: the model is not the one recorded, or the basis is of another.
 
     Example:
         >>> result = sweep(store.view(layers="1-2"), model, "digits", "numwords", Grid(alphas=[1.0], positions="last"))
@@ -117,9 +119,11 @@ def sweep(
     check_source(view.store, model)
     for hook in view.hooks:
         first_block(hook)
+    check_read(grid.basis, view)
     trials = set_up_trials(view.store, model, contrast(view, source, target))
     before = _outcomes(trials, [batch.clean.logits for batch in trials.batches])
-    steered = _Steered(trials, gather_material(view, model, trials.pairs, seed=seed), before)
+    of_features = (grid.basis, grid.n_features)
+    steered = _Steered(trials, gather_material(view, model, trials.pairs, of_features, seed=seed), before)
     parameters: dict[str, Any] = {
         "source": source,
         "target": target,
@@ -127,7 +131,7 @@ def sweep(
         "layers": view.layers,
         "where": view.noted(),
     }
-    parameters |= {"alphas": list(grid.alphas), "positions": list(grid.positions), "methods": list(grid.methods)}
+    parameters |= grid.parameters
     analysis = Analysis("sweep", parameters | {"seed": seed} | model.identity, view.source, "grid-", many_threads=True)
     settings, outcomes = _tried(view, steered, grid, analysis, loop)
     tried = {name: np.stack([one[name] for one in outcomes]) for name in _OUTCOMES}

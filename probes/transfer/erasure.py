@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from cache import Hook, LoadedModel
+from cache import ActivationStore, Hook, LoadedModel
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
 from cache.repeatable import check_seed
@@ -21,6 +21,7 @@ from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import LEAST_CONTROLS
 from probes.directions.codes import IndexCodes
+from probes.directions.features import check_read
 from probes.directions.subspaces import index_subspace, index_subspaces, subspaces_within
 from probes.receivers.batches import ReceiverBatch, check_edited
 from probes.receivers.roles import ALL, Cast, Roles, cast_families, cast_parameters
@@ -56,6 +57,9 @@ def erasure_matrix(
     are no control. Beside them stand 20 subspaces of what varies within members (`subspaces_within`) in 3 control
     families or more: no index effect can be in these, nor what tells one family from another.
 
+    Of `roles.basis`, as of an SAE, all subspaces are those of what its features carry of activations; they are removed
+    around the same mean, and what else the basis leaves over stays.
+
     `p`: less accuracy is left than by unrelated donors at this layer; where as much is left, the change of the logit
     gap decides. `p_layers` holds for all layers, `q` for all pairs of families too. `necessary` (`with_decisions`): q
     is at most .05, and less is left than by 19 of 20 subspaces of either null and by every control donor's; else no, or
@@ -65,7 +69,8 @@ def erasure_matrix(
         view: sites between blocks (resid_post, with the embedding as layer -1, or resid_pre) of a store of increasing
             prompts; of several lengths those of the longest are used. No choice of rows.
         model: the model that was recorded.
-        roles: which families receive edits and which give them, at which tokens, and in how many contexts.
+        roles: which families receive edits and which give them, at which tokens, in how many contexts, and through
+            which basis (of the view's one site, `load_sae(..., store=store)`).
         rank: directions removed at each place.
         n_null: unrelated donors' subspaces, 19 or more; p is at least 1 / (1 + n_null).
         seed: draws the contexts and the nulls' subspaces.
@@ -81,8 +86,8 @@ def erasure_matrix(
 
     Raises:
         InputError: the rank is below 1, there are too few subspaces of a null, no such family or position set, a family
-            has but one context, or the view is of other sites or of chosen rows.
-        FingerprintError: the store was recorded from another model.
+            has but one context, or the view is of other sites (than the basis's, if there is one) or of chosen rows.
+        FingerprintError: the store was recorded from another model, or the basis is of another.
 
     Example:
         >>> result = erasure_matrix(store.view(layers="2"), model, Roles(["digits"], ["numwords"]))
@@ -98,12 +103,12 @@ def erasure_matrix(
         )
     check_edited(view)
     check_source(view.store, model)
+    check_read(roles.basis, view)
     cast = cast_families(view.store, model, roles, seed, by_index=False)
     parameters = cast_parameters(cast, view, seed) | {"rank": rank, "n_null": n_null}
 
     def unit(hook: Hook) -> Counted:
-        codes = cast.codes(view.store, hook)
-        return _lines_at(hook, codes, cast, rank, drawn_subspaces(codes, cast, rank, n_null, seed))
+        return _lines_at(view.store, hook, cast, rank, n_null, seed)
 
     controls = {"null_controls": list(cast.controls)}
     analysis = Analysis("erasure", parameters | controls | model.identity, view.source, many_threads=True)
@@ -114,13 +119,16 @@ def erasure_matrix(
     return matrix_result("erasure", table, view, parameters, beside)
 
 
-def _lines_at(hook: Hook, codes: Mapping[str, IndexCodes], cast: Cast, rank: int, drawn: "Drawn") -> Counted:
+def _lines_at(store: ActivationStore, hook: Hook, cast: Cast, rank: int, n_null: int, seed: int) -> Counted:
     """For each position set, receiver and donor what is left at a site, and what unrelated donors like it leave."""
+    codes = cast.codes(store, hook)
+    whole = codes if cast.basis is None else cast.codes(store, hook, whole=True)
+    drawn = drawn_subspaces(codes, cast, rank, n_null, seed)
     lines: Counted = []
     for positions, places in cast.places.items():
         label = {"hook": hook.name, "positions": positions}
         for receiver, batches in cast.receivers.items():
-            spaces = Spaces(codes, cast.donors, receiver, hook, rank, drawn)
+            spaces = Spaces(codes, cast.donors, receiver, hook, rank, drawn, whole)
             cells = pd.concat([erased_cells(batch, places, spaces) for batch in batches], ignore_index=True)
             lines += [(label | line, null) for line, null in erasure_lines(cells, receiver, spaces.removed)]
     return lines
@@ -141,6 +149,7 @@ class Spaces:
         hook: the site.
         rank: directions of a subspace.
         drawn: the subspaces of both nulls; empty without one.
+        whole: codes as recorded, whose mean is removed around; None where `codes` are.
     """
 
     codes: Mapping[str, IndexCodes] = field(repr=False)
@@ -149,6 +158,7 @@ class Spaces:
     hook: Hook
     rank: int
     drawn: Drawn = field(repr=False)
+    whole: Mapping[str, IndexCodes] | None = field(default=None, repr=False)
 
     @property
     def removed(self) -> Removed:
@@ -162,7 +172,8 @@ class Spaces:
 
         Those of fewer directions end with zeros.
         """
-        mean = self.codes[self.receiver].others(context)[:, :, place].mean(dim=(0, 1))
+        around = self.codes if self.whole is None else self.whole
+        mean = around[self.receiver].others(context)[:, :, place].mean(dim=(0, 1))
         own = [
             index_subspace(code.others(context)[:, :, place], _rank_of(code, self.rank)).directions
             for code in map(self.codes.__getitem__, self.donors)

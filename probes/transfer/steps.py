@@ -19,6 +19,7 @@ from cache.store.view import View
 from geometry.results.over import ALONE, Analysis, Loop, over
 from geometry.results.result import LayerResult
 from probes.directions.codes import IndexCodes
+from probes.directions.features import check_read
 from probes.receivers.batches import ReceiverBatch, check_edited
 from probes.receivers.roles import ALL, Cast, Roles, cast_families, cast_parameters
 from probes.transfer.donors import unrelated_to
@@ -39,6 +40,10 @@ def transfer_matrix(
     leave out one member at a time, with the edits that lead from it and those that lead to it; limits are exact at 0
     and 1 (`geometry.stats.uncertainty.share_interval`).
 
+    Of `roles.basis`, as of an SAE, codes are what its features carry of activations: all steps, the receiver's own and
+    those of null donors too, lead from reconstruction to reconstruction and are as long as the receiver's own step is
+    there; the prompts keep what the basis leaves over. Beside a result without it, it tells how much is lost.
+
     Null donors have the donor's member-by-member structure, in directions that it and the store's control families, 10
     or more, could have had (`transfer.donors`): the same draws at all layers. They and the donor are compared in the
     first of the edited contexts. `p`: a null donor succeeds at least as often at this layer; where as often, the effect
@@ -48,7 +53,8 @@ def transfer_matrix(
         view: sites between blocks (resid_post, with the embedding as layer -1, or resid_pre) of a store of increasing
             prompts; of several lengths those of the longest are used. No choice of rows.
         model: the model that was recorded.
-        roles: which families receive edits and which give them, at which tokens, and in how many contexts.
+        roles: which families receive edits and which give them, at which tokens, in how many contexts, and through
+            which basis (of the view's one site, `load_sae(..., store=store)`).
         n_null: null donors for each pair, 19 or more; 0 for none, and no p.
         seed: draws the contexts and the null donors.
         loop: who watches, and where finished sites are kept.
@@ -61,8 +67,9 @@ def transfer_matrix(
 
     Raises:
         InputError: there are too few null donors, no such family or position set, a family has but one context, no
-            donor has two indices in common with a receiver, or the view is of other sites or of chosen rows.
-        FingerprintError: the store was recorded from another model.
+            donor has two indices in common with a receiver, or the view is of other sites (than the basis's, if there
+            is one) or of chosen rows.
+        FingerprintError: the store was recorded from another model, or the basis is of another.
 
     Example:
         >>> result = transfer_matrix(store.view(layers="2"), model, Roles(["digits"], ["numwords"]), n_null=0)
@@ -74,6 +81,7 @@ def transfer_matrix(
         raise InputError(f"a donor is set against {N_NULL} to {MOST_NULL:,} null donors, or 0; got {n_null:,}")
     check_edited(view)
     check_source(view.store, model)
+    check_read(roles.basis, view)
     cast = cast_families(view.store, model, roles, seed, by_index=True)
     _check_common(cast)
     parameters = cast_parameters(cast, view, seed) | {"n_null": n_null, "null_controls": list(cast.controls)}

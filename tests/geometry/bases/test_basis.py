@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from cache.models.hooks import Hook
-from geometry.bases.basis import FeatureBasis, LinearBasis, orthonormal_basis
+from geometry.bases.basis import FeatureBasis, LinearBasis, content_hash, orthonormal_basis
 from geometry.bases.canonical import cca
 from geometry.bases.demixing import demix
 from geometry.bases.nonnegative import nmf
 from geometry.bases.principal import pca, svd
+from probes.sae.basis import Origin, SAEBasis
+from probes.sae.coding import Nonlinearity
 
 K, D = 3, 8
 
@@ -186,3 +188,30 @@ def test_orthonormal_directions_are_their_own_readers():
     assert basis.encode(torch.tensor([3.0, 5.0, 9.0])).tolist() == [2.0, 4.0]
     assert basis.decode(torch.tensor([2.0, 4.0])).tolist() == [3.0, 5.0, 1.0]
     assert basis.hook == Hook("mlp_out", 1)
+
+
+def test_a_basis_is_known_by_its_content_wherever_it_lay():
+    basis = orthonormal_basis(torch.eye(3), torch.zeros(3))
+    assert content_hash(basis) == content_hash(orthonormal_basis(torch.eye(3), torch.zeros(3)))
+    others = (
+        orthonormal_basis(torch.eye(3), torch.ones(3)),
+        orthonormal_basis(torch.eye(3).double(), torch.zeros(3)),
+        orthonormal_basis(torch.eye(3), torch.zeros(3), Hook("resid_post", 1)),
+        orthonormal_basis(torch.eye(3), torch.zeros(3), deviations=torch.ones(3)),
+        LINEAR["pca"](),
+    )
+    assert len({content_hash(one) for one in (basis, *others)}) == 6
+
+
+def test_an_sae_is_known_by_its_nonlinearity_too_and_not_by_where_it_lay():
+    weight = torch.eye(3)
+
+    def sae(name="relu", origin="a", **more):
+        form = Nonlinearity(name, **more)
+        return SAEBasis(
+            weight, torch.zeros(3), torch.zeros(3), weight, torch.zeros(3), form, Origin(origin, "standard")
+        )
+
+    assert content_hash(sae()) == content_hash(sae(origin="b"))
+    forms = (sae(), sae("topk", k=1), sae("abstopk", k=1), sae("topk", k=2), sae("jumprelu", threshold=torch.ones(3)))
+    assert len({content_hash(one) for one in forms}) == 5

@@ -8,11 +8,11 @@ import torch
 from cache import Hook
 from cache.errors import FingerprintError, InputError
 from geometry import cca, demix, demix_by_layer, nmf, nmf_by_layer, pca, pca_by_layer, svd, svd_by_layer
-from geometry.bases.basis import orthonormal_basis
+from geometry.bases.basis import content_hash, orthonormal_basis
 from geometry.results.result import LayerResult
 from geometry.rows.cells import load_cells, plan_cells
 from probes import Edit, ablate, basis_at, edited, feature_direction, steer
-from probes.directions.features import saved_feature
+from probes.directions.features import basis_parameters, check_read, read_features, reconstructed, saved_feature
 from probes.directions.subspaces import leace
 from tests.probes.readings import random_tokens, read
 from tests.probes.sweeps import small_store
@@ -189,3 +189,40 @@ def test_what_a_result_does_not_have_is_told(store):
         saved_feature(flat, 0, 0)
     with pytest.raises(InputError, match=r"^features are of svd, pca, nmf and demix; pca has none$"):
         saved_feature(replace(result, dataset=result.dataset[["scores"]]), 0, 0)
+
+
+# --- activations read through a basis
+
+
+def test_a_reconstruction_is_decode_of_encode_however_much_is_read_at_once(store, monkeypatch):
+    basis = basis_at(store, HOOK, pca(store.load(HOOK, "is_last"), k=3).basis)
+    x = store.load(HOOK)
+    whole, values = reconstructed(basis, x), read_features(basis, x)
+    torch.testing.assert_close(whole, basis.decode(basis.encode(x)))
+    torch.testing.assert_close(values, basis.encode(x))
+    monkeypatch.setattr("probes.directions.features._AT_ONCE", 10)
+    torch.testing.assert_close(reconstructed(basis, x), whole)
+    torch.testing.assert_close(read_features(basis, x), values)
+    assert whole.dtype == x.dtype
+
+
+def test_results_note_a_basis_by_what_it_is_made_of(store):
+    basis = basis_at(store, HOOK, pca(store.load(HOOK, "is_last"), k=3).basis)
+    noted = basis_parameters(basis)["basis"]
+    assert noted == f"3 features of {HOOK.name} (sha256 {content_hash(basis)[:16]})"
+    assert basis_parameters(replace(basis, offset=basis.offset + 1))["basis"] != noted
+    assert basis_parameters(None) == {}
+
+
+def test_a_basis_is_read_at_its_own_site_of_its_own_model_alone(store):
+    basis = basis_at(store, HOOK, pca(store.load(HOOK, "is_last"), k=3).basis)
+    check_read(basis, store.view(HOOK.name))
+    with pytest.raises(InputError, match="is a basis, as load_sae gives; got str"):
+        check_read("x", store.view(HOOK.name))
+    with pytest.raises(InputError, match="which this one does not know; basis_at notes it, or load_sae"):
+        check_read(replace(basis, hook=None), store.view(HOOK.name))
+    with pytest.raises(InputError, match=r"the basis is of blocks\.\d\.hook_resid_post, and the view of blocks\.0\."):
+        check_read(basis, store.view())
+    with pytest.raises(FingerprintError, match="other weights than those of"):
+        check_read(replace(basis, weights="0" * 64), store.view(HOOK.name))
+    check_read(replace(basis, weights=""), store.view(HOOK.name))

@@ -6,6 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from cache import Hook
+from probes.sae.basis import SAEBasis
+from probes.sae.coding import Nonlinearity
 
 SITE = Hook("resid_post", 1)
 
@@ -27,6 +29,19 @@ def perfect_tensors(d=33):
     eye = torch.eye(d)
     both = torch.cat([eye, -eye])
     return {"W_enc": both.T.contiguous(), "W_dec": both, "b_enc": torch.zeros(2 * d), "b_dec": torch.zeros(d)}
+
+
+def halves(d, kept=None, scale=None):
+    """An SAE of each dimension's positive and negative half that loses nothing, or all but some dimensions.
+
+    `scale` is how long each feature's direction is.
+    """
+    kept = range(d) if kept is None else kept
+    rows = [*kept, *(d + i for i in kept)]
+    directions = perfect_tensors(d)["W_dec"][rows]
+    scale = torch.ones(len(rows), 1) if scale is None else scale[:, None]
+    encoder, zeros = (directions / scale).T.contiguous(), torch.zeros(d)
+    return SAEBasis(encoder, torch.zeros(len(rows)), zeros, directions * scale, zeros, Nonlinearity("relu"), hook=SITE)
 
 
 def config_of(tensors, architecture="standard", site=SITE, **more):

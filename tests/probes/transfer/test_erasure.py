@@ -1,6 +1,7 @@
 """The erasure matrix: equal to a naive loop, and right about planted codes beside random subspaces."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,9 @@ from geometry.results.over import Loop
 from probes.receivers.roles import Roles
 from probes.transfer.erasure import erasure_matrix
 from tests.probes.linear_readout import KINDS, erasures
-from tests.probes.planted_model import planted_model, planted_prompts, planted_store
+from tests.probes.planted_model import N_CODES, planted_model, planted_prompts, planted_store
 from tests.probes.readings import read, rewritten
+from tests.probes.sae.saved import halves
 from tests.recordings import recorded
 from tests.type_one import in_range
 from tests.variants import some
@@ -127,6 +129,39 @@ def test_erasing_a_shared_code_takes_the_answers_away_and_a_private_one_does_not
     assert (table.loc[table["donor_kind"] != "control", "null_low"] >= 0.7).all()
     assert table["null_low"].isna().eq(table["donor_kind"] == "control").all()
     assert table["q"].isna().eq(table["donor_kind"] == "control").all()
+
+
+# --- subspaces read through an SAE
+
+
+def through(planted, basis):
+    store, model = planted
+    roles = Roles(["digits"], positions=["both"], n_contexts=2, basis=basis)
+    return erasure_matrix(store.view(layers=1), model, roles, rank=6)
+
+
+def test_an_sae_that_loses_nothing_gives_the_plain_result(planted):
+    plain, read = through(planted, None), through(planted, halves(planted[1].d_model))
+    pd.testing.assert_frame_equal(read.table, plain.table)
+    np.testing.assert_array_equal(read.values("null_gap"), plain.values("null_gap"))
+    assert read.parameters.pop("basis").startswith("380 features of blocks.1.hook_resid_post (sha256 ")
+    assert read.parameters == plain.parameters
+
+
+def test_an_sae_without_the_index_takes_nothing_away(planted):
+    table = through(planted, halves(planted[1].d_model, range(N_CODES, planted[1].d_model))).table
+    assert (table["left"] == 1).all()
+    assert (table["logit_gap"] == 0).all()
+    assert not (table["necessary"] == "yes").any()
+
+
+def test_what_an_sae_gets_wrong_of_the_mean_is_not_put_in_the_activations(planted):
+    """The reconstruction is far off by a constant: the subspaces are the same, and are removed around the true mean."""
+    basis = halves(planted[1].d_model)
+    away = torch.randn(len(basis.offset), generator=torch.Generator().manual_seed(0))
+    wrong = replace(basis, offset=basis.offset + 5 * away)
+    one, other = through(planted, basis).table, through(planted, wrong).table
+    pd.testing.assert_frame_equal(one, other, atol=1e-3)
 
 
 def test_the_arrays_are_the_table_with_all_null_draws(lines):

@@ -17,8 +17,9 @@ from geometry.stats.uncertainty import jackknife
 from probes.receivers.roles import Roles
 from probes.transfer.steps import matched, transfer_matrix
 from tests.probes.linear_readout import KINDS, transfers
-from tests.probes.planted_model import planted_model, planted_prompts, planted_store
+from tests.probes.planted_model import N_CODES, WIDTH, planted_model, planted_prompts, planted_store
 from tests.probes.readings import read, rewritten
+from tests.probes.sae.saved import halves
 from tests.recordings import recorded
 from tests.type_one import in_range
 from tests.variants import some
@@ -196,6 +197,40 @@ def test_a_donor_that_is_the_receiver_gives_the_own_edit(planted):
         assert own[column] == pytest.approx(shared[column], abs=1e-5)
 
 
+# --- codes read through an SAE
+
+
+def through(planted, kept=None, **roles):
+    store, model = planted
+    basis = None if kept == "no SAE" else halves(model.d_model, kept)
+    chosen = {"receivers": ["digits", "letters"], "positions": ["last", "both"], "n_contexts": 2} | roles
+    return transfer_matrix(store.view(layers=1), model, Roles(**chosen, basis=basis))
+
+
+def test_an_sae_that_loses_nothing_gives_the_plain_result(planted):
+    plain, read = through(planted, "no SAE"), through(planted)
+    pd.testing.assert_frame_equal(read.table, plain.table)
+    assert read.parameters.pop("basis").startswith("380 features of blocks.1.hook_resid_post (sha256 ")
+    assert read.parameters == plain.parameters
+
+
+def test_an_sae_without_the_index_moves_nothing(planted):
+    table = through(planted, range(N_CODES, planted[1].d_model)).table
+    assert (table["success"] == 0).all()
+    assert (table["unchanged"] == 1).all()
+    assert (table["effect"] == 0).all()
+    assert not (table["p"] <= 0.05).any()
+
+
+def test_of_a_half_of_the_index_a_half_of_the_members_is_moved(planted):
+    """The first dimensions are the code of digits and number words; those of the members 1 to 5 are kept."""
+    table = through(planted, [*range(5), *range(WIDTH, planted[1].d_model)], positions=["last"]).table
+    table = table.set_index(["receiver", "donor"])
+    for receiver, donor in (("digits", "digits"), ("digits", "numwords")):
+        assert 0 < table.loc[(receiver, donor), "success"] < 1
+    assert table.loc[("letters", "letters"), "success"] == 1
+
+
 def test_steps_have_the_receivers_norm_at_every_place():
     step, own = torch.randn(3, 8).double(), torch.randn(3, 8).double() * 5
     out = matched(step, own)
@@ -307,6 +342,16 @@ def test_families_without_two_indices_in_common_are_told(gpt2, folder):
         with pytest.raises(InputError, match=told):
             transfer_matrix(store.view(), gpt2, Roles(["digits"], ["months"]))
         assert len(transfer_matrix(store.view(layers=1), gpt2, n_null=0).table) == 2
+
+
+def test_a_basis_of_another_site_or_model_is_refused(planted):
+    store, model = planted
+    basis = halves(model.d_model)
+    told = r"the basis is of blocks\.1\.hook_resid_post, and the view of blocks\.0\.hook_resid_pre, .*; view that site"
+    with pytest.raises(InputError, match=told):
+        transfer_matrix(store.view(), model, Roles(basis=basis))
+    with pytest.raises(FingerprintError, match="the basis is of a model with other weights"):
+        transfer_matrix(store.view(layers=1), model, Roles(basis=replace(basis, weights="0" * 64)))
 
 
 def test_another_model_and_a_single_context_are_refused(stores, loaded, gpt2, folder):
