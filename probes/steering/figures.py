@@ -111,6 +111,9 @@ def _caption(result: LayerResult, by_answer: Mapping[str, Mapping[str, pd.DataFr
         f"{', '.join(f'{alpha:g}' for alpha in parameters['alphas'])}, on the other {unit}s.",
         f"Dots: each left-out {unit}, beside each other where several are equal; line: their mean.",
         f"Dashed: controls at the same strengths ({', '.join(controls)})." if controls else "",
+        f"Features: {parameters['basis']}, {parameters['n_features'] or 'all'} of them that differ most."
+        if parameters.get("basis")
+        else "",
         "Dotted: the unembedding difference at its own best alpha, chosen in hindsight."
         if (result.table["method"] == "unembedding_difference").any()
         else "",

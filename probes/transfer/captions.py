@@ -84,9 +84,10 @@ def _curves(table: pd.DataFrame, what: str) -> list[str]:
 
 
 def _places(result: LayerResult, table: pd.DataFrame) -> str:
-    """The tokens and the site at which prompts are edited."""
-    named = str(table["positions"].iloc[0])
-    return f"{_PLACES.get(named, named)}, {result.parameters['site']}"
+    """The tokens and the site at which prompts are edited, and through what codes are read, if through anything."""
+    named, basis = str(table["positions"].iloc[0]), result.parameters.get("basis")
+    through = f" (codes are what {basis} carry)" if basis else ""
+    return f"{_PLACES.get(named, named)}, {result.parameters['site']}{through}"
 
 
 def _counted(table: pd.DataFrame) -> str:

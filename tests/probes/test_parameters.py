@@ -11,6 +11,7 @@ from geometry.results.over import Loop
 from probes import Grid, Question, Roles, erasure_matrix, probe_by_layer, sweep, transfer_matrix
 from probes.cosines.by_layer import cosines_by_layer
 from probes.transfer.query_position import last_or_answer
+from tests.probes.sae.saved import halves
 from tests.recordings import recorded
 
 LAST = "is_last and kind == 'increasing'"
@@ -21,6 +22,7 @@ ROLES_VARIED = [
     {"roles": replace(ROLES, receivers=["numwords"])},
     {"roles": replace(ROLES, donors=["numwords"])},
     {"roles": replace(ROLES, n_contexts=2)},
+    {"roles": replace(ROLES, basis=halves(33))},
     {"seed": 1},
 ]
 EDITED = [{"layers": "0"}, {"site": "resid_pre"}]
@@ -54,6 +56,7 @@ CASES = {
             {"grid": replace(GRID, alphas=(2.0,))},
             {"grid": replace(GRID, positions=("all",))},
             {"grid": replace(GRID, methods=("lda",))},
+            {"grid": replace(GRID, basis=halves(33))},
             {"seed": 1},
         ],
     ),
@@ -139,6 +142,22 @@ def test_runs_that_differ_in_one_parameter_share_no_kept_site(case, varied, begu
     assert len(said) == 1
     assert said[0].startswith(f"what was kept in {tmp_path} is of another ")
     assert one != other
+
+
+def through(case, basis, **more):
+    return {"grid": replace(GRID, basis=basis, **more)} if case == "sweep" else {"roles": replace(ROLES, basis=basis)}
+
+
+@pytest.mark.parametrize("case", ["sweep", "transfer", "erasure"])
+def test_runs_through_two_saes_share_no_kept_site(case, store, gpt2, tmp_path):
+    one, same, other = halves(33), halves(33), halves(33, range(1, 33))
+    assert kept(case, store, gpt2, tmp_path, **through(case, one))[0] == []
+    assert "are not computed again" in kept(case, store, gpt2, tmp_path, **through(case, same))[0][0]
+    said, _ = kept(case, store, gpt2, tmp_path, **through(case, other))
+    assert said[0].endswith("is of another run, which differs in basis; all is computed anew")
+    if case == "sweep":
+        said, _ = kept(case, store, gpt2, tmp_path, **through(case, other, n_features=2))
+        assert said[0].endswith("which differs in n_features; all is computed anew")
 
 
 @pytest.mark.parametrize("case", IN_SUITE)

@@ -10,6 +10,7 @@ from cache.errors import StoppedError
 from geometry.cli.console.terminal import console, progress
 
 if TYPE_CHECKING:
+    from cache.store.store import ActivationStore
     from cache.store.view import View
     from geometry.results.over import Loop
 
@@ -41,13 +42,20 @@ def viewed(file: Path, asked: Asked, folder: Path, *, quiet: bool) -> "Iterator[
 @contextmanager
 def opened_view(file: Path, asked: Asked, *, quiet: bool) -> "Iterator[View]":
     """A view of a store; it is said where the recording is not complete."""
+    with opened_store(file, quiet=quiet) as store:
+        yield store.view(asked.site, asked.layers, asked.where, asked.rows)
+
+
+@contextmanager
+def opened_store(file: Path, *, quiet: bool) -> "Iterator[ActivationStore]":
+    """A store; it is said where the recording is not complete."""
     from cache.store.store import ActivationStore
 
     with ActivationStore.open(file) as store:
         if not store.complete:
             rows = f"{len(store.rows)} rows are recorded so far"
             console(quiet=quiet).print(f"{file} is not complete: {rows}")
-        yield store.view(asked.site, asked.layers, asked.where, asked.rows)
+        yield store
 
 
 def check_shown(view: "View", shown: int | str | None) -> None:

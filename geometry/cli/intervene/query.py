@@ -8,6 +8,7 @@ from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel
 from geometry.cli.console.results import Report, write_results
+from geometry.cli.console.viewed import Asked
 from geometry.cli.intervene.edited import Contexts, EditedSite, edited_view
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.cells import intervals, worded
@@ -45,10 +46,11 @@ def query(
     names, donors = options.families_of(families), None if kinds is None else names_of(kinds)
     folder = options.results_folder(out, f"{file.stem}-query")
     drawn_as = options.formats_of(formats)
-    with edited_view(file, model, site, layers, folder, quiet=quiet) as (view, loaded, loop):
+    with edited_view(file, model, Asked(site, layers), folder, quiet=quiet) as edited:
+        view, loaded, loop = edited.view, edited.model, edited.loop
         result = last_or_answer(view, loaded, families=names, kinds=donors, n_contexts=contexts, seed=seed, loop=loop)
-        edited = numbers_in(result.table.iloc[0], "template", template="context")
-        title = f"last member or answer at {site}: {edited} edited"
+        contexts_text = numbers_in(result.table.iloc[0], "template", template="context")
+        title = f"last member or answer at {site}: {contexts_text} edited"
         shown = Shown(_short(result.table), title, ("layer", "family", "kind"), "as answer")
         report = Report(lambda: {"by_layer": last_or_answer_by_layer(result)}, shown=[shown])
         write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)

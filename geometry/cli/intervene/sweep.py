@@ -1,16 +1,19 @@
 """`geometry sweep`: steer one family into another over layers, strengths and positions, with controls."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cache.errors import InputError
 from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel, needed_model
 from geometry.cli.console.results import Report, write_results
 from geometry.cli.console.terminal import console
-from geometry.cli.console.viewed import Asked, opened_view, watched
+from geometry.cli.console.viewed import Asked, opened_store, watched
 from geometry.cli.intervene.direction import Source, Target
+from geometry.cli.intervene.edited import NamedSAE, SAEName, view_and_sae
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.cells import intervals, worded
 from geometry.cli.tables.shown import Shown
@@ -36,6 +39,12 @@ def sweep(
     where: options.Where = None,
     alphas: Annotated[str, typer.Option(help="Strengths in units of the direction's own step.")] = "0.5,1,1.5,2,3,5",
     positions: Annotated[str, typer.Option(help="Of last, members, both and all; comma-separated.")] = "last,all",
+    sae: SAEName = None,
+    sae_id: options.SAEId = None,
+    features: Annotated[
+        int | None,
+        typer.Option(help="With --sae: only so many features, those that differ most; default: all that differ."),
+    ] = None,
     model: NeededModel = None,
     out: options.Out = None,
     formats: options.Formats = "png,svg",
@@ -50,11 +59,15 @@ def sweep(
     from probes.steering.settings import Grid
     from probes.steering.sweep import sweep as run_sweep
 
+    if features is not None and sae is None:
+        raise InputError("--features says how many of an SAE's features are used; give it with --sae")
     grid = Grid(options.numbers(alphas, float, "--alphas takes numbers such as 0.5,1,2"), positions)
     folder = options.results_folder(out, options.file_stem(file.stem, source, target))
     drawn_as = options.formats_of(formats)
-    with opened_view(file, Asked(site, layers, where), quiet=quiet) as view:
-        loaded = needed_model(view.store, model, quiet=quiet)
+    with opened_store(file, quiet=quiet) as store:
+        view, basis = view_and_sae(store, Asked(site, layers, where), NamedSAE(sae, sae_id), quiet=quiet)
+        grid = replace(grid, basis=basis, n_features=features)
+        loaded = needed_model(store, model, quiet=quiet)
         with watched(len(view.hooks), folder, quiet=quiet, passes=2) as loop:
             result = run_sweep(view, loaded, source, target, grid, seed=seed, loop=loop)
             with console(quiet=quiet).status("what it does to other texts"):
