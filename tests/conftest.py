@@ -6,11 +6,13 @@ What takes long to import is imported where it is used: the process that hands t
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "avx512f" in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""):
+    os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")  # torch's softmax of short rows takes eight times as long else
 os.environ.pop("COLUMNS", None)  # which processes that share tests out are given, and a pipe of a user's is not
 
 from tests.checked_types import check_types
@@ -27,6 +29,20 @@ if TYPE_CHECKING:
 
 LONGEST_FIRST = ("test_readme", "/cli/", "tests/test_", "/geometry/test_", "/probes/")
 """Files by a part of their name; all others follow, and are short enough for no process to wait for one at the end."""
+
+
+REAL_MODEL = ("real_model", "load.load-load_model")
+"""Tests by a part of their name that take the real model: in one process, which loads it once."""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file is one process's work, and so are all tests of the real model."""
+    from xdist.scheduler import LoadFileScheduling
+
+    scheduler = LoadFileScheduling(config, log)
+    of_file = scheduler._split_scope
+    scheduler._split_scope = lambda test: "real" if any(part in test for part in REAL_MODEL) else of_file(test)
+    return scheduler
 
 
 def pytest_collection_finish() -> None:
@@ -94,23 +110,26 @@ def loaded(model_folders) -> "dict[str, LoadedModel]":
 
 
 @pytest.fixture(scope="session")
-def kept_models() -> "dict[object, LoadedModel]":
-    return {}
+def load_once() -> "Callable[..., LoadedModel]":
+    """`load_model` of a name or an unchanged folder, which loads it once."""
+    from cache import load_model
+
+    kept: dict[object, LoadedModel] = {}
+
+    def load_once(name: str, **choices: Any) -> "LoadedModel":
+        folder = Path(name).absolute()
+        files = [(one.name, one.stat().st_mtime_ns) for one in sorted(folder.iterdir())] if folder.is_dir() else []
+        known = (str(name), *([str(folder)] if files else []), *files, *sorted(choices.items()))
+        if known not in kept:
+            kept[known] = load_model(name, **choices)
+        return kept[known]
+
+    return load_once
 
 
 @pytest.fixture(scope="module")
-def a_model_is_loaded_once(kept_models) -> Iterator[None]:
-    """A folder that is read again and again by its name, unchanged, is loaded once."""
-    from cache import load_model
-
-    def load_once(name: str, **choices: Any) -> "LoadedModel":
-        folder = Path(name)
-        files = [(one.name, one.stat().st_mtime_ns) for one in sorted(folder.iterdir())] if folder.is_dir() else []
-        known = (str(name), str(folder.absolute()), *files, *sorted(choices.items()))
-        if known not in kept_models:
-            kept_models[known] = load_model(name, **choices)
-        return kept_models[known]
-
+def a_model_is_loaded_once(load_once) -> Iterator[None]:
+    """What is read again and again by its name, unchanged, is loaded once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cache.load_model", load_once)
         yield
@@ -122,11 +141,9 @@ def gpt2(loaded) -> "LoadedModel":
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> "LoadedModel":
+def smollm2(load_once) -> "LoadedModel":
     """The real SmolLM2-135M, from its wheel."""
-    from cache import load_model
-
-    return load_model("smollm2-135m", device="cpu")
+    return load_once("smollm2-135m", device="cpu")
 
 
 @pytest.fixture(scope="session")

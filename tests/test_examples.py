@@ -43,7 +43,7 @@ def place(gpt2, prompts, tmp_path_factory):
 
 
 @pytest.fixture
-def known(place, gpt2, prompts, monkeypatch):
+def known(place, gpt2, prompts, a_model_is_loaded_once, monkeypatch):
     """What examples may name: docs/architecture.md says what these are."""
     monkeypatch.chdir(place)
     with ActivationStore.open("activations/tour.h5") as store:
@@ -52,7 +52,7 @@ def known(place, gpt2, prompts, monkeypatch):
         step = y.mean(dim=0) - x.mean(dim=0)
         direction = direction_of(step, site, "mean_difference", source="digits", target="numwords")
         values = {"model": gpt2, "prompts": prompts, "store": store, "view": store.view(), "direction": direction}
-        yield EXPORTED | values | {"torch": torch}
+        yield EXPORTED | values | {"torch": torch, "load_model": cache.load_model}
 
 
 COMPILED = {"umap", "umap_by_layer"}  # which take a quarter minute to compile
@@ -64,7 +64,7 @@ COMPILED = {"umap", "umap_by_layer"}  # which take a quarter minute to compile
 def test_what_an_example_shows_is_what_comes(module, name, known):
     value = getattr(import_module(module), name)
     text = inspect.getdoc(value)
-    test = doctest.DocTestParser().get_doctest(text, known | {name: value}, name, None, None)
+    test = doctest.DocTestParser().get_doctest(text, {name: value} | known, name, None, None)
     said = []
     doctest.DocTestRunner().run(test, out=said.append)
     assert not said, "".join(said)

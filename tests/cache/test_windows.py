@@ -31,7 +31,7 @@ def texts(*given, **labels):
 
 
 @pytest.fixture(scope="module")
-def models_by_tokenizer(gpt2, smollm2):
+def models_by_tokenizer(gpt2, smollm2_tokenizer):
     """GPT-2's kind, SmolLM2's own, and Llama's kind: a space before the text, and words not told apart."""
     backend = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
@@ -41,7 +41,7 @@ def models_by_tokenizer(gpt2, smollm2):
     backend.train_from_iterator(["the▁thin▁thing▁in▁it▁stop▁text▁code"] * 9, trainer)
     backend.pre_tokenizer = None
     spaced = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", unk_token="<unk>")
-    return {"gpt2": gpt2, "smollm2": smollm2, "llama": replace(gpt2, tokenizer=spaced)}
+    return {"gpt2": gpt2, "smollm2": replace(gpt2, tokenizer=smollm2_tokenizer), "llama": replace(gpt2, tokenizer=spaced)}
 
 
 @pytest.mark.parametrize("name", ["gpt2", "smollm2", "llama"])

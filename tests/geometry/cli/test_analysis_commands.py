@@ -198,7 +198,7 @@ def test_what_the_store_does_not_have_is_refused_in_one_line(run, stores, tmp_pa
     assert not (tmp_path / "figures").exists()
 
 
-def test_each_label_has_a_scatter_in_its_colours(run, stores, tmp_path):
+def test_each_label_has_a_scatter_in_its_colours(run, stores, circles, tmp_path):
     code, _, err = run("umap", stores["gpt2"], *"--color family,frame --layers 1 --format png --out f".split())
     assert code == 0, err
     assert {path.stem for path in (tmp_path / "f").glob("*.png")} == {"scatter", "scatter-frame"}
