@@ -41,7 +41,11 @@ def models_by_tokenizer(gpt2, smollm2_tokenizer):
     backend.train_from_iterator(["the▁thin▁thing▁in▁it▁stop▁text▁code"] * 9, trainer)
     backend.pre_tokenizer = None
     spaced = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", unk_token="<unk>")
-    return {"gpt2": gpt2, "smollm2": replace(gpt2, tokenizer=smollm2_tokenizer), "llama": replace(gpt2, tokenizer=spaced)}
+    return {
+        "gpt2": gpt2,
+        "smollm2": replace(gpt2, tokenizer=smollm2_tokenizer),
+        "llama": replace(gpt2, tokenizer=spaced),
+    }
 
 
 @pytest.mark.parametrize("name", ["gpt2", "smollm2", "llama"])
