@@ -6,6 +6,7 @@ Run as `python -m tests.fork_server FOLDER`; use through `server`.
 
 import atexit
 import functools
+import gc
 import json
 import math
 import os
@@ -28,7 +29,8 @@ class ForkServer:
     def __init__(self, folder):
         # a child forked from a process whose products ran on several threads waits for these for ever
         one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
-        environment = {**os.environ, **one_thread, "HF_HUB_OFFLINE": "1"}
+        # two threads of one child would spin where they wait, on cores that others want
+        environment = {**os.environ, **one_thread, "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "passive"}
         command = [sys.executable, "-m", "tests.fork_server", str(folder)]
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -87,24 +89,31 @@ def server(folder):
 
 def serve(folder):
     from cache import load_model
-    from geometry.cli import main
     from tests import recordings  # noqa: F401  # imported here once and not in every child
 
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     model = load_model(folder, device="cpu")
-    with tempfile.TemporaryDirectory() as scratch:  # runs every import of the command
-        try:
-            main(["cache", "--model", folder, "--dataset", "digits", "--out", f"{scratch}/a.h5", "--quiet"])
-        except SystemExit as left:
-            if left.code:
-                raise
+    with tempfile.TemporaryDirectory() as scratch:  # runs every import of the commands
+        _run_through(["cache", "--model", folder, "--dataset", "digits", "--quiet", "--out", f"{scratch}/a.h5"])
+        _run_through(["pca", f"{scratch}/a.h5", "--layers", "1", "--quiet", "--out", f"{scratch}/pca"])
+    gc.freeze()  # else a child's search for garbage copies all that is here
     replies.write("ready\n")
     replies.flush()
     begun = {}
     for request in map(json.loads, sys.stdin):
         replies.write(json.dumps((_wait if request["task"] == "wait" else _start)(model, request, begun)) + "\n")
         replies.flush()
+
+
+def _run_through(argv):
+    from geometry.cli import main
+
+    try:
+        main(argv)
+    except SystemExit as left:
+        if left.code:
+            raise
 
 
 def _start(model, request, begun):
