@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-if "avx512f" in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""):
-    os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")  # torch's softmax of short rows takes eight times as long else
 os.environ.pop("COLUMNS", None)  # which processes that share tests out are given, and a pipe of a user's is not
 
 from tests.checked_types import check_types

@@ -1,6 +1,8 @@
 """UMAP embeddings: pictures to look at, and no evidence of anything."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +71,7 @@ def umap(x: ArrayLike, *, n_neighbors: int = 15, min_dist: float = 0.1, seed: in
     reduced = pca(x, k=min(N_COMPONENTS, n_rows - 1, d))
     scores = reduced.scores(x).numpy()
     near = min(n_neighbors, n_rows - 1)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _threads_kept():
         warnings.simplefilter("ignore")  # numba, spectral start-up and few neighbours all warn
         UMAP = _loaded_umap()
         known = _neighbours(scores, near) if n_rows < FEWEST_APPROXIMATE else (None, None, None)
@@ -81,6 +83,17 @@ def umap(x: ArrayLike, *, n_neighbors: int = 15, min_dist: float = 0.1, seed: in
     kept = min(near, max(1, (n_rows - 1) // 2))
     score = float(trustworthiness(scores, coordinates, n_neighbors=kept))
     return Embedding(torch.from_numpy(coordinates).float(), score, near)
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Torch's number of threads as it was: numba sets it to all cores when it begins, and small products then wait."""
+    n_threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != n_threads:
+            torch.set_num_threads(n_threads)
 
 
 def _neighbours(

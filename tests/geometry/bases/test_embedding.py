@@ -11,6 +11,7 @@ import torch
 from cache.errors import InputError, NotAvailableError, NumbersError
 from geometry.bases.embedding import umap
 from geometry.bases.principal import pca
+from tests.circles import Circle
 
 
 def groups():
@@ -54,6 +55,22 @@ def test_the_same_seed_gives_the_same_picture(picture):
     again = umap(groups(), n_neighbors=8)
     assert torch.equal(again.coordinates, picture.coordinates)
     assert again.trustworthiness == picture.trustworthiness
+
+
+def test_torch_keeps_its_number_of_threads(monkeypatch):
+    """Numba sets it for all that is loaded when it first runs in a process, which was long ago here."""
+
+    class Begins(Circle):
+        def fit_transform(self, x):
+            torch.set_num_threads(3)
+            return super().fit_transform(x)
+
+    before = torch.get_num_threads()
+    umap(groups(), n_neighbors=8)
+    assert torch.get_num_threads() == before
+    monkeypatch.setattr("geometry.bases.embedding._loaded_umap", lambda: Begins)
+    umap(groups())
+    assert torch.get_num_threads() == before
 
 
 def test_rows_that_are_equal_to_all_their_neighbours_lie_alike_in_every_run():
