@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +33,27 @@ LONGEST_FIRST = ("test_readme", "/cli/", "tests/test_", "/geometry/test_", "/pro
 REAL_MODEL = ("real_model", "load.load-load_model")
 """Tests by a part of their name that take the real model: in one process, which loads it once."""
 
+FORKS = "from tests.fork_server import server"
+"""What a file says whose tests ask a forking process to do things: one for all of them."""
 
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file is one process's work, and so are all tests of the real model."""
+    """A file is one process's work; so are all tests of the real model, and all files that share a forking process."""
     from xdist.scheduler import LoadFileScheduling
 
+    if config.getoption("dist") != "loadfile":
+        return None
     scheduler = LoadFileScheduling(config, log)
     of_file = scheduler._split_scope
-    scheduler._split_scope = lambda test: "real" if any(part in test for part in REAL_MODEL) else of_file(test)
+
+    def work_of(test: str) -> str:
+        if any(part in test for part in REAL_MODEL):
+            return "the real model"
+        forks = FORKS in (config.rootpath / of_file(test)).read_text(encoding="utf-8")
+        return "forks" if forks else of_file(test)
+
+    scheduler._split_scope = cache(work_of)
     return scheduler
 
 

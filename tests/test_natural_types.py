@@ -2,8 +2,6 @@
 
 import inspect
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from functools import cache
 
@@ -27,6 +25,7 @@ from probes.sae.basis import SAEBasis
 from probes.sae.coding import Nonlinearity
 from probes.sae.quality import sae_quality
 from probes.transfer.query_position import last_or_answer
+from tests.fork_server import server
 from tests.probes.sweeps import small_store
 from tests.public import PUBLIC
 from tests.variants import some
@@ -168,6 +167,7 @@ from cache import Hook
 from cache.errors import InputError
 from geometry.bases.basis import LinearBasis
 from probes.directions.contrasts import Contrast
+from tests.fork_server import server
 from tests.public import PUBLIC
 
 known = {
@@ -241,13 +241,11 @@ print(json.dumps(said))
 
 
 @pytest.fixture(scope="module")
-def unchecked():
+def unchecked(model_folders, tmp_path_factory):
     """What both scripts say, in a process without checks of annotations, as users have it."""
-    done = subprocess.run(
-        [sys.executable, "-c", BARE + TALKATIVE], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    done = server(model_folders["gpt2"]).run("code", tmp_path_factory.mktemp("unchecked"), code=BARE + TALKATIVE)
+    assert done["code"] == 0, done["err"]
+    return [json.loads(line) for line in done["out"].splitlines()]
 
 
 def test_a_model_s_name_and_an_array_are_told_what_is_taken(unchecked):

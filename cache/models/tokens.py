@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class TokenizedPrompts:
     answers: tuple[tuple[int, ...], ...]
     bos: int | None
 
-    @property
+    @cached_property  # a recording asks for it block by block
     def lengths(self) -> Int[np.ndarray, "prompt"]:
         """Tokens that the model sees of each prompt, BOS included."""
         return np.array([len(ids) + (self.bos is not None) for ids in self.ids], dtype=np.int64)

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from cache import Hook, load_model
 from cache.errors import GeometryError, InputError, NotAvailableError
 from cache.loading.hashes import tokenizer_hash, weights_hash
+from tests.fork_server import server
 from tests.variants import some
 
 
@@ -206,13 +207,14 @@ def test_gpt2_small_loads_from_the_hugging_face_cache(model_folders, tmp_path):
     (repo / "refs").mkdir()
     (repo / "refs" / "main").write_text(commit)
     code = (
+        f"from huggingface_hub import constants\nconstants.HF_HUB_CACHE = {str(tmp_path / 'hub')!r}\n"
         "from cache import load_model\nfrom cache.loading.sources import available_models\n"
         "m = load_model('gpt2-small', device='cpu')\n"
         "print(m.name, m.revision, m.n_layers, [a['name'] for a in available_models()])"
     )
-    done = run_python(code, HF_HUB_CACHE=str(tmp_path / "hub"), HF_HUB_OFFLINE="1")
-    assert done.stdout.split()[:3] == ["gpt2-small", commit, "3"], done.stderr
-    assert "'gpt2'" in done.stdout
+    done = server(model_folders["gpt2"]).run("code", tmp_path, code=code)
+    assert done["out"].split()[:3] == ["gpt2-small", commit, "3"], done["err"]
+    assert "'gpt2'" in done["out"]
 
 
 @pytest.mark.parametrize("offline", some(["0", "1"], "0"))

@@ -13,6 +13,7 @@ import pytest
 
 from cache import ActivationStore, load_dataset, plan_recording, record
 from geometry.cli import main
+from tests.fork_server import server as fork_server
 
 pytestmark = pytest.mark.usefixtures("no_child")
 
@@ -330,15 +331,15 @@ SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 @pytest.mark.parametrize(("number", "code"), [SIGNALS[0], pytest.param(*SIGNALS[1], marks=pytest.mark.slow)])
 def test_a_signal_finishes_the_block_and_the_printed_command_goes_on(run, model_folders, tmp_path, number, code):
     (tmp_path / "p.txt").write_text("\n".join(f"1,2,3,{i % 10}" for i in range(100)))
-    command = [sys.executable, "-m", "geometry", "cache", "--model", str(model_folders["gpt2"])]
-    command += ["--dataset", "p.txt", "--out", "a.h5", "--batch-tokens", "8"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = ["cache", "--model", str(model_folders["gpt2"]), "--dataset", "p.txt", "--out", "a.h5"]
+    server = fork_server(model_folders["gpt2"])
+    process = server.start("command", tmp_path, argv=[*command, "--batch-tokens", "8"])
     until = time.monotonic() + 120
     while not recorded_rows(tmp_path / "a.h5") and time.monotonic() < until:
-        time.sleep(0.1)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
+        time.sleep(0.01)
+    ended = server.result(process, after=0, number=number)
+    err = ended["err"]
+    assert ended["code"] == code, err
     last = err.strip().splitlines()[-1]
     assert last.startswith("stopped after ")
     program, *printed = shlex.split(last.partition("go on with: ")[2])
