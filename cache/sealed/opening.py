@@ -1,5 +1,6 @@
 """The one way in: HDF5 files of ours, and nothing that a file could make HDF5 do besides."""
 
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ def open_checked(path: str | Path, known: Stamp | None = None) -> h5py.File:
         with ExitStack() as stack, reading(path):
             file = stack.enter_context(_open_shared(path))
             check_same(handle, file)
-            _check_attributes(file, file)
+            _check_attributes(file.filename, file.id, "/")
             _check_groups(file, footer.offset)
             stack.pop_all()
             return file
@@ -172,54 +173,58 @@ def check_same(handle: int, file: h5py.File) -> None:
 
 
 def _check_groups(file: h5py.File, size: int) -> None:
-    """Walk every hard link once, refusing whatever a sealed file does not use."""
-    todo: list[tuple[h5py.Group, int]] = [(file, 0)]
+    """Walk every hard link once, refusing whatever a sealed file does not use.
+
+    By HDF5's own handles, which are opened in a third of the time that h5py's objects take.
+    """
+    todo: list[tuple[h5py.h5g.GroupID, str, int]] = [(h5py.h5g.open(file.id, b"/"), "", 0)]
     allowed = _MAX_OBJECTS
     while todo:
-        group, depth = todo.pop()
+        group, place, depth = todo.pop()
         names = list(group)  # far cheaper than opening what they name
         surplus = names[allowed if depth < _MAX_DEPTH else 0 :]
         allowed -= len(names)
         for name in surplus[:1] or names:
-            where = f"{group.name.rstrip('/')}/{name}"
+            where = f"{place}/{name.decode('utf-8', 'backslashreplace')}"
             if surplus:
                 raise CorruptFileError(f"{file.filename} holds too many or too deeply nested objects at {where}")
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
                 raise CorruptFileError(f"{file.filename} holds a link at {where}; stores have none")
-            item = group[name]
-            _check_attributes(file, item)
-            if isinstance(item, h5py.Group):
-                todo.append((item, depth + 1))
-            elif isinstance(item, h5py.Dataset):
-                _check_dataset(file.filename, item, size)
+            item = h5py.h5o.open(group, name)
+            _check_attributes(file.filename, item, where)
+            if isinstance(item, h5py.h5g.GroupID):
+                todo.append((item, where, depth + 1))
+            elif isinstance(item, h5py.h5d.DatasetID):
+                _check_dataset(file.filename, item, where, size)
             else:
                 raise CorruptFileError(f"{file.filename} holds something at {where} that is not an array")
 
 
-def _check_attributes(file: h5py.File, item: Any) -> None:
+def _check_attributes(filename: str, item: Any, where: str) -> None:
     """Attributes are few, and text or numbers of fixed length: reading others could follow references."""
-    count = h5py.h5a.get_num_attrs(item.id)
+    count = h5py.h5a.get_num_attrs(item)
     if count > _MAX_ATTRIBUTES:
-        raise CorruptFileError(f"{file.filename} has {count:,} attributes at {item.name}; stores have few")
+        raise CorruptFileError(f"{filename} has {count:,} attributes at {where}; stores have few")
     for index in range(count):
-        attribute = h5py.h5a.open(item.id, index=index)
+        attribute = h5py.h5a.open(item, index=index)
         if not _plain(attribute.dtype):
-            raise CorruptFileError(f"{file.filename} has an attribute of type {attribute.dtype} at {item.name}")
+            raise CorruptFileError(f"{filename} has an attribute of type {attribute.dtype} at {where}")
 
 
-def _check_dataset(filename: str, dataset: h5py.Dataset, size: int) -> None:
-    creation = dataset.id.get_create_plist()
+def _check_dataset(filename: str, dataset: Any, where: str, size: int) -> None:
+    creation, dtype = dataset.get_create_plist(), dataset.dtype
+    nbytes = math.prod(dataset.shape) * dtype.itemsize
     problem = None
-    if dataset.is_virtual or creation.get_external_count():
+    if creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count():
         problem = "data kept in other files"
     elif creation.get_layout() != h5py.h5d.CONTIGUOUS or creation.get_nfilters():
         problem = "data that is not contiguous"
-    elif not _plain(dataset.dtype):
-        problem = f"data of type {dataset.dtype}"
-    elif dataset.id.get_storage_size() != dataset.nbytes or data_offset(dataset) + dataset.nbytes > size:
+    elif not _plain(dtype):
+        problem = f"data of type {dtype}"
+    elif dataset.get_storage_size() != nbytes or int(dataset.get_offset() or 0) + nbytes > size:
         problem = "data beyond the file's end"
     if problem:
-        raise CorruptFileError(f"{filename} has {problem} at {dataset.name}; stores have none")
+        raise CorruptFileError(f"{filename} has {problem} at {where}; stores have none")
 
 
 def _plain(dtype: np.dtype) -> bool:
