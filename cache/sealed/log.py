@@ -117,7 +117,8 @@ def _checked_parts(file: h5py.File) -> tuple[Int[np.ndarray, "row"], dict[str, S
     for name in (name.decode() for name in parts["sites"][:]):
         if name in sites:
             raise misfit
-        if not isinstance(file[name], h5py.Dataset) or file[name].shape[:1] != block.shape:
+        array = file[name]
+        if not isinstance(array, h5py.Dataset) or array.shape[:1] != block.shape:
             raise CorruptFileError(f"{file.filename} has another number of rows at {name}")
-        sites[name] = Site(data_offset(file[name]), file[name].shape[1:], file[name].dtype)
+        sites[name] = Site(data_offset(array), array.shape[1:], array.dtype)
     return block, sites, parts

@@ -237,6 +237,7 @@ def join_labels(prompts: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame"
     labels = ["family", "frame", "template", "kind", "group", "answer", "distractor", "pair_key"]
     labels += [str(name) for name in prompts if name not in PROMPT_COLUMNS]
     pairs: list[tuple[Any, Any]] = list(zip(rows["prompt"], rows["member"], strict=True))
-    value = [prompts["values"][p][m] if m >= 0 else -1 for p, m in pairs]
-    shown = [prompts["members"][p][m] if m >= 0 else "" for p, m in pairs]
+    values, members = prompts["values"].to_dict(), prompts["members"].to_dict()
+    value = [values[p][m] if m >= 0 else -1 for p, m in pairs]
+    shown = [members[p][m] if m >= 0 else "" for p, m in pairs]
     return rows.assign(value=value, shown=shown).join(prompts[labels], on="prompt")
