@@ -230,6 +230,15 @@ def row_mask(rows: pd.DataFrame, where: Where) -> Bool[np.ndarray, " row"]:
     return mask
 
 
+def beyond_first_token(rows: pd.DataFrame) -> Bool[np.ndarray, " row"]:
+    """Which rows are neither BOS nor a text's first token, whose norm is many times that of others in many models.
+
+    All but BOS where no row is of a later token: of activations recorded elsewhere each may be a text of its own.
+    """
+    position = rows["position"].to_numpy()
+    return position > 0 if (position > 0).any() else position >= 0
+
+
 def where_text(where: Where, default: str = "is_last") -> str:
     """What results note of `where`: the query, the default for None, or how many rows a mask chooses, and its hash.
 

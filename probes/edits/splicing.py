@@ -56,7 +56,7 @@ def splice(basis: FeatureBasis) -> Edit:
 
 
 def splice_effects(model: LoadedModel, basis: FeatureBasis, prompts: Prompts, *, batch_tokens: int = 256) -> Spliced:
-    """Run prompts as they are, with the reconstruction at every token but BOS, and with zeros there.
+    """Run prompts as they are, with the reconstruction at every token but BOS and a text's first, and with zeros there.
 
     Args:
         model: the model.
@@ -75,9 +75,10 @@ def splice_effects(model: LoadedModel, basis: FeatureBasis, prompts: Prompts, *,
     for text in texts:
         model.check_text(text.tolist())
     answers = _answers(tokenized)
+    later = list(range(1, max(map(len, texts), default=1)))  # first tokens are many times as long as others, as BOS is
     loss, right = np.zeros((3, len(texts))), np.full((3, len(texts)), np.nan)
     for number, edit in enumerate(ways):
-        with edited(model, [edit], "all") if edit else nullcontext():
+        with edited(model, [edit], later) if edit else nullcontext():
             loss[number], top = _losses(model, texts, batch_tokens)
         right[number] = np.where(answers < 0, np.nan, top == answers)
     return Spliced(np.array([len(text) - 1 for text in texts]), loss, right[:2])

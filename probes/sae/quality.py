@@ -16,7 +16,7 @@ from cache.models.hooks import Hook
 from cache.models.model import LoadedModel
 from cache.prompts.prompt import OWN, TEXT
 from cache.store.store import ActivationStore, check_open, check_source
-from cache.store.view import Where, row_mask
+from cache.store.view import Where, beyond_first_token, row_mask
 from geometry.bases.basis import FeatureBasis
 from geometry.bases.reconstruction import Reconstruction, explained_variance
 from probes.directions.prompts import stored_prompts
@@ -66,7 +66,7 @@ def sae_quality(
 
     Args:
         sae: the SAE or transcoder, loaded with the store.
-        store: the store; rows of BOS are left out.
+        store: the store; rows of BOS and of texts' first tokens are left out, and nothing is spliced in there.
         where: which rows, as for `store.load`; None for all.
         by: a column of `store.prompts` that divides prompts into sets; default: family, controls together, running
             text and own prompts without one too; or group, where there is no family.
@@ -89,7 +89,7 @@ def sae_quality(
     check_open(store)
     if n_prompts < 1 or not -math.inf < floor <= 1:
         raise InputError(f"n_prompts must be 1 or more and floor a number of at most 1; got {n_prompts} and {floor}")
-    mask = row_mask(store.rows, where) & (store.rows["position"] >= 0).to_numpy()
+    mask = row_mask(store.rows, where) & beyond_first_token(store.rows)
     if not mask.any():
         raise InputError("no row is chosen to see how an SAE does on it")
     sets = _sets(store, by)
@@ -105,7 +105,7 @@ def sae_quality(
 
 def warn_of_sample(sae: SAEBasis, store: ActivationStore) -> None:
     """Warn of an SAE that does not explain a sample of a store's rows, or explains another site of it better."""
-    rows = np.flatnonzero(store.rows["position"] >= 0)
+    rows = np.flatnonzero(beyond_first_token(store.rows))
     if not len(rows) or sae.hook is None:
         return
     mask = np.zeros(len(store.rows), dtype=bool)

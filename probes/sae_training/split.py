@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int, Shaped
 
 from cache.errors import InputError
 from cache.repeatable import check_seed
+from cache.store.view import beyond_first_token
 
 PARTS = ("text", "sequences", "documents", "templates", "frames")
 """What a row is for: it trains, as text or as a sequence, or is of a document, template or frame left out."""
@@ -19,7 +20,7 @@ PARTS = ("text", "sequences", "documents", "templates", "frames")
 class Split:
     """What each row of a store is for.
 
-    Rows of BOS and of a text's first token are in no part: their norm is many times that of others, whatever the text.
+    Rows of BOS and of a text's first token are in no part (`beyond_first_token`).
     Of rows whose tokens so far are the same, and so their activations, one is in a part, in one that trains if any is:
     what is left out is new, and sequences that begin alike do not outweigh others.
 
@@ -75,7 +76,6 @@ def split_rows(
         >>> sorted(set(store.rows["frame"][split.rows("frames")])), len(split.rows("text"))
         (['list'], 0)
     """
-    usable = rows["position"].to_numpy() > 0
     text = rows["family"].to_numpy() == ""
     part = np.where(text, PARTS.index("text"), PARTS.index("sequences"))
     names, order = _documents(rows, text, documents, check_seed(seed))
@@ -84,7 +84,7 @@ def split_rows(
     of_templates, last = _templates(rows, ~text & ~of_frames, templates)
     part[of_templates] = PARTS.index("templates")
     part[of_frames] = PARTS.index("frames")
-    part[~usable] = -1
+    part[~beyond_first_token(rows)] = -1
     part[_repeated(rows, part)] = -1
     if tokens is not None:
         if tokens < 1:

@@ -27,13 +27,13 @@ def basis_of(k, site=SITE):
 
 
 def by_hand(model, prompt, change=None):
-    """The summed loss of a text's tokens, and the likeliest token after it, with a plain hook on all but BOS."""
+    """The summed loss of a text's tokens, and the likeliest token after it, with a plain hook on all but BOS and the first."""
     ids = [model.tokenizer.bos_token_id, *model.tokenizer(prompt.text, add_special_tokens=False)["input_ids"]]
     tokens = torch.tensor([ids])
 
     def changed(output):
         new = output.clone()
-        new[:, 1:] = change(output[:, 1:])
+        new[:, 2:] = change(output[:, 2:])
         return new
 
     with torch.inference_mode(), rewritten(model, SITE, changed if change else lambda output: output):

@@ -25,7 +25,7 @@ def store(gpt2, tmp_path_factory):
 
 
 def of_site(store, width, hook=SITE):
-    x = store.load(hook, "position >= 0")
+    x = store.load(hook, "position > 0")
     axes = torch.linalg.svd(x - x.mean(dim=0), full_matrices=False).Vh[:width]
     both = torch.cat([axes, -axes])
     return {"W_enc": both.T.contiguous(), "W_dec": both, "b_enc": torch.zeros(2 * width), "b_dec": x.mean(dim=0)}
@@ -42,7 +42,7 @@ def test_the_table_is_what_plain_formulas_give(store, half):
     assert list(table.index) == [*store.families, CONTROLS, ALL]
     for name in table.index:
         mine = "family.str.startswith('control:')" if name == CONTROLS else f"family == {name!r}"
-        where = "position >= 0" + ("" if name == ALL else f" and {mine}")
+        where = "position > 0" + ("" if name == ALL else f" and {mine}")
         x = store.load(SITE, where).double()
         features = half.encode(x)
         error = (x - half.decode(features)).square()
@@ -144,7 +144,7 @@ def test_another_model_or_a_transcoder_is_refused_where_the_model_is_asked(store
     both = load_transcoder(folder, store=store)
     with pytest.raises(InputError, match="is a transcoder, whose reconstruction is of another site; leave model out"):
         sae_quality(both, store, model=gpt2, floor=-9)
-    x, y = store.load(SITE, "position >= 0"), store.load(Hook("resid_post", 2), "position >= 0")
+    x, y = store.load(SITE, "position > 0"), store.load(Hook("resid_post", 2), "position > 0")
     found = sae_quality(both, store, floor=-99).table["explained_variance"].iloc[-1]
     assert found == pytest.approx(float(1 - (y - x).square().sum() / (y - y.mean(dim=0)).square().sum()), abs=1e-4)
 
