@@ -12,13 +12,8 @@ from probes.cosines.figures import drawn_cosines
 from probes.linear.figures import probes_by_layer
 from probes.steering.cells import success_by_layer
 from probes.steering.figures import steering_by_layer, steering_grid
-from probes.transfer.figures import (
-    erasure_by_layer,
-    erasure_matrices,
-    last_or_answer_by_layer,
-    transfer_by_layer,
-    transfer_matrices,
-)
+from probes.transfer.figures import erasure_by_layer, last_or_answer_by_layer, transfer_by_layer
+from probes.transfer.matrices import erasure_matrices, transfer_matrices
 
 _PICTURES: Mapping[str, Mapping[str, Callable[..., Figure]]] = MappingProxyType(
     {

@@ -40,6 +40,7 @@ HOMES = {
         "probes/sae_curve/figures.py",
         "probes/steering/figures.py",
         "probes/transfer/figures.py",
+        "probes/transfer/matrices.py",
     ],
     "umap": ["geometry/bases/embedding.py"],
     "sae_lens": ["probes/sae"],

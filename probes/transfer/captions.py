@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from cache.shown.counts import numbers_in
 from geometry.figures.captions import counted, sentences
 from geometry.results.result import LayerResult
 from geometry.stats.uncertainty import LEAST_MEMBERS
@@ -68,6 +69,20 @@ def of_last_or_answer(result: LayerResult, table: pd.DataFrame) -> str:
         interval,
         "Dotted: the share whose likeliest token stays.",
     )
+
+
+def at_positions(result: LayerResult, positions: str | None) -> pd.DataFrame:
+    """The lines of a result at one position set, the first unless another is named."""
+    wanted = positions or result.parameters["positions"][0]
+    return result.table[result.table["positions"] == wanted]
+
+
+def title(result: LayerResult, table: pd.DataFrame, what: str) -> str:
+    """What stands above the figure: the site, the positions and what is done there."""
+    first = table.iloc[0]
+    few = f"\n{UNDECIDED}" if (table["n_members"] < LEAST_MEMBERS).any() else ""
+    contexts = numbers_in(first, "template", template="context")
+    return f"{result.parameters['site']}, {first['positions']}: {what} ({contexts}){few}"
 
 
 def _curves(table: pd.DataFrame, what: str) -> list[str]:

@@ -4,88 +4,10 @@ import numpy as np
 import pytest
 
 from cache import Hook
-from probes.transfer.figures import (
-    erasure_by_layer,
-    erasure_matrices,
-    last_or_answer_by_layer,
-    transfer_by_layer,
-    transfer_matrices,
-)
+from probes.transfer.figures import erasure_by_layer, last_or_answer_by_layer, transfer_by_layer
+from probes.transfer.matrices import transfer_matrices
+from tests.probes.transfer.drawn import LAYERS, line, result, titles, value
 from tests.results import of_table
-
-LAYERS = (-1, 2, 4, 6, 8)
-FAMILIES = ("digits", "days")
-DONORS = {"digits": "family", "days": "family", "control:0": "control", "control:1": "control"}
-
-
-def value(layer, receiver, donor):
-    """Own edits grow with the layer; controls stand at .01 and .05."""
-    if donor.startswith("control"):
-        return 0.01 if donor == "control:0" else 0.05
-    return 0.1 * (layer + 1) * (1.0 if donor == receiver else 0.5)
-
-
-def result(name, *, sets=("last",), receivers=FAMILIES):
-    lines = []
-    for layer in LAYERS:
-        for positions in sets:
-            for receiver in receivers:
-                for donor, kind in DONORS.items():
-                    share = value(layer, receiver, donor)
-                    line = {"layer": layer, "positions": positions, "receiver": receiver, "donor": donor}
-                    line |= {"donor_kind": "own" if donor == receiver else kind, "n_templates": 4}
-                    line |= {"n_members": 4 if "days" in (receiver, donor) else 7}
-                    few = "days" in (receiver, donor)
-                    line |= {"ci_low": np.nan if few else share - 0.1, "ci_high": np.nan if few else share + 0.1}
-                    if name == "transfer":
-                        line |= {"success": share, "null_mean": 0.02}
-                    else:
-                        line |= {"left": 1 - share, "null_mean": 0.8, "within_mean": 0.9, "unedited": 0.95}
-                        line |= {"necessary": "yes" if layer == 8 and donor == receiver == "digits" else "no"}
-                    lines.append(line)
-    hooks = tuple(Hook("resid_pre", 0) if layer < 0 else Hook("resid_post", layer) for layer in LAYERS)
-    parameters = {"positions": list(sets), "rank": 4, "n_null": 19}
-    return of_table(name, hooks, lines, ["positions", "receiver", "donor"], parameters=parameters)
-
-
-def titles(figure):
-    return [axis.get_title() for axis in figure.axes if axis.get_title()]
-
-
-def texts(axis):
-    return [text.get_text() for text in axis.texts]
-
-
-def line(axis, label):
-    return next(drawn for drawn in axis.get_lines() if drawn.get_label() == label)
-
-
-def test_transfer_panels_are_the_best_layers_in_order_with_values_and_members():
-    figure = transfer_matrices(result("transfer"))
-    assert titles(figure) == ["layer 2", "layer 4", "layer 6", "layer 8"]
-    last = figure.axes[3]
-    assert texts(last)[:4] == [".90", "n 7", ".45°", "n 4"]
-    assert [label.get_text() for label in last.get_xticklabels()] == [
-        *list(DONORS)[:2],
-        "control 0",
-        "control 1",
-    ]
-    assert [label.get_text() for label in last.get_yticklabels()] == list(FAMILIES)
-    np.testing.assert_allclose(last.images[0].get_array()[0], [0.9, 0.45, 0.01, 0.05])
-    assert "° fewer than 5 members" in figure.get_suptitle()
-    assert titles(transfer_matrices(result("transfer"), layers=1)) == ["layer 8"]
-    sure = transfer_matrices(result("transfer", receivers=("digits",)), layers=2)
-    assert len([axis for axis in sure.axes if axis.images]) == 2
-
-
-def test_erasure_panels_have_stars_and_what_stands_beside_them():
-    figure = erasure_matrices(result("erasure"), layers=2)
-    assert titles(figure) == ["layer 6", "layer 8"]
-    last = figure.axes[1]
-    np.testing.assert_allclose(last.images[0].get_array()[0], [0.1, 0.55, 0.99, 0.95, 0.8, 0.9, 0.95])
-    assert texts(last)[:3] == [".10*", "n 7", ".55°"]
-    assert [label.get_text() for label in last.get_xticklabels()][-3:] == ["unrelated", "within", "unedited"]
-    assert "rank 4" in figure.get_suptitle()
 
 
 def test_curves_have_the_own_edit_in_bold_a_control_band_and_null_donors():
