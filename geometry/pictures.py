@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 from matplotlib.figure import Figure
 
-from geometry.figures.compare import described_by_layer, layer_heatmap, shared_index_by_layer
+from geometry.figures.compare import described_by_layer, shared_index_by_layer
 from geometry.figures.loadings import heads_by_layer
-from geometry.figures.overview import FEW_PAIRS, families_overview
+from geometry.figures.overview import FEW_PAIRS, families_overview, layer_heatmap
 from geometry.figures.scatter import scatter_by_layer
 from geometry.figures.spectra import demixed_by_layer, explained_variance_by_layer, spectra_by_layer
 from geometry.results.result import LayerResult

@@ -24,8 +24,9 @@ from geometry import (
     write_report,
 )
 from geometry.between.summary import summary
-from geometry.figures.compare import described_by_layer, layer_heatmap, shared_index_by_layer
+from geometry.figures.compare import described_by_layer, shared_index_by_layer
 from geometry.figures.loadings import loading_table
+from geometry.figures.overview import layer_heatmap
 from geometry.figures.scatter import scatter_by_layer
 from geometry.figures.spectra import demixed_by_layer, explained_variance_by_layer, spectra_by_layer
 

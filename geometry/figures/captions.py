@@ -1,12 +1,27 @@
-"""What captions say of the numbers in a figure: how many of what they rest on, and at which layers."""
+"""What captions and titles call results, how many of what they say numbers rest on, and at which layers."""
 
 from collections.abc import Iterable
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cache.shown.counts import number_of
+from cache.shown.counts import number_of, numbers_in
+from geometry.results.result import LayerResult
+
+METHODS = MappingProxyType(
+    {
+        "pca": "principal components",
+        "svd": "singular vectors",
+        "nmf": "non-negative factors",
+        "umap": "UMAP (a picture)",
+    }
+)
+"""What results are called in titles."""
+
+SHORT = MappingProxyType({"pca": "PC", "svd": "SV", "nmf": "NMF"})
+"""What components are called on axes."""
 
 _COUNTED = {"rows": "row", "members": "member", "templates": "template", "controls": "control family"}
 
@@ -65,3 +80,8 @@ def outside(values: Any, within: tuple[float, float]) -> str:
     whole, (low, high) = np.asarray(values, dtype=float), within
     beyond = [f"below {low:g}"] * bool((whole < low).any()) + [f"above {high:g}"] * bool((whole > high).any())
     return f"Triangles: values {' or '.join(beyond)}, drawn there." if beyond else ""
+
+
+def row_counts_text(result: LayerResult) -> str:
+    """Rows, members and templates, as titles count them."""
+    return numbers_in(result.table.iloc[0], "row", "member", "template")

@@ -1,6 +1,5 @@
 """Pictures of comparisons: families by layer inside their control bands, and layers against layers."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cache.shown.counts import numbers_in
 from geometry.between.summary import loudest
-from geometry.figures.captions import at_layers, counted, outside, sentences
+from geometry.figures.captions import counted, outside, sentences
 from geometry.figures.legend import legend_below
 from geometry.figures.panels import (
     BAND,
@@ -33,7 +32,6 @@ from geometry.stats.uncertainty import LEAST_CONTROLS
 _READOUT = "readout removed"
 _COLOUR = PALETTE[0]
 _COLUMNS = 3
-_WRITTEN = 8  # layers whose similarities have room to be written down
 _SHOWN = (-1.0, 1.5)  # what similarities are shown between: shares of little variance may be anything
 _FREE = 0.25  # of a panel's height is above its values, and holds the inset
 
@@ -80,7 +78,7 @@ def shared_index_by_layer(
         _leave_free(axis, between)
         if mine["value"].isna().all():
             nothing_there(axis, "reliable at no layer")
-        if axis in axes[::_COLUMNS]:
+        if (place := axis.get_subplotspec()) is None or place.is_first_col():
             axis.set_ylabel(measure, fontsize=9)
         _lag_inset(axis, result, measure, f"{a} - {b}", mine)
         first = mine.iloc[0]
@@ -122,37 +120,6 @@ def described_by_layer(result: LayerResult, measures: Sequence[str]) -> Figure:
     return figure
 
 
-def layer_heatmap(result: LayerResult, *, ax: Axes | None = None) -> Figure:
-    """Similarity of every layer (row) to every other (column), dark to light from 0 to 1.
-
-    Args:
-        result: of `between_layers` or `between_stores`.
-        ax: where it is drawn, in a figure of the caller's; None for a figure of its own.
-    """
-    values = result.values("value")
-    table = result.table
-    rows, columns = table["layer"].drop_duplicates().tolist(), table["layer_b"].drop_duplicates().tolist()
-    figure, (axis,) = panels(1, _grid_caption(result), most_columns=1, each=(6.4, 5.6), beside=(0, 0), ax=ax)
-    image = axis.imshow(values, vmin=min(0.0, float(np.nanmin(values))), vmax=1, cmap="viridis", origin="lower")
-    if max(values.shape) <= _WRITTEN:
-        for (row, column), value in np.ndenumerate(values):
-            colour = "black" if value > 0.6 else "white"
-            axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
-    for labels, place in ((rows, axis.set_yticks), (columns, axis.set_xticks)):
-        step = max(1, math.ceil(len(labels) / 16))
-        shown = range(0, len(labels), step)
-        place(list(shown), ["embed" if labels[i] < 0 else str(labels[i]) for i in shown], fontsize=8)
-    axis.set_xlabel("layer")
-    axis.set_ylabel("layer")
-    figure.colorbar(image, ax=axis, shrink=0.85, label=str(result.parameters["measure"]))
-    first = table.iloc[0]
-    axis.set_title(
-        f"{result.parameters['site']}: {result.parameters['measure']}, {numbers_in(first, 'row', 'member')}",
-        fontsize=10,
-    )
-    return figure
-
-
 def _shared_caption(result: LayerResult, table: pd.DataFrame, measure: str, private: str) -> str:
     """What `shared_index_by_layer` shows."""
     parts = [
@@ -187,15 +154,6 @@ def _described_caption(result: LayerResult, table: pd.DataFrame, measures: Seque
         else "",
         "Dashed: the mean under permuted members. Without p and interval.",
         outside(table.loc[table["measure"].isin(list(measures)), "value"], _SHOWN),
-    )
-
-
-def _grid_caption(result: LayerResult) -> str:
-    """What `layer_heatmap` shows."""
-    layers, others = (at_layers(result.table[name]) for name in ("layer", "layer_b"))
-    return (
-        f"Similarity ({result.parameters['measure']}) of {result.parameters['site']} at {layers} (rows) to "
-        f"{'each other' if layers == others else others} (columns), on the same prompts: {counted(result.table)}."
     )
 
 

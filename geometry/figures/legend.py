@@ -5,8 +5,10 @@ from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from geometry.figures.plain import PlainFigure, shortened
@@ -55,6 +57,15 @@ def legend_below(figure: Figure, axes: Iterable[Axes], *, fontsize: float = 9) -
             return legend
         legend.remove()
     return figure.legend([], [], **style)
+
+
+def enlarge(legend: Legend) -> None:
+    """Marks of a legend in a size at which their colours are told apart."""
+    for handle in legend.legend_handles:
+        if isinstance(handle, Line2D):
+            handle.set_linewidth(3)
+        elif isinstance(handle, PathCollection):
+            handle.set_sizes([40])
 
 
 def _literally(axes: Sequence[Axes]) -> None:

@@ -5,9 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from geometry.figures.captions import at_layers, counted, sentences
+from geometry.figures.captions import SHORT, at_layers, counted, sentences
 from geometry.figures.panels import Ax, Shown, colour_bar, headline, panels, shown_layers
-from geometry.figures.scatter import SHORT
 from geometry.results.result import LayerResult
 
 _TITLES = {

@@ -1,16 +1,19 @@
-"""Many families at a glance: a triangle of small panels, family by family, with the same axes."""
+"""Comparisons at a glance: many families as a triangle of small panels, layers by layers as shades."""
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cache.shown.counts import numbers_in
 from geometry.figures.captions import at_layers, counted, outside, sentences
 from geometry.figures.legend import legend_below
-from geometry.figures.panels import BAND, PALETTE, Within, band, curve, layer_ticks, limits, nothing_there
+from geometry.figures.panels import BAND, PALETTE, Within, band, curve, layer_ticks, limits, nothing_there, panels
 from geometry.figures.plain import PlainFigure
 from geometry.results.result import LayerResult
 from geometry.similarity.family_measures import MEASURES
@@ -18,6 +21,7 @@ from geometry.similarity.family_measures import MEASURES
 FEW_PAIRS = 6
 """Pairs of families that have a large panel each; more are a triangle of small ones."""
 
+_WRITTEN = 8  # layers whose similarities have room to be written down
 _EACH = (1.7, 1.3)
 _SHOWN = (-1.0, 1.5)
 
@@ -55,6 +59,37 @@ def families_overview(result: LayerResult, *, measure: str = "matched_cosine") -
     first.set_yticks([tick for tick in (-1, -0.5, 0, 0.5, 1, 1.5) if between[0] <= tick <= between[1]])
     legend_below(figure, [first])
     figure.suptitle(f"{result.parameters['site']}: {measure} of pairs of families, over layers", fontsize=12)
+    return figure
+
+
+def layer_heatmap(result: LayerResult, *, ax: Axes | None = None) -> Figure:
+    """Similarity of every layer (row) to every other (column), dark to light from 0 to 1.
+
+    Args:
+        result: of `between_layers` or `between_stores`.
+        ax: where it is drawn, in a figure of the caller's; None for a figure of its own.
+    """
+    values = result.values("value")
+    table = result.table
+    rows, columns = table["layer"].drop_duplicates().tolist(), table["layer_b"].drop_duplicates().tolist()
+    figure, (axis,) = panels(1, _grid_caption(result), most_columns=1, each=(6.4, 5.6), beside=(0, 0), ax=ax)
+    image = axis.imshow(values, vmin=min(0.0, float(np.nanmin(values))), vmax=1, cmap="viridis", origin="lower")
+    if max(values.shape) <= _WRITTEN:
+        for (row, column), value in np.ndenumerate(values):
+            colour = "black" if value > 0.6 else "white"
+            axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+    for labels, place in ((rows, axis.set_yticks), (columns, axis.set_xticks)):
+        step = max(1, math.ceil(len(labels) / 16))
+        shown = range(0, len(labels), step)
+        place(list(shown), ["embed" if labels[i] < 0 else str(labels[i]) for i in shown], fontsize=8)
+    axis.set_xlabel("layer")
+    axis.set_ylabel("layer")
+    figure.colorbar(image, ax=axis, shrink=0.85, label=str(result.parameters["measure"]))
+    first = table.iloc[0]
+    axis.set_title(
+        f"{result.parameters['site']}: {result.parameters['measure']}, {numbers_in(first, 'row', 'member')}",
+        fontsize=10,
+    )
     return figure
 
 
@@ -120,4 +155,13 @@ def _caption(result: LayerResult, plain: pd.DataFrame, measure: str) -> str:
         f"Dashed: {others[0]}." if others else "",
         outside(plain["value"], _SHOWN),
         "Dashed: the mean under permuted members." if not others and plain["permuted_mean"].notna().any() else "",
+    )
+
+
+def _grid_caption(result: LayerResult) -> str:
+    """What `layer_heatmap` shows."""
+    layers, others = (at_layers(result.table[name]) for name in ("layer", "layer_b"))
+    return (
+        f"Similarity ({result.parameters['measure']}) of {result.parameters['site']} at {layers} (rows) to "
+        f"{'each other' if layers == others else others} (columns), on the same prompts: {counted(result.table)}."
     )

@@ -84,7 +84,7 @@ def panels(
     sharey: bool = False,
     ax: Ax = None,
 ) -> tuple[Figure, Shaped[np.ndarray, " panel"]]:
-    """A figure of n panels, line by line, and its axes, with nothing where the last line is not full.
+    """A figure of n panels, in lines as even as can be, and its axes, with nothing where the last line is not full.
 
     Args:
         n: how many.
@@ -100,8 +100,8 @@ def panels(
     """
     if ax is not None:
         return _given(ax, n)
-    columns = max(1, min(most_columns, n))
-    lines = math.ceil(n / columns)
+    lines = max(1, math.ceil(n / most_columns))
+    columns = max(1, math.ceil(n / lines))
     size = (each[0] * columns + beside[0], each[1] * lines + beside[1])
     figure = PlainFigure(caption, figsize=size, layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharey=sharey).ravel()
@@ -133,6 +133,8 @@ def layer_title(hook: Hook) -> str:
 def layer_ticks(axis: Axes, layers: Sequence[int], *, most: int = 16) -> None:
     """Ticks at even steps of the layers, the embedding among them, and the axis' name; a single layer in the middle.
 
+    All layers are within the axis, also where nothing is drawn at them.
+
     Args:
         axis: the panel.
         layers: those that are drawn, in order.
@@ -144,6 +146,8 @@ def layer_ticks(axis: Axes, layers: Sequence[int], *, most: int = 16) -> None:
     if ticks[:2] == [-1, 0] and span > most / 2 + 1:  # where the two names have no room beside each other
         ticks.remove(0)
     ticks = ticks or [layers[0]]
+    axis.update_datalim([(layers[0], 0), (layers[-1], 0)], updatey=False)
+    axis.autoscale_view(scaley=False)
     axis.set_xticks(ticks, ["embed" if layer < 0 else str(layer) for layer in ticks])
     axis.set_xlabel("layer")
     if not span:

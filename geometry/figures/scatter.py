@@ -1,7 +1,6 @@
 """Pictures of layer results; no figure computes, shows or saves anything."""
 
-from collections.abc import Collection, Sequence
-from types import MappingProxyType
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +9,14 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
-from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from cache.errors import InputError
 from cache.families.controls import CONTROL_PREFIX
-from cache.shown.counts import number_of, numbers_in
+from cache.shown.counts import number_of
 from geometry.bases.aligned import aligned
-from geometry.figures.captions import at_layers, counted, sentences
-from geometry.figures.legend import legend_below
+from geometry.figures.captions import METHODS, SHORT, at_layers, counted, row_counts_text, sentences
+from geometry.figures.legend import enlarge, legend_below
 from geometry.figures.panels import (
     EVERYTHING,
     MOST_SHOWN,
@@ -36,21 +33,9 @@ from geometry.figures.panels import (
 )
 from geometry.results.result import LayerResult
 
-METHODS = MappingProxyType(
-    {
-        "pca": "principal components",
-        "svd": "singular vectors",
-        "nmf": "non-negative factors",
-        "umap": "UMAP (a picture)",
-    }
-)
-"""What results are called in titles."""
-
-SHORT = MappingProxyType({"pca": "PC", "svd": "SV", "nmf": "NMF"})
-"""What components are called on axes."""
-
 _GREY = "#BBBBBB"
 _FAR = 3
+_FEWEST, _MOST = 3, 12  # letters of a member's name
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -59,7 +44,8 @@ def scatter_by_layer(
 ) -> Figure:
     """One panel a layer: rows along the first two components, and members' means, joined where members have an order.
 
-    Colour is the family, grey the controls; the label is the member, cut to three letters where it is longer.
+    Colour is the family, grey the controls; the label is the member, cut to three letters where it is longer and no
+    other member of the family begins with them.
     Axes carry the share of variance that their component explains. The two components keep sign and order from layer
     to layer as far as they can (`aligned`): of the picture only, the result's numbers stay as they are. Rows that are
     few and so far from all others that nothing else could be seen are triangles at the edge.
@@ -83,8 +69,8 @@ def scatter_by_layer(
     """
     check_label(color, result.rows.columns)
     shown = shown_layers([hook.table_layer for hook in result.hooks], layers)
-    caption, columns = _scatter_caption(result, shown, color), _even_columns(len(shown))
-    figure, axes = panels(len(shown), caption, most_columns=columns, each=(3.1, 2.9), beside=(0.4, 0.9), ax=ax)
+    caption = _scatter_caption(result, shown, color)
+    figure, axes = panels(len(shown), caption, most_columns=6, each=(3.1, 2.9), beside=(0.4, 0.9), ax=ax)
     scores = result.values("scores")[:, :, :2]
     order, signs = aligned(scores, turned=result.name != "nmf")
     families, shades = list(dict.fromkeys(result.rows["family"])), None
@@ -108,7 +94,7 @@ def scatter_by_layer(
     if shades is not None:
         colour_bar(figure, shades, axes[: len(shown)], color)
     else:
-        _enlarge(legend_below(figure, axes[: len(shown)], fontsize=11))
+        enlarge(legend_below(figure, axes[: len(shown)], fontsize=11))
     headline(figure, f"{result.parameters['site']}: {METHODS[result.name]} of {row_counts_text(result)}", fontsize=13)
     return figure
 
@@ -149,11 +135,6 @@ def _mark_far(axis: Axes, whole: pd.DataFrame, edge: pd.DataFrame) -> None:
             axis.scatter(at["x"], at["y"], s=18, color="#555555", marker=mark, linewidths=0, zorder=3)
 
 
-def _even_columns(n: int) -> int:
-    """Panels in a line: as many as leave least of the last line empty, up to six."""
-    return n if n <= 4 else min((4, 5, 6), key=lambda columns: (-n % columns, -columns))
-
-
 def _scatter_caption(result: LayerResult, shown: Sequence[int], color: str) -> str:
     """What `scatter_by_layer` shows."""
     families = result.rows["family"]
@@ -166,8 +147,8 @@ def _scatter_caption(result: LayerResult, shown: Sequence[int], color: str) -> s
         f"{METHODS[result.name][0].upper()}{METHODS[result.name][1:]} of {result.parameters['site']} at "
         f"{at_layers(result.hooks[i].table_layer for i in shown)}{chosen}, fitted at each by itself: "
         f"{counted(result.table)}.",
-        "Small points are rows; words (of more than three letters the first three) stand at the mean of a family's "
-        f"rows of one member{f', and {joined}' if ordered else ''}."
+        "Small points are rows; words (of long ones as many letters as tell them apart) stand at the mean of a "
+        f"family's rows of one member{f', and {joined}' if ordered else ''}."
         if color == "family"
         else f"Points are rows, in the colour of their {color}.",
         f"Grey: the rows of {number_of(n_controls, 'control family', 'control families')}."
@@ -213,11 +194,6 @@ def _component(short: str, number: int, ratio: float, *, turned: bool) -> str:
     return f"{name} ({ratio:.0%})" if np.isfinite(ratio) else f"{name} (no variance)"
 
 
-def row_counts_text(result: LayerResult) -> str:
-    """Rows, members and templates, as titles count them."""
-    return numbers_in(result.table.iloc[0], "row", "member", "template")
-
-
 def _by_family(axis: Axes, points: pd.DataFrame, rows: pd.DataFrame, families: Sequence[str]) -> None:
     """Controls lie underneath as grey clouds; each other family has its colour, its path and its labels."""
     control = rows["family"].str.startswith(CONTROL_PREFIX).to_numpy()
@@ -245,15 +221,6 @@ def _by_label(axis: Axes, points: pd.DataFrame, labels: "pd.Series[Any]") -> Pat
     return None
 
 
-def _enlarge(legend: Legend) -> None:
-    """Marks of a legend in a size at which their colours are told apart."""
-    for handle in legend.legend_handles:
-        if isinstance(handle, Line2D):
-            handle.set_linewidth(3)
-        elif isinstance(handle, PathCollection):
-            handle.set_sizes([40])
-
-
 def _in_order(rows: pd.DataFrame) -> bool:
     """Whether a family's members stand in an order: not where they are named as pairs, or count under their prompts."""
     named = "pair" in rows and (rows["pair"] != "").any()
@@ -268,6 +235,13 @@ def _family(
     style = {"linewidth": 0.7} if joined else {"linestyle": "none", "marker": ".", "markersize": 3}
     axis.plot(means["x"], means["y"], color=colour, alpha=0.8, label=family, **style)
     for unit, (x, y) in zip(means.index, means.to_numpy(), strict=True):
-        label = axis.text(x, y, names[unit][:3], color=colour, fontsize=7.5, ha="center", va="center")
+        label = axis.text(x, y, _cut(names[unit], names), color=colour, fontsize=7.5, ha="center", va="center")
         label.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
         label.set_in_layout(False)  # among its points: hundreds need not be measured to find room for panels
+
+
+def _cut(name: str, names: Iterable[str]) -> str:
+    """As many letters of a name as no other begins with: three at least, and a dozen at most."""
+    others = {*names} - {name}
+    lengths = range(_FEWEST, _MOST)
+    return next((name[:n] for n in lengths if not any(one.startswith(name[:n]) for one in others)), name[:_MOST])

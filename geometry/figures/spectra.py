@@ -12,11 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from cache.shown.counts import numbers_in
 from geometry.bases.demixing import PARTS
-from geometry.figures.captions import at_layers, counted, outside, sentences
+from geometry.figures.captions import METHODS, SHORT, at_layers, counted, outside, row_counts_text, sentences
 from geometry.figures.legend import legend_below
 from geometry.figures.panels import PALETTE, band, colours, curve, layer_ticks, limits, panels, spans_decades
 from geometry.figures.plain import PlainFigure
-from geometry.figures.scatter import METHODS, SHORT, row_counts_text
 from geometry.results.result import LayerResult
 
 _LEAST_SHARE = 1e-6  # that is shown on a logarithmic axis
@@ -95,7 +94,7 @@ def spectra_by_layer(result: LayerResult) -> Figure:
     if spans_decades(participation):
         right.set_yscale("log")
     else:
-        right.set_ylim(0, None)
+        right.set_ylim(0, 1.05 * limits(participation, least=(0.0, 1.0))[1])
     layer_ticks(right, layers, most=8)
     shares_axis = right.twinx()
     for name, colour in (("largest_row_share", PALETTE[1]), ("largest_dimension_share", PALETTE[3])):

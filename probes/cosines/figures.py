@@ -29,6 +29,8 @@ MANY = 8
 """Directions that have a panel of curves each; more are told apart in matrices."""
 
 _COLUMNS = 3
+_MATRICES = 2  # in a line
+_COMPOSED = "#AAAAAA"  # seen on black, which it is to lie on, and on white
 FEW_LAYERS = 4
 """Layers that have a matrix each unless more are asked for."""
 _HALVES = "Each cosine is between directions of two halves of the contexts, averaged over which half is whose."
@@ -87,7 +89,7 @@ def cosine_matrices(result: LayerResult, *, layers: Shown = FEW_LAYERS, ax: Ax =
         _HALVES,
         "Diagonal: a direction with itself, which is its reliability. White: 0, or a direction that could not be had.",
     )
-    figure, axes = panels(len(shown), caption, most_columns=2, each=(side, side), beside=(3.2, 2.6), ax=ax)
+    figure, axes = panels(len(shown), caption, most_columns=_MATRICES, each=(side, side), beside=(3.2, 2.6), ax=ax)
     for i, axis in zip(shown, axes, strict=False):
         here = table[table["hook"] == result.hooks[i].name]
         values = here.pivot_table(index="first", columns="second", values="cosine").reindex(index=names, columns=names)
@@ -98,8 +100,9 @@ def cosine_matrices(result: LayerResult, *, layers: Shown = FEW_LAYERS, ax: Ax =
         axis.set_title(layer_title(result.hooks[i]), fontsize=10)
         axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axis.set_yticks(range(len(names)), names, fontsize=7)
-    for axis in axes[: len(shown)]:
+    for number, axis in enumerate(axes[: len(shown)]):
         axis.label_outer()
+        axis.tick_params(labelbottom=number + _MATRICES >= len(shown))  # where no other is beneath
     colour_bar(figure, image, axes, "cosine")
     headline(figure, _title(result), fontsize=12)
     return figure
@@ -137,7 +140,7 @@ def _panel(axis: Axes, result: LayerResult, name: str, names: list[str]) -> None
         curve(axis, layers, cosines, color=colour, linewidth=width, linestyle=style, label=label)
     composed = table[(table["kind"] == "composition") & (table["second"] == name)]
     for path, mine in composed.groupby("first", sort=False):
-        curve(axis, mine["layer"], mine["cosine"], color="black", linestyle=":", linewidth=1.4, label=str(path))
+        curve(axis, mine["layer"], mine["cosine"], color=_COMPOSED, linestyle=":", linewidth=1.6, label=str(path))
     axis.axhline(0, color="#999999", linewidth=0.6)
     axis.set_title(name, fontsize=9)
     axis.set_ylabel("cosine", fontsize=9)

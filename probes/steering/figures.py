@@ -44,7 +44,7 @@ def steering_by_layer(
     n, caption = len(by_answer), _caption(result, by_answer)
     each, beside = (max(9.2 / n, 6.2), 4.3), (0.3, 0.0)
     figure, axes = panels(n, caption, most_columns=n, each=each, beside=beside, sharey=True, ax=ax)
-    first, parameters, unit = result.table.iloc[0], result.parameters, unit_name(result.rows)
+    unit = unit_name(result.rows)
     for axis, (positions, frames) in zip(axes, by_answer.items(), strict=True):
         frame = frames["mean_difference"]
         _controls(axis, frames, result.table[result.table["positions"] == positions])
@@ -55,11 +55,7 @@ def steering_by_layer(
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("top-1 is the target's answer")
     legend_below(figure, axes)
-    title = (
-        f"{parameters['source']} -> {parameters['target']} at {parameters['site']}: "
-        f"{numbers_in(first, 'row', 'member', 'template', row='prompt', member=unit)}; {unit} and template left out"
-    )
-    headline(figure, title, fontsize=11)
+    headline(figure, f"{_title(result)}; {unit} and template left out", fontsize=11)
     return figure
 
 
@@ -94,7 +90,15 @@ def steering_grid(result: LayerResult, *, method: str = "mean_difference", ax: A
         axis.set_title(f"{method}, positions: {positions}", fontsize=10)
     axes[-1].set_xlabel("layer")
     colour_bar(figure, image, axes, "success")
+    headline(figure, _title(result), fontsize=11)
     return figure
+
+
+def _title(result: LayerResult) -> str:
+    """From where to where, and of how many."""
+    parameters, unit = result.parameters, unit_name(result.rows)
+    counts = numbers_in(result.table.iloc[0], "row", "member", "template", row="prompt", member=unit)
+    return f"{parameters['source']} -> {parameters['target']} at {parameters['site']}: {counts}"
 
 
 def _caption(result: LayerResult, by_answer: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:

@@ -156,7 +156,7 @@ def _grids(
 
 
 def _grid_report(result: "LayerResult", *, same: bool) -> Report:
-    from geometry.figures.compare import layer_heatmap
+    from geometry.figures.overview import layer_heatmap
 
     first = result.table.iloc[0]
     counts = numbers_in(first, "row", "member")

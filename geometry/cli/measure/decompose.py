@@ -176,7 +176,7 @@ def _report(
 
 def _short(result: "LayerResult") -> Shown:
     """The table of components as a terminal shows it: a line a layer with their shares; of nmf a line a component."""
-    from geometry.figures.scatter import SHORT
+    from geometry.figures.captions import SHORT
 
     if result.name == "nmf":
         names = ["layer", "component", "explained_variance_ratio", "null_max", "agreement", "stability"]

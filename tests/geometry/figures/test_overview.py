@@ -1,11 +1,15 @@
-"""An overview of many families: a panel a pair, where a reader looks for it."""
+"""Overviews: of many families a panel a pair, where a reader looks for it, and of layers a cell a pair."""
 
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from geometry.figures.overview import families_overview
+from cache import Hook
+from geometry.figures.overview import families_overview, layer_heatmap
+from geometry.results.dataset import on_sites
+from geometry.results.result import LayerResult
 from tests.geometry import comparisons
 
 FAMILIES = ("digits", "numwords", "months", "days", "letters", "roman", "ordinals", "tens")
@@ -64,3 +68,32 @@ def test_pairs_without_all_others_are_named_too():
 def test_nothing_is_cut_off_below():
     figure = families_overview(comparisons.result({**PAIRS, "digits - tens": [0.1, -0.9, 0.2, 0.3]}))
     assert figure.axes[0].get_ylim()[0] < -0.9
+
+
+def grid(values, layers, layers_b):
+    hooks, hooks_b = (
+        [Hook("resid_post" if i >= 0 else "resid_pre", max(i, 0)) for i in one] for one in (layers, layers_b)
+    )
+    labels = pd.DataFrame({"layer_b": list(layers_b), "hook_b": [hook.name for hook in hooks_b]})
+    arrays = {"value": (("hook", "hook_b"), values)}
+    dataset = on_sites(hooks, "resid_post", arrays, {"n_members": 6, "n_rows": 12}, {"hook_b": labels})
+    return LayerResult("grid", dataset, {"site": "resid_post", "measure": "cka"}, "ab" * 32, lines=("hook", "hook_b"))
+
+
+def test_the_heat_map_has_a_cell_for_every_pair_of_layers_and_names_the_ticks_it_keeps():
+    values = np.linspace(0, 1, 31 * 20).reshape(31, 20)
+    axis = layer_heatmap(grid(values, range(-1, 30), range(-1, 19))).axes[0]
+    np.testing.assert_array_equal(axis.images[0].get_array(), values)
+    assert [tick.get_text() for tick in axis.get_yticklabels()][:3] == ["embed", "1", "3"]
+    assert len(axis.get_yticklabels()) <= 16
+    assert axis.get_title() == "resid_post: cka, 12 rows, 6 members"
+
+
+def test_a_negative_similarity_is_within_the_colours():
+    axis = layer_heatmap(grid(np.array([[1.0, -0.4], [-0.4, 1.0]]), (0, 1), (0, 1))).axes[0]
+    assert axis.images[0].get_clim() == (-0.4, 1)
+
+
+def test_few_layers_have_their_similarities_written_down():
+    assert [text.get_text() for text in layer_heatmap(grid(np.array([[0.5]]), (3,), (3,))).axes[0].texts] == ["0.50"]
+    assert not layer_heatmap(grid(np.ones((9, 2)), range(9), range(2))).axes[0].texts

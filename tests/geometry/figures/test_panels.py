@@ -17,6 +17,7 @@ from geometry.figures.panels import (
     curve,
     layer_ticks,
     limits,
+    panels,
     shown_layers,
     spans_decades,
 )
@@ -156,6 +157,26 @@ def test_there_are_as_many_different_colours_as_asked_for(n):
 def test_ticks_are_even_and_begin_with_the_first_layer(axis, layers, most, names):
     layer_ticks(axis, list(layers), most=most)
     assert [label.get_text() for label in axis.get_xticklabels()] == names
+
+
+@pytest.mark.parametrize("values", [[NAN] * 3, [NAN, NAN, 0.5], [NAN, 0.5, 0.4], [0.1, 0.5, 0.4]])
+def test_all_layers_are_within_the_axis_whatever_has_a_value(axis, values):
+    curve(axis, [6, 14, 22], values)
+    axis.axhline(0)
+    layer_ticks(axis, [6, 14, 22])
+    assert axis.get_xlim() == pytest.approx((5.2, 22.8), abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("n", "most", "lines"), [(1, 3, 1), (3, 3, 1), (4, 3, 2), (5, 4, 2), (7, 6, 2), (10, 3, 4), (31, 6, 6)]
+)
+def test_panels_stand_in_as_few_lines_as_there_is_room_for_and_evenly(n, most, lines):
+    figure, axes = panels(n, "", most_columns=most, each=(2, 2), beside=(0, 0))
+    rows, columns = axes[0].get_subplotspec().get_gridspec().get_geometry()
+    assert (rows, len(axes)) == (lines, rows * columns)
+    assert len(axes) - n < rows  # not so many are empty that there could be fewer columns
+    assert figure.get_size_inches().tolist() == [2 * columns, 2 * rows]
+    assert [axis.axison for axis in axes] == [True] * n + [False] * (len(axes) - n)
 
 
 @pytest.mark.parametrize("height", [3, 40])

@@ -170,6 +170,16 @@ def test_each_mean_carries_its_member_cut_to_three_letters_in_the_familys_colour
         assert [text.get_color() for text in axis.texts] == [PALETTE[0]] * 5 + [PALETTE[1]] * 5
 
 
+def test_members_that_begin_alike_are_cut_where_they_differ_and_long_ones_in_any_case():
+    members = ["VII", "VIII", "June", "July", "United States", "United Kingdom", "understandings", "understandingly"]
+    rows = pd.DataFrame({"family": "mine", "shown": members, "unit": range(8)})
+    scores = np.random.default_rng(0).normal(size=(1, 8, 2)).astype(np.float32)
+    arrays = arrays_of(made_up(n_layers=1, embed=False, k=2)) | {"scores": (("hook", "row", "component"), scores)}
+    figure = scatter_by_layer(made_up(n_layers=1, embed=False, k=2, rows=rows, arrays=arrays))
+    drawn = [text.get_text() for text in figure.axes[0].texts]
+    assert drawn == ["VII", "VIII", "Jun", "Jul", "United S", "United K", "understandin", "understandin"]
+
+
 def test_of_many_layers_eight_have_a_panel_unless_others_are_named(whole):
     titles = lambda figure: [axis.get_title() for axis in figure.axes]  # noqa: E731
     drawn = scatter_by_layer(whole)

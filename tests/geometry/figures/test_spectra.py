@@ -44,6 +44,7 @@ def test_participation_and_the_largest_shares_are_drawn_over_layers():
     shares = next(axis for axis in axes if axis.get_ylabel() == "share")
     assert [line.get_label() for line in shares.get_lines()] == ["largest row share", "largest dimension share"]
     assert shares.get_ylim() == (0, 1)
+    assert ratio.axes.get_ylim() == (0, 1.05 * 3.6)
 
 
 def test_every_part_has_its_line_and_the_null_its_ceiling():

@@ -44,6 +44,7 @@ def test_each_direction_has_a_panel_with_itself_the_others_and_the_sum_that_make
         if number != 3:
             assert drawn[NAMES[3]].get_linestyle() == "--"
         assert ("a -> b -> c" in drawn) == (number == 2)
+        assert drawn.get("a -> b -> c", own) is own or drawn["a -> b -> c"].get_color() != "black"  # it lies on `own`
     np.testing.assert_allclose(panels[2].get_lines()[-2].get_ydata(), [-0.1, 0, 0.1])
     assert figure.get_suptitle() == "resid_post: cosines between directions (pca)"
 
@@ -70,6 +71,12 @@ def test_many_directions_are_matrices_a_panel_a_layer():
     assert [label.get_text() for label in panels[0].get_yticklabels()] == NAMES
     assert figure.axes[-1].get_ylabel() == "cosine"
     assert "4 directions (pca)" in figure.caption
+
+
+def test_panels_without_another_beneath_name_the_columns():
+    figure = cosine_matrices(result(), layers=3)
+    panels = [axis for axis in figure.axes if axis.images]
+    assert [axis.xaxis.get_tick_params()["labelbottom"] for axis in panels] == [False, True, True]
 
 
 def test_a_layer_without_any_direction_says_so():

@@ -58,7 +58,7 @@ def test_every_probe_has_a_panel_with_its_name(figure):
         "number, templates left out",
     ]
     assert [axis.get_ylabel() for axis in figure.axes[:4]] == ["accuracy", "accuracy", "R²", "accuracy"]
-    assert len(figure.axes) == 8
+    assert len(figure.axes) == 6
     assert figure.get_suptitle() == "resid_post: linear probes of digits, months; 6 members, 10 templates"
 
 

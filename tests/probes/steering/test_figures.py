@@ -80,3 +80,4 @@ def test_the_grid_has_strengths_by_layers(result):
     want = [[0, 0.25, 0.5, 0.75], [0.1] * 4]
     assert np.asarray(images[0]) == pytest.approx(np.array(want))
     assert figure.axes[0].get_xticklabels()[0].get_text() == "embed"
+    assert figure.get_suptitle() == "digits -> numwords at resid_post: 63 prompts, 7 answers, 9 templates"
