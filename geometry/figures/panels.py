@@ -36,8 +36,11 @@ _BAR_SHARE = 0.6  # of the panels' height
 _BAR_THICK = 0.16  # inches
 _HALF = np.array([-0.25, 0.25])  # where half a layer begins and ends
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A6761D")
-"""Okabe and Ito's colours, which the colour-blind can tell apart; families take them in order."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#A6761D")
+"""Okabe and Ito's colours, which the colour-blind can tell apart, with wine and brown for their yellow and their black.
+
+Families take them in order; black and grey are for what they stand beside, such as nulls and controls.
+"""
 
 BAND = "#DDDDDD"
 """The colour of what controls and nulls reach."""

@@ -140,6 +140,7 @@ def test_there_are_as_many_different_colours_as_asked_for(n):
     found = colours(n)
     assert len(set(found)) == len(found) == n
     assert n > 8 or found == list(PALETTE[:n])
+    assert not [one for one in found if len({one[1:3], one[3:5], one[5:7]}) == 1]  # greys and black are references
 
 
 @pytest.mark.parametrize(
