@@ -89,7 +89,7 @@ def _panel(axis: Axes, mine: pd.DataFrame, value: str, along: str, others: list[
     if along != "sequences" and mine[along].min() > 0:
         axis.set_xscale("log")
     ticks = sorted(set(mine[along]))
-    axis.set_xticks(ticks, [f"{tick:,g}" for tick in ticks], rotation=30, ha="right")
+    axis.set_xticks(ticks, [_number(tick) for tick in ticks], rotation=30, ha="right")
     axis.minorticks_off()
     axis.set_xlabel(_VARIED[along], fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
@@ -97,7 +97,12 @@ def _panel(axis: Axes, mine: pd.DataFrame, value: str, along: str, others: list[
 
 
 def _said(name: str, value: Any) -> str:
-    return f"{value:,g} {_VARIED[name]}" if name != "sequences" else f"sequences {value:g} of a batch"
+    return f"{_number(value)} {_VARIED[name]}" if name != "sequences" else f"sequences {value:g} of a batch"
+
+
+def _number(value: float) -> str:
+    """As a person writes it, millions too."""
+    return f"{value:,.9g}"
 
 
 def _caption(table: pd.DataFrame, along: str) -> str:
