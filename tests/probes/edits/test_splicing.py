@@ -27,7 +27,7 @@ def basis_of(k, site=SITE):
 
 
 def by_hand(model, prompt, change=None):
-    """The summed loss of a text's tokens, and the likeliest token after it, with a plain hook on all but BOS and the first."""
+    """The summed loss of a text, and the likeliest token after it, with a plain hook on all but BOS and the first."""
     ids = [model.tokenizer.bos_token_id, *model.tokenizer(prompt.text, add_special_tokens=False)["input_ids"]]
     tokens = torch.tensor([ids])
 
