@@ -13,7 +13,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.table import Table
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogFormatter, NullFormatter, StrMethodFormatter
 
 from geometry.printable import printable
 
@@ -100,8 +100,7 @@ def _even(line: str, n_lines: int) -> list[str]:
 
 def _escape_ticks(axis: Any) -> None:
     """The labels of an axis are kept apart from its texts, and set anew at every drawing; long ones leave no room."""
-    given = isinstance(axis.get_major_formatter(), FixedFormatter)
-    if axis.get_scale() == "log" and not given:  # whose own labels are formulas
+    if isinstance(axis.get_major_formatter(), LogFormatter):  # which writes formulas
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
     labels = [label.get_text() for label in axis.get_ticklabels()]

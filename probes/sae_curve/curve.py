@@ -72,6 +72,7 @@ def training_curve(
         StoppedError, FingerprintError, LockedError: as for `train_saes`.
 
     Example:
+        >>> from probes.sae_curve.curve import Curve
         >>> from probes.sae_training.plan import plan_training
         >>> plan = plan_training(store, [("resid_post", 1)], k=4, steps=2, batch_size=32, frames=("list",))
         >>> table = training_curve(store, plan, Curve(widths=(40, 66)), "saes/curve")

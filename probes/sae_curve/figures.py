@@ -100,7 +100,7 @@ def _said(name: str, value: Any) -> str:
     return f"{_number(value)} {_VARIED[name]}" if name != "sequences" else f"sequences {value:g} of a batch"
 
 
-def _number(value: float) -> str:
+def _number(value: Any) -> str:
     """As a person writes it, millions too."""
     return f"{value:,.9g}"
 

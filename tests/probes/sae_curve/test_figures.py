@@ -49,7 +49,7 @@ def test_tokens_are_numbers_as_a_person_writes_them():
     figure = explained_by_cost(table_of(tokens=(1000, 250_000, 2_000_000), widths=(512, 1_048_576)))
     figure.draw_without_rendering()
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1,000", "250,000", "2,000,000"]
-    assert set(curves(figure.axes[0])) == {"512 features", "1,048,576 features"}
+    assert {"512 features", "1,048,576 features"} <= set(curves(figure.axes[0]))
 
 
 def test_two_sites_and_three_things_varied_are_told_apart():
