@@ -82,3 +82,22 @@ def test_bad_options_are_one_sentence(run_here, store, changed, code, told):
     found, _, err = run_here("sae", "train", store, "--hook", HOOKS, *SMALL, *changed)
     assert found == code
     assert told in err.splitlines()[-1]
+
+
+def test_another_architecture_is_recorded_and_trained_on_by_the_same_commands(run_here, model_folders, tmp_path):
+    texts = tmp_path / "texts.jsonl"
+    lines = [{"id": f"d{i}", "text": ",".join(str((i * j) % 10) for j in range(1, 60))} for i in range(8)]
+    texts.write_text("\n".join(map(json.dumps, lines)))
+    sites = ("--frame", "quote,list", "--length", "3", "--sites", "resid_post", "--layers", "1", "--window", "20")
+    asked = ("cache", "--model", model_folders["gpt2"], "--dataset", f"text:{texts},digits,numwords", *sites)
+    code, _, err = run_here(*asked, "--out", "gpt2.h5")
+    assert code == 0, err
+    hook = ("--hook", "blocks.1.hook_resid_post", "--leave-out-frames", "list", "--leave-out-templates", "1")
+    sizes = ("--width", "66", "--k", "8", "--steps", "300", "--batch-size", "64", "--architecture", "topk")
+    code, out, err = run_here("sae", "train", "gpt2.h5", *hook, *sizes, "--json")
+    assert code == 0, err
+    said = pd.DataFrame(json.loads(out)["left_out"]).set_index("part")
+    assert said.index.tolist() == ["documents", "templates", "frames"]
+    assert (said["explained_variance"] > 0.3).all()
+    assert said["index_variance"].notna().tolist() == [False, True, True]
+    assert json.loads(out)["last"][0]["explained_variance"] > 0.8
