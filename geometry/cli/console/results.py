@@ -39,7 +39,7 @@ class Report:
 
 
 def drawn(
-    result: "LayerResult", pictures: "Mapping[str, Callable[..., Any]]", layers: int | str | None
+    result: "LayerResult", pictures: "Mapping[str, Callable[..., Any]]", layers: int | str | None = None
 ) -> dict[str, Any]:
     """Figures of a result; of `all` layers those with a panel a layer stand twice, the second time with all (`-all`).
 

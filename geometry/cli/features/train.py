@@ -93,9 +93,9 @@ def train(
 
 def _say(plan: "SAEPlan", store: "ActivationStore", folder: Path, *, quiet: bool) -> None:
     """What is going to be done, and on how much."""
-    told = plan.split(store).described()
-    rows = ", ".join(f"{count} {part}" for part, count in told["rows"].items() if count)
-    drawn = ", ".join(f"{size} of {part}" for part, (_, size) in plan.pools(plan.split(store)).items())
+    split = plan.split(store)
+    rows = ", ".join(f"{count} {part}" for part, count in split.described()["rows"].items() if count)
+    drawn = ", ".join(f"{size} of {part}" for part, (_, size) in plan.pools(split).items())
     saes = number_of(len(plan.hooks) * len(plan.seeds), "SAE")
     console(quiet=quiet).print(
         f"{saes} of {plan.width} features, {plan.steps} batches of {drawn} -> {folder}\nrows: {rows}"

@@ -10,7 +10,7 @@ import typer
 from cache.errors import InputError
 from cache.shown.counts import numbers_in
 from geometry.cli.console import options
-from geometry.cli.console.results import Report, write_results
+from geometry.cli.console.results import Report, drawn, write_results
 from geometry.cli.console.viewed import Asked, viewed
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.cells import intervals, worded
@@ -85,7 +85,7 @@ def _questions(store: "ActivationStore", names: list[str] | None, target: str, l
 
 def _write(result: "LayerResult", folder: Path, *, formats: list[str], as_json: bool, full: bool, quiet: bool) -> None:
     from geometry.stats.uncertainty import LEAST_MEMBERS
-    from probes.linear.figures import probes_by_layer
+    from probes.pictures import pictures_of
 
     counts = result.table.iloc[0]
     what = numbers_in(counts, "row", "member", "template")
@@ -97,7 +97,7 @@ def _write(result: "LayerResult", folder: Path, *, formats: list[str], as_json: 
     lines = worded(result.table.assign(**{"95 %": intervals(result.table)}), {"leave_out": "left out"})[_SHORT]
     title = f"linear probes of {result.parameters['site']}: {what}"
     report = Report(
-        draw=lambda: {"probes": probes_by_layer(result)},
+        draw=lambda: drawn(result, pictures_of(result)),
         shown=[Shown(lines, title, ("layer", "target", "left out"), "value")],
         notes=[*notes, f"rows: {result.parameters['where']}"],
     )

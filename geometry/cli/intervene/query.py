@@ -7,7 +7,7 @@ import typer
 from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel
-from geometry.cli.console.results import Report, write_results
+from geometry.cli.console.results import Report, drawn, write_results
 from geometry.cli.console.viewed import Asked
 from geometry.cli.intervene.edited import Contexts, EditedSite, edited_view
 from geometry.cli.record.store import StoreFile
@@ -40,7 +40,7 @@ def query(
     quiet: options.Quiet = False,
 ) -> None:
     """Give the last token the code of a prompt of another kind: is it read as its last member, or as its answer?"""
-    from probes.transfer.figures import last_or_answer_by_layer
+    from probes.pictures import pictures_of
     from probes.transfer.query_position import last_or_answer
 
     names, donors = options.families_of(families), None if kinds is None else names_of(kinds)
@@ -52,7 +52,7 @@ def query(
         contexts_text = numbers_in(result.table.iloc[0], "template", template="context")
         title = f"last member or answer at {site}: {contexts_text} edited"
         shown = Shown(_short(result.table), title, ("layer", "family", "kind"), "as answer")
-        report = Report(lambda: {"by_layer": last_or_answer_by_layer(result)}, shown=[shown])
+        report = Report(lambda: drawn(result, pictures_of(result)), shown=[shown])
         write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
 

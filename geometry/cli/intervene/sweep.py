@@ -1,7 +1,7 @@
 """`geometry sweep`: steer one family into another over layers, strengths and positions, with controls."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,7 +9,7 @@ from cache.errors import InputError
 from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import NeededModel, needed_model
-from geometry.cli.console.results import Report, write_results
+from geometry.cli.console.results import Report, drawn, write_results
 from geometry.cli.console.terminal import console
 from geometry.cli.console.viewed import Asked, opened_store, watched
 from geometry.cli.intervene.direction import Source, Target
@@ -54,6 +54,7 @@ def sweep(
     quiet: options.Quiet = False,
 ) -> None:
     """Turn every prompt of one family into another's answer, by directions that have not seen that answer."""
+    from probes.pictures import pictures_of
     from probes.steering.cells import before_and_after, nested_cells, sweep_summary
     from probes.steering.collateral import collateral
     from probes.steering.settings import Grid
@@ -78,7 +79,9 @@ def sweep(
                 "before_after": before_and_after(result),
                 "collateral": spilled,
             }
-            report = Report(lambda: _figures(result), tables, _shown(result, tables), records=tables["summary"])
+            report = Report(
+                lambda: drawn(result, pictures_of(result)), tables, _shown(result, tables), records=tables["summary"]
+            )
             write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
 
@@ -103,15 +106,3 @@ def _shown(result: "LayerResult", tables: "dict[str, pd.DataFrame]") -> list[Sho
         Shown(worded(tables["collateral"][_OTHERS], {"n_texts": "number"}), other, ("texts",)),
         Shown(one, f"one prompt for each {unit}", ("prompt",)),
     ]
-
-
-def _figures(result: "LayerResult") -> dict[str, Any]:
-    from probes.steering.cells import success_by_layer
-    from probes.steering.figures import steering_by_layer, steering_grid
-
-    methods = dict.fromkeys(method for method, _, _ in result.parameters["settings"])
-    by_answer = {
-        one: {method: success_by_layer(result, method, [one]) for method in methods}
-        for one in result.parameters["positions"]
-    }
-    return {"success": steering_by_layer(result, by_answer), "grid": steering_grid(result)}

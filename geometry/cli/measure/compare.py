@@ -12,7 +12,7 @@ from cache.errors import InputError
 from cache.shown.counts import numbers_in
 from geometry.cli.console import options
 from geometry.cli.console.recorded_model import RecordedModel, recorded_model
-from geometry.cli.console.results import Report, write_results
+from geometry.cli.console.results import Report, drawn, write_results
 from geometry.cli.console.viewed import Asked, viewed, watched
 from geometry.cli.record.store import StoreFile
 from geometry.cli.tables.cells import intervals, worded
@@ -117,7 +117,7 @@ def _families_report(result: "LayerResult") -> Report:
         hint = f"{n_controls} control families: a verdict takes {LEAST_CONTROLS}; record control:0-19 with the others"
         notes.insert(0, hint)
 
-    return Report(lambda: {name: draw() for name, draw in pictures_of(result).items()}, tables, [shown], notes)
+    return Report(lambda: drawn(result, pictures_of(result)), tables, [shown], notes)
 
 
 def _short(summary: "pd.DataFrame") -> "pd.DataFrame":
@@ -156,13 +156,13 @@ def _grids(
 
 
 def _grid_report(result: "LayerResult", *, same: bool) -> Report:
-    from geometry.figures.overview import layer_heatmap
+    from geometry.pictures import pictures_of
 
     first = result.table.iloc[0]
     counts = numbers_in(first, "row", "member")
     title = f"{result.parameters['measure']} of {result.parameters['site']}, {counts}"
     return Report(
-        draw=lambda: {"grid": layer_heatmap(result)},
+        draw=lambda: drawn(result, pictures_of(result)),
         shown=[Shown(_neighbours(result, same=same), title, ("layer",), "value")],
         notes=[f"rows: {result.parameters['where']}"],
     )

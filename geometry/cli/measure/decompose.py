@@ -88,8 +88,8 @@ def demix(
     quiet: options.Quiet = False,
 ) -> None:
     """Variance split into shared index, index x family, family and template, at every layer, cross-validated."""
-    from geometry.figures.spectra import demixed_by_layer
     from geometry.layers.demix import demix_by_layer
+    from geometry.pictures import pictures_of
 
     names = options.families_of(families)
     folder = options.results_folder(out, f"{file.stem}-demix")
@@ -100,7 +100,7 @@ def demix(
     shared = result.table[result.table["part"] == "shared index"].set_index("layer")
     wide.insert(1, "index p over layers", shared["p_layers"])
     short = Shown(wide.reset_index(), keys=("layer",), best="shared index")
-    report = _report(result, short, {}, lambda: {"demixed": demixed_by_layer(result)})
+    report = _report(result, short, {}, lambda: drawn(result, pictures_of(result)))
     write_results({folder: (result, report)}, formats=drawn_as, as_json=as_json, full=full, quiet=quiet)
 
 
