@@ -134,6 +134,6 @@ def _tell(folder: Path, places: list[Path], file: Path, *, as_json: bool, quiet:
     print_tables(tables, full=False, quiet=quiet)
     first = shlex.quote(str(places[0]))
     console(quiet=quiet).print(
-        f"{folder}/curve.csv, left_out.csv, split.json, training.json\n"
+        f"{folder}/{', '.join(sorted(path.name for path in folder.glob('*.*') if path.suffix in ('.csv', '.json')))}\n"
         f"next: geometry sae info {first} --store {shlex.quote(str(file))}"
     )
